@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: parse, call the library, print. Data on stdout, progress and logs on stderr.
+
+Exit status: 0 done, 2 wrong usage, 3 unreadable or invalid input.
+"""
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+
+import intsim
+from intsim.errors import IntsimError
+from intsim.io.safetensors_file import write
+from intsim.io.tokenizer import encode, parse_tokenizer
+from intsim.models import IntegerModel
+from intsim.profile import PROFILES, find_profile
+
+__all__ = ["main"]
+
+INVALID_INPUT: Final = 3
+DEMO_TEXT: Final = "An honest, moving and quietly powerful film."
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli()
+    except IntsimError as error:
+        click.echo(f"intsim: {error}", err=True)
+        sys.exit(INVALID_INPUT)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="intsim")
+def cli() -> None:
+    """Run transformers on integers alone, every bit decided by a named rule."""
+
+
+@cli.command()
+@click.argument("text", nargs=-1)
+@as_json
+def demo(text: tuple[str, ...], json_: bool) -> None:
+    """Classify TEXT with the embedded integer model and show the integers."""
+    with resources.as_file(resources.files("intsim.embedded")) as path:
+        model = intsim.load(path)
+    sentence = " ".join(text) or DEMO_TEXT
+    with intsim.trace() as trace:
+        shown = _run_text(model, sentence)
+    if json_:
+        _print_json(shown)
+        return
+    click.echo(f"text      {sentence}")
+    click.echo(f"tokens    {' '.join(shown['tokens'])}")
+    click.echo(f"profile   {shown['profile']} ({shown['profile_hash'][:12]})\n")
+    for name, values in trace.items():
+        if name.startswith(("embeddings", "encoder.layer.0", "pooler", "classifier")):
+            first = " ".join(f"{value:7d}" for value in values.reshape(-1)[:6])
+            click.echo(f"{name:<42} {values.dtype!s:<6} {values.shape!s:<17} {first}{' ...' if values.size > 6 else ''}")
+    scale = shown["scale"]
+    click.echo(f"\nlogits    {shown['output']}  (each times {scale['multiplier']} / 2**{scale['shift']})")
+    click.echo(f"label     {shown['label']}")
+    click.echo(f"digest    {shown['digest']}")
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--recipe", default="intsim", show_default=True, help="Preset name or TOML file.")
+@click.option("--profile", help="Numerics profile; the recipe's by default.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
+@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
+def quantize(
+    checkpoint: Path,
+    output: Path,
+    recipe: str,
+    profile: str | None,
+    calibration: Path | None,
+    calibration_size: int | None,
+) -> None:
+    """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
+    texts = None
+    if calibration is not None:
+        texts = [line for line in _read_text(calibration).splitlines() if line.strip()][:calibration_size]
+    elif calibration_size is not None:
+        from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
+
+        texts = default_calibration()[:calibration_size]
+    model = intsim.quantize(checkpoint, recipe=recipe, profile=profile, calibration=texts, progress=True)
+    model.save(output)
+    size = sum(values.nbytes for values in model.tensors.values())
+    click.echo(f"wrote {output}: {len(model.tensors)} integer tensors, {size} bytes", err=True)
+
+
+@cli.command()
+@click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--text", help="A text; a TAB separates a pair.")
+@click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
+@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every intermediate here.")
+@as_json
+def run(model: Path, text: str | None, ids: Path | None, trace_file: Path | None, json_: bool) -> None:
+    """Run the integer checkpoint in DIR on a text or on token ids."""
+    if (text is None) == (ids is None):
+        msg = "give either --text or --ids"
+        raise click.UsageError(msg)
+    loaded = intsim.load(model)
+    with intsim.trace() as trace:
+        shown = _run_text(loaded, text) if text is not None else _run_ids(loaded, _read_ids(ids))
+    if trace_file is not None:
+        _write_trace(trace_file, trace, loaded)
+    if json_:
+        _print_json(shown)
+        return
+    for key in ("tokens", "output", "scale", "label", "digest"):
+        if shown[key] is not None:
+            click.echo(f"{key:<8}{shown[key]}")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@as_json
+def inspect(path: Path, json_: bool) -> None:
+    """Summarise an integer checkpoint, a Hugging Face checkpoint or a trace."""
+    from intsim.inspect import summarise  # noqa: PLC0415
+
+    summary = summarise(path)
+    if json_:
+        _print_json(summary)
+        return
+    for key, value in summary.items():
+        if key != "tensors":
+            click.echo(f"{key:<14}{value if isinstance(value, str) else json.dumps(value)}")
+    for row in summary["tensors"]:
+        click.echo("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
+
+
+@cli.command("eval")
+@click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
+@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
+@click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
+@as_json
+def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None, json_: bool) -> None:  # noqa: ANN401
+    """Score the integer checkpoint in DIR on a GLUE task."""
+    from intsim.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
+
+    examples = [example for path in data for example in read_task(task, path)]
+    result = evaluate(intsim.load(model), task, examples, reference=reference, progress=True)
+    if json_:
+        _print_json(result.to_json())
+        return
+    click.echo(f"{'task':<12}{task}, {result.n} examples")
+    for name, value in result.metrics.items():
+        beside = "" if result.reference is None else f"   float {100 * result.reference[name]:.2f}"
+        click.echo(f"{name:<12}{100 * value:.2f}{beside}")
+    if result.cosine is not None:
+        click.echo(f"{'cosine':<12}{result.cosine:.5f}")
+    click.echo(f"{'digest':<12}{result.digest}")
+
+
+@cli.command()
+@click.argument("name", required=False)
+@as_json
+def profiles(name: str | None, json_: bool) -> None:
+    """List the numerics profiles, or print the one called NAME in full."""
+    if name is not None:
+        profile = find_profile(name)
+        shown: dict[str, Any] = {**profile.to_json(), "hash": profile.hash}
+        click.echo(json.dumps(shown, indent=None if json_ else 2))
+    elif json_:
+        _print_json({profile.name: profile.hash for profile in PROFILES.values()})
+    else:
+        for profile in PROFILES.values():
+            click.echo(f"{profile.name:<10} version {profile.version}  {profile.hash}")
+
+
+def _run_text(model: IntegerModel, text: str) -> dict[str, Any]:
+    if model.tokenizer is None:
+        msg = "model must carry a tokenizer to read text, got none; give --ids"
+        raise IntsimError(msg)
+    encoding = encode(parse_tokenizer(model.tokenizer), text, longest=model.config["max_position_embeddings"])
+    return _run_ids(model, list(encoding.ids), list(encoding.type_ids), text, list(encoding.tokens))
+
+
+def _run_ids(
+    model: IntegerModel,
+    ids: list[int],
+    type_ids: list[int] | None = None,
+    text: str | None = None,
+    tokens: list[str] | None = None,
+) -> dict[str, Any]:
+    result = model([ids], token_type_ids=None if type_ids is None else [type_ids])
+    scale = result.scale
+    return {
+        "text": text,
+        "tokens": tokens,
+        "output": result.values[0].tolist(),
+        "scale": {"multiplier": int(scale.multiplier), "shift": int(scale.shift)},
+        "label": model.config["labels"][int(result.labels[0])] if model.has_classifier else None,
+        "digest": result.digest,
+        "profile": model.profile.name,
+        "profile_hash": model.profile.hash,
+    }
+
+
+def _write_trace(path: Path, trace: dict[str, Any], model: IntegerModel) -> None:
+    manifest = [
+        {"name": name, "shape": list(values.shape), "dtype": str(values.dtype)} for name, values in trace.items()
+    ]
+    metadata = {"trace": manifest, "profile": model.profile.to_json(), "profile_hash": model.profile.hash}
+    write(path, trace, metadata)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} must be a readable UTF-8 file, got {error}"
+        raise IntsimError(msg) from None
+
+
+def _read_ids(path: Path | None) -> list[int]:
+    words = _read_text(path).replace(",", " ").split() if path is not None else []
+    if not words or not all(word.isdecimal() for word in words):
+        msg = f"{path} must hold token ids separated by white space, got {' '.join(words)[:40]!r}"
+        raise IntsimError(msg)
+    return [int(word) for word in words]
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401
+    click.echo(json.dumps(value))

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compile step: a float checkpoint, a recipe and calibration text become an integer model."""
+
+from intsim.convert.quantize import default_calibration, quantize
+
+__all__ = ["default_calibration", "quantize"]

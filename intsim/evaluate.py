@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GLUE accuracy of an integer model, and of the float model it was made from beside it.
+
+Floats here are metrics and the reference; the integer model's outputs stay integers until they are scored.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from tqdm import tqdm
+
+from intsim import ops
+from intsim.errors import IntsimError
+from intsim.io.huggingface import open_checkpoint
+from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
+from intsim.models import IntegerModel
+from reference.models.bert import bert
+from reference.ops.mean_pooling import mean_pooling
+
+__all__ = ["TASKS", "Evaluation", "Example", "evaluate", "read_task"]
+
+Task: TypeAlias = Literal["sst2", "cola", "stsb"]
+TASKS: Final[tuple[Task, ...]] = ("sst2", "cola", "stsb")
+BATCH: Final = 32
+
+Runner: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One labelled row: a text (two for a pair) and its class or score."""
+
+    texts: tuple[str, ...]
+    target: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Metrics as fractions of 1.
+
+    Parameters
+    ----------
+    task, n
+        The task and its number of examples.
+    metrics, reference
+        ``accuracy`` (SST-2), ``matthews`` (CoLA), ``spearman`` and ``pearson`` (STS-B) of the integer and the float model.
+    cosine
+        Mean cosine of integer to float outputs.
+    digest
+        SHA-256 of the integer outputs, in the order of the data.
+    """
+
+    task: Task
+    n: int
+    metrics: dict[str, float]
+    reference: dict[str, float] | None
+    cosine: float | None
+    digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evaluation as plain JSON values."""
+        return asdict(self)
+
+
+def read_task(task: Task, path: str | Path) -> list[Example]:
+    """Read the examples of a GLUE task from a TAB-separated file.
+
+    A header line names the columns (``label``, ``text_a`` or ``sentence``, ``sentence1``, ``sentence2``, ``score``).
+    Without one the columns are the original data sets': CoLA source, label, mark, sentence; STS-B genre, file, year,
+    id, score, sentence1, sentence2.
+
+    Raises
+    ------
+    IntsimError
+        If the file cannot be read or a line lacks a column.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"data {path} must be a readable UTF-8 file, got {error}"
+        raise IntsimError(msg) from None
+    rows = [line.split("\t") for line in lines if line.strip()]
+    columns = {"sst2": ["label", "text_a"], "cola": ["source", "label", "mark", "sentence"]}.get(
+        task, ["genre", "file", "year", "id", "score", "sentence1", "sentence2"]
+    )
+    header = rows[0] if rows else []
+    if {"label", "score"} & set(header):
+        columns, rows = header, rows[1:]
+    if task == "stsb":
+        wanted = ["score", "sentence1", "sentence2"]
+    else:
+        wanted = ["label", "sentence" if "sentence" in columns else "text_a"]
+    if not rows or not set(wanted) <= set(columns):
+        msg = f"data {path} must have rows with the columns {', '.join(wanted)}, got columns {', '.join(columns)}"
+        raise IntsimError(msg)
+    places = [columns.index(name) for name in wanted]
+    examples: list[Example] = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            target, *texts = (row[place] for place in places)
+            examples.append(Example(texts=tuple(texts), target=float(target)))
+        except (IndexError, ValueError):
+            msg = f"row {number} of {path} must have a number for {wanted[0]} and a text, got {row}"
+            raise IntsimError(msg) from None
+    return examples
+
+
+def evaluate(
+    model: IntegerModel,
+    task: Task,
+    examples: Sequence[Example],
+    *,
+    reference: str | Path | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Score ``model`` on ``examples``.
+
+    A model with a classifier gives classes (SST-2, CoLA) or, with one label, a score for the pair (STS-B). A model
+    without one is scored on STS-B by the cosine of its mean-pooled sentences.
+
+    Parameters
+    ----------
+    model
+        The integer model.
+    task
+        Decides the metric.
+    examples
+        As ``read_task`` returns them.
+    reference
+        Hugging Face folder of the float model, run in float32 and scored the same way.
+    progress
+        Whether to draw a progress bar on stderr.
+
+    Raises
+    ------
+    IntsimError
+        If the model's head does not fit the task, a text is too long, or the reference is invalid.
+    """
+    labels = len(model.config["labels"]) if model.has_classifier else None
+    if (task == "stsb" and labels not in (None, 1)) or (task != "stsb" and labels != 2):
+        needed = "no classifier, or one of a single label" if task == "stsb" else "a classifier of two labels"
+        msg = f"model must have {needed} for {task}, got {'none' if labels is None else f'{labels} labels'}"
+        raise IntsimError(msg)
+    if model.tokenizer is None:
+        msg = "model must carry a tokenizer to read text, got none"
+        raise IntsimError(msg)
+    tokenizer = parse_tokenizer(model.tokenizer)
+    texts = [text for example in examples for text in _inputs(example, pooled=labels is None)]
+    encodings = [encode(tokenizer, text, longest=model.config["max_position_embeddings"]) for text in texts]
+
+    def run_integers(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
+        values = model(ids, attention_mask=mask, token_type_ids=types).values
+        return values if model.has_classifier else ops.mean_pooling(values, mask, profile=model.profile)
+
+    outputs = _in_batches(run_integers, encodings, progress=progress)
+    targets = np.array([example.target for example in examples])
+    metrics = _metrics(task, outputs.astype(np.float64), targets, labels)
+    floats = None
+    if reference is not None:
+        run_floats = _float_runner(reference, classifier=model.has_classifier)
+        floats = _in_batches(run_floats, encodings, progress=progress).astype(np.float64)
+    return Evaluation(
+        task=task,
+        n=len(examples),
+        metrics=metrics,
+        reference=None if floats is None else _metrics(task, floats, targets, labels),
+        cosine=None if floats is None else float(_cosines(outputs.astype(np.float64), floats).mean()),
+        digest=hashlib.sha256(outputs.astype("<i4").tobytes()).hexdigest(),
+    )
+
+
+def _inputs(example: Example, *, pooled: bool) -> tuple[str, ...]:
+    return example.texts if pooled else ("\t".join(example.texts),)
+
+
+def _float_runner(path: str | Path, *, classifier: bool) -> Runner:
+    checkpoint = open_checkpoint(path)
+    if checkpoint.has_classifier != classifier:
+        msg = f"reference {path} must have a classifier just where the integer model has one"
+        raise IntsimError(msg)
+    config = checkpoint.config
+    weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
+
+    def run(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
+        values = bert(
+            weights,
+            ids,
+            num_heads=config.num_attention_heads,
+            num_layers=config.num_hidden_layers,
+            hidden_act=config.hidden_act,
+            eps=config.layer_norm_eps,
+            attention_mask=mask,
+            token_type_ids=types,
+        )
+        return values if classifier else mean_pooling(values, mask)
+
+    return run
+
+
+def _in_batches(run: Runner, encodings: Sequence[Encoding], *, progress: bool) -> NDArray[Any]:
+    """Run sequences of similar length together, and return their outputs in the order given."""
+    order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
+    outputs: list[NDArray[Any]] = [np.empty(0)] * len(encodings)
+    for start in tqdm(range(0, len(order), BATCH), desc="evaluating", unit="batch", disable=not progress):
+        rows = order[start : start + BATCH]
+        for row, output in zip(rows, run(*pad([encodings[i] for i in rows])), strict=True):
+            outputs[row] = output
+    return np.stack(outputs)
+
+
+def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (a * b).sum(axis=-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
+
+
+def _metrics(
+    task: Task, outputs: NDArray[np.float64], targets: NDArray[np.float64], labels: int | None
+) -> dict[str, float]:
+    if task == "stsb":
+        scores = _cosines(outputs[0::2], outputs[1::2]) if labels is None else outputs[:, 0]
+        return {
+            "spearman": float(stats.spearmanr(scores, targets).statistic),
+            "pearson": float(stats.pearsonr(scores, targets).statistic),
+        }
+    predicted = outputs.argmax(axis=-1)
+    if task == "sst2":
+        return {"accuracy": float((predicted == targets).mean())}
+    if len(set(predicted)) == 1 or len(set(targets)) == 1:
+        return {"matthews": 0.0}  # as scikit-learn and GLUE define it
+    return {"matthews": float(np.corrcoef(predicted, targets)[0, 1])}

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The integer checkpoint: one safetensors file in a folder, self-contained and reproducible byte for byte."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from intsim.errors import CheckpointError
+from intsim.io.safetensors_file import read, write
+from intsim.models.integer_model import Format, IntegerModel
+from intsim.profile import Profile
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["load", "save"]
+
+FILE: Final = "model.safetensors"
+FORMAT_VERSION: Final = 1
+
+
+def save(model: IntegerModel, path: str | Path) -> None:
+    """Write ``model`` into the folder ``path``, which is made where it is missing.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder cannot be written.
+    """
+    metadata: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "config": model.config,
+        "profile": model.profile.to_json(),
+        "profile_hash": model.profile.hash,
+        "recipe": model.recipe,
+        "formats": {name: format_.to_json() for name, format_ in model.formats.items()},
+        "tokenizer": model.tokenizer,
+    }
+    write(Path(path) / FILE, model.tensors, metadata)
+
+
+def load(path: str | Path) -> IntegerModel:
+    """Return the integer model in the folder ``path``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, its file is damaged, of another format version, or its constants fail their checks.
+    """
+    file = Path(path) / FILE
+    tensors, metadata = read(file)
+    if (version := metadata.get("format_version")) != FORMAT_VERSION:
+        msg = f"{file} must have format version {FORMAT_VERSION}, got {version}; quantize the checkpoint again"
+        raise CheckpointError(msg)
+    try:
+        model = IntegerModel(
+            config=metadata["config"],
+            profile=Profile.from_json(metadata["profile"]),
+            recipe=metadata["recipe"],
+            formats={name: Format.from_json(value) for name, value in metadata["formats"].items()},
+            tensors=tensors,
+            tokenizer=metadata["tokenizer"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file} must carry the metadata of an integer checkpoint, got {error!r}"
+        raise CheckpointError(msg) from None
+    if model.profile.hash != metadata["profile_hash"]:
+        msg = f"{file} must carry the hash of its profile, got {metadata['profile_hash']}"
+        raise CheckpointError(msg)
+    return model

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer operators: pure functions on integer arrays and frozen constants, one per file."""
+
+from intsim.fixedpoint import isqrt
+from intsim.ops.add import add
+from intsim.ops.argmax import argmax
+from intsim.ops.embedding import embedding
+from intsim.ops.exp import exp
+from intsim.ops.gelu import gelu
+from intsim.ops.layer_norm import LayerNormParams, layer_norm
+from intsim.ops.matmul import matmul
+from intsim.ops.mean_pooling import mean_pooling
+from intsim.ops.relu import relu
+from intsim.ops.requantize import requantize
+from intsim.ops.sigmoid import sigmoid
+from intsim.ops.softmax import softmax
+from intsim.ops.tanh import tanh
+
+__all__ = [
+    "LayerNormParams",
+    "add",
+    "argmax",
+    "embedding",
+    "exp",
+    "gelu",
+    "isqrt",
+    "layer_norm",
+    "matmul",
+    "mean_pooling",
+    "relu",
+    "requantize",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""i-GELU: x Phi(x) by a second-order polynomial."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.carrier import Integers
+from intsim.fixedpoint import INT32, rounding_right_shift, saturate
+from intsim.ops.tabulated import tabulated
+from intsim.profile import Profile
+
+__all__ = ["gelu"]
+
+
+@tabulated
+def gelu(x_q: NDArray[np.int64], profile: Profile) -> Integers:
+    """Return x Phi(x), Phi the standard normal distribution function, for any int16.
+
+    With f = input_fraction and rounding P = profile.step_rounding (a and b are negative)::
+
+        q_b = P(b sqrt(2) * 2**f),   q_c = q_1 = P(2 / a * 2**2f)
+        q_erf = sgn(x_q) * ((min(|x_q|, -q_b) + q_b)**2 + q_c)
+        y_q = P(-x_q * (q_erf + q_1) / 2**output_shift)
+
+    Parameters
+    ----------
+    x_q
+        int16, x = x_q * 2**-profile.gelu.input_fraction.
+    profile
+        The rule ``profile.gelu``.
+
+    Returns
+    -------
+    ndarray
+        int32 codes of profile.gelu.output_scale.
+
+    Raises
+    ------
+    TypeError
+        If ``x_q`` is not int16.
+
+    Bounds
+    ------
+    |x_q| <= 2**15 and |q_erf + q_1| <= 2 |q_1| < 2**24: the product is below 2**39, 2**31 after the presets' shifts.
+
+    Error
+    -----
+    See the table of largest errors in README (exhaustive over the 2**16 inputs).
+
+    Source
+    ------
+    Kim et al. 2021 (I-BERT), Algorithms 1 and 3.
+    """
+    rule, rounding = profile.gelu, profile.step_rounding
+    q_b, q_1 = rule.constants(rounding)
+    magnitude = np.minimum(np.abs(x_q), -q_b)
+    q_erf = np.sign(x_q) * ((magnitude + q_b) ** 2 + q_1)
+    return saturate(rounding_right_shift(-x_q * (q_erf + q_1), rule.output_shift, rounding), INT32)

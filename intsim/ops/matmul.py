@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer matrix product with an int32 accumulator."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.carrier import Carrier, Integers, magnitude, require_integers
+from intsim.carrier import matmul as carried_matmul
+from intsim.fixedpoint import INT32, saturate
+
+__all__ = ["matmul"]
+
+
+def matmul(
+    x_q: Integers,
+    w_q: Integers,
+    *,
+    x_zero_point: int = 0,
+    w_zero_point: int = 0,
+    bias: NDArray[np.int32] | None = None,
+    carrier: Carrier = "auto",
+) -> NDArray[np.int32]:
+    """Return the accumulator sum_k (x_k - x_zero_point) (w_k - w_zero_point) + bias.
+
+    Parameters
+    ----------
+    x_q
+        (..., M, K) integers of at most 16 bits.
+    w_q
+        (N, K), or (..., N, K) with the leading axes of ``x_q``: rows are output channels, as in Hugging Face checkpoints.
+    x_zero_point, w_zero_point
+        Codes that stand for 0.
+    bias
+        (N,) int32 in units of the accumulator.
+    carrier
+        ``auto`` uses floating-point BLAS where it is proved exact, ``integer`` plain NumPy integers. Same bits.
+
+    Returns
+    -------
+    ndarray
+        (..., M, N) int32.
+
+    Raises
+    ------
+    TypeError
+        If an operand is not an integer array of at most 16 bits.
+    ValueError
+        If the sum of products could leave int32; it never wraps.
+
+    Bounds
+    ------
+    K max|x| max_n sum_k|w_nk| / K < 2**31; for int8 x int8 without zero points any K up to 131_071 passes.
+    """
+    x, x_bound = _centre("x_q", x_q, x_zero_point)
+    w, w_bound = _centre("w_q", w_q, w_zero_point)
+    acc = carried_matmul(x, w, x_bound=x_bound, w_bound=w_bound, carrier=carrier)
+    if bias is None:
+        return acc
+    total = np.add(acc, bias, dtype=np.int64)
+    if magnitude(total) > INT32.max:
+        msg = f"accumulator plus bias must fit int32, got {magnitude(total)}"
+        raise ValueError(msg)
+    return saturate(total, INT32)
+
+
+def _centre(name: str, x_q: Integers, zero_point: int) -> tuple[Integers, int]:
+    """Return x_q - zero_point and a bound on its magnitude."""
+    require_integers(name, x_q)
+    if x_q.dtype.itemsize > 2:
+        msg = f"{name} must have at most 16 bits, got {x_q.dtype}"
+        raise TypeError(msg)
+    if zero_point == 0:
+        return x_q, magnitude(x_q)
+    return x_q.astype(np.int32) - np.int32(zero_point), magnitude(x_q) + abs(zero_point)

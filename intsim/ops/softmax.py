@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer softmax with a mask."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.carrier import Integers, divide, require_integers, rescale
+from intsim.fixedpoint import INT16, UINT8, Dyadic
+from intsim.ops.exp import exp
+from intsim.profile import Profile
+
+__all__ = ["softmax"]
+
+
+def softmax(
+    acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Return softmax along the last axis over the positions where ``mask`` is true.
+
+    With R = profile.rounding, P = profile.step_rounding and one = profile.softmax.one::
+
+        d_j = acc_j - max acc,   x_j = R(d_j * multiplier / 2**shift) saturated at -2**15,   e_j = exp(x_j)
+        probs_j = min(P(e_j * one / sum e), 255)
+
+    Parameters
+    ----------
+    acc
+        (..., T) scores, usually the int32 accumulator of query times key.
+    ratio
+        Positive score scale over the input scale of exp, per tensor; the 1 / sqrt(D) of attention belongs in it.
+    profile
+        The rules ``profile.exp`` and ``profile.softmax``.
+    mask
+        Broadcasts to ``acc``. A masked position contributes nothing: not to the maximum, not to the sum, and its own
+        probability is 0. A row with every position masked is all 0.
+
+    Returns
+    -------
+    ndarray
+        uint8 codes of 1 / one; a row need not sum to ``one``.
+
+    Raises
+    ------
+    TypeError
+        If ``acc`` is not an integer array.
+
+    Bounds
+    ------
+    e < 2**24 and one <= 2**8, so a row of up to 2**31 tokens keeps dividend and sum far below 2**62.
+
+    Source
+    ------
+    Kim et al. 2021 (I-BERT), section 3.5; the output convention is the profile's.
+    """
+    require_integers("acc", acc)
+    lowest = np.iinfo(acc.dtype).min
+    keep = np.True_ if mask is None else mask
+    row_max = acc.max(axis=-1, keepdims=True, where=keep, initial=lowest)
+    # where everything is masked the difference may be anything: it is clipped to <= 0 and its exp is dropped
+    difference = np.minimum(np.subtract(acc, row_max, dtype=np.int64), 0)
+    x_q = rescale([difference], [ratio], zero_point=0, to=INT16, rounding=profile.rounding)
+    e = exp(x_q, profile=profile)
+    if mask is not None:
+        e = e * mask
+    total = e.sum(axis=-1, keepdims=True, dtype=np.int64)
+    one = np.int64(profile.softmax.one)
+    return divide(e * one, np.maximum(total, 1), to=UINT8, rounding=profile.step_rounding)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a function of one int16 as a table of its definition over all 2**16 inputs."""
+
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.carrier import Integers
+from intsim.profile import Profile
+
+__all__ = ["tabulated"]
+
+
+class UnaryOperator(Protocol):
+    """An element-wise operator on int16."""
+
+    def __call__(self, x_q: Integers, *, profile: Profile) -> Integers: ...
+
+
+def tabulated(definition: Callable[[NDArray[np.int64], Profile], Integers]) -> UnaryOperator:
+    """Return the operator that looks x_q up in the table of ``definition``, built once per profile."""
+
+    @cache
+    def table(profile: Profile) -> Integers:
+        return definition(np.arange(2**16).astype(np.int16).astype(np.int64), profile)
+
+    @wraps(definition)
+    def operator(x_q: Integers, *, profile: Profile) -> Integers:
+        if x_q.dtype != np.int16:
+            msg = f"x_q must have dtype int16, got {x_q.dtype}"
+            raise TypeError(msg)
+        return table(profile)[x_q]  # 0 ... 2**15 - 1, then -2**15 ... -1: a negative index counts from the end
+
+    return operator

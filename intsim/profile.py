@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numerics profile: every convention that decides a bit, as one frozen, hashable value.
+
+An operator takes its rounding, constants and output format from here and nowhere else, so a profile's hash names the
+integers a model computes. Constants are decimal strings, exactly the number they show; ``Fraction`` makes integers of
+them, never a float. The two presets are data at the end of the file.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Final, Literal, Self
+
+from intsim.errors import IntsimError
+from intsim.fixedpoint import Rounding, round_fraction
+
+__all__ = ["IBERT", "INTSIM", "PROFILES", "Exp", "Gelu", "LayerNorm", "Profile", "Sigmoid", "Softmax", "Tanh", "find_profile"]
+
+LN2: Final = Fraction("0.69314718055994530941723212145817656808")
+SQRT2: Final = Fraction("1.41421356237309504880168872420969807857")
+
+
+def _constant(value: Fraction, fraction_bits: int, rounding: Rounding) -> int:
+    return round_fraction(value * 2**fraction_bits, rounding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exp:
+    """i-exp (Kim et al. 2021, Algorithm 2): e**p ~ a(p + b)**2 + c on (-ln 2, 0], shifted right by z.
+
+    Real values: the input is x * 2**-input_fraction, the output e * output_scale.
+    """
+
+    input_fraction: int
+    guard_bits: int
+    a: str
+    b: str
+    c: str
+    output_shift: int
+
+    @property
+    def fraction(self) -> int:
+        """Fraction bits of the range reduction."""
+        return self.input_fraction + self.guard_bits
+
+    @property
+    def output_scale(self) -> Fraction:
+        """Real value of one output code."""
+        return Fraction(self.a) * Fraction(2) ** (self.output_shift - 2 * self.fraction)
+
+    def constants(self, rounding: Rounding) -> tuple[int, int, int]:
+        """Return q_ln2, q_b and q_c."""
+        q_ln2 = _constant(LN2, self.fraction, rounding)
+        q_b = _constant(Fraction(self.b), self.fraction, rounding)
+        q_c = _constant(Fraction(self.c) / Fraction(self.a), 2 * self.fraction, rounding)
+        return q_ln2, q_b, q_c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax:
+    """Probabilities are uint8 codes of 1 / one, saturated at 255."""
+
+    one: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gelu:
+    """i-GELU (Kim et al. 2021, Algorithm 3) with erf(x) ~ sgn(x) [a(min(|x|, -b) + b)**2 + 1].
+
+    Real values: the input is x * 2**-input_fraction, the output y * output_scale.
+    """
+
+    input_fraction: int
+    a: str
+    b: str
+    output_shift: int
+
+    @property
+    def output_scale(self) -> Fraction:
+        """Real value of one output code: the paper's S S_erf / 2 with its sign put right, S_erf = a (S / sqrt 2)**2."""
+        return -Fraction(self.a) / 4 * Fraction(2) ** (self.output_shift - 3 * self.input_fraction)
+
+    def constants(self, rounding: Rounding) -> tuple[int, int]:
+        """Return q_b and q_c = q_1, both negative because a and b are."""
+        q_b = _constant(Fraction(self.b) * SQRT2, self.input_fraction, rounding)
+        q_c = _constant(2 / Fraction(self.a), 2 * self.input_fraction, rounding)
+        return q_b, q_c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tanh:
+    """Tanh from i-exp, whose input is one bit coarser, since tanh needs e**-2|x|."""
+
+    output_fraction: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sigmoid:
+    """Sigmoid from i-exp, whose input format it shares."""
+
+    output_fraction: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNorm:
+    """LayerNorm by exact integer square root.
+
+    ``exact`` centring subtracts sum(x) from N x, ``rounded-mean`` subtracts the rounded mean from x.
+    ``output_fraction`` counts the fraction bits of (x - mean) / std.
+    """
+
+    centring: Literal["exact", "rounded-mean"]
+    output_fraction: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Every convention that decides a bit.
+
+    Parameters
+    ----------
+    name, version
+        What the profile is called. A change of any other field makes a new version.
+    multiplier_bits
+        Width of the multipliers of requantization.
+    rounding
+        Rounding of requantization and of sums.
+    step_rounding
+        Rounding of everything else that drops bits: constants, shifts and quotients inside nonlinear operators.
+    sum
+        ``once``: products are added, then rounded once; ``each``: every operand is rounded, then they are added.
+    exp, softmax, gelu, tanh, sigmoid, layer_norm
+        The nonlinear operators.
+    """
+
+    name: str
+    version: int
+    multiplier_bits: int
+    rounding: Rounding
+    step_rounding: Rounding
+    sum: Literal["once", "each"]
+    exp: Exp
+    softmax: Softmax
+    gelu: Gelu
+    tanh: Tanh
+    sigmoid: Sigmoid
+    layer_norm: LayerNorm
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the profile as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the profile that ``to_json`` wrote.
+
+        Raises
+        ------
+        IntsimError
+            If a field is missing or unknown, or a rounding has an unknown name.
+        """
+        parts = {
+            "exp": Exp,
+            "softmax": Softmax,
+            "gelu": Gelu,
+            "tanh": Tanh,
+            "sigmoid": Sigmoid,
+            "layer_norm": LayerNorm,
+        }
+        try:
+            fields = {name: parts[name](**value) if name in parts else value for name, value in data.items()}
+            for name in ("rounding", "step_rounding"):
+                fields[name] = Rounding(fields[name])
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"profile must have exactly the fields of intsim's profiles, got {error}"
+            raise IntsimError(msg) from error
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON form, in hex."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+# Ours. The polynomials have I-BERT's form and cost; their coefficients minimise the largest error, relative for exp
+# (softmax divides the scale away), absolute for GELU.
+INTSIM: Final = Profile(
+    name="intsim",
+    version=1,
+    multiplier_bits=31,
+    rounding=Rounding.HALF_UP,
+    step_rounding=Rounding.HALF_UP,
+    sum="once",
+    exp=Exp(input_fraction=11, guard_bits=3, a="0.3509", b="1.3691", c="0.3405", output_shift=14),
+    softmax=Softmax(one=255),
+    gelu=Gelu(input_fraction=10, a="-0.2575", b="-1.8306", output_shift=24),
+    tanh=Tanh(output_fraction=14),
+    sigmoid=Sigmoid(output_fraction=14),
+    layer_norm=LayerNorm(centring="exact", output_fraction=16),
+)
+
+# Kim et al. 2021 as published: its polynomials, floored constants, L >> z, floored quotients, rounded mean, HAWQ's
+# requantization (ties to even, residual operands rounded one by one). Removed hazards: exp and GELU take a 16-bit input
+# with a power-of-two scale, so that b**2 and c / (a S**2) are the same small constants in every layer; the GELU product
+# drops 8 bits to fit 32; the one-hot probability 256 saturates at 255; LayerNorm adds eps of at least one unit.
+IBERT: Final = Profile(
+    name="ibert",
+    version=1,
+    multiplier_bits=31,
+    rounding=Rounding.HALF_EVEN,
+    step_rounding=Rounding.FLOOR,
+    sum="each",
+    exp=Exp(input_fraction=11, guard_bits=0, a="0.3585", b="1.353", c="0.344", output_shift=0),
+    softmax=Softmax(one=256),
+    gelu=Gelu(input_fraction=10, a="-0.2888", b="-1.769", output_shift=8),
+    tanh=Tanh(output_fraction=14),
+    sigmoid=Sigmoid(output_fraction=14),
+    layer_norm=LayerNorm(centring="rounded-mean", output_fraction=16),
+)
+
+PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (INTSIM, IBERT)}
+
+
+def find_profile(name: str) -> Profile:
+    """Return a preset by its name.
+
+    Raises
+    ------
+    IntsimError
+        If there is no such preset.
+    """
+    if name not in PROFILES:
+        msg = f"profile must be one of {', '.join(PROFILES)}, got {name!r}"
+        raise IntsimError(msg)
+    return PROFILES[name]

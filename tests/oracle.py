@@ -1,0 +1,550 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow oracle: the operators and the integer BERT again, in Python ``int`` and ``Fraction``.
+
+This is the judge the NumPy implementation is tested against, what "slow float" is to TestFloat.
+It was written from the specification alone and shares no code with ``intsim``: no import, no NumPy,
+no floats. Where bits are dropped, the exact rational is built first and then rounded, in the one
+function ``round_fraction``. Nothing can overflow, and nothing is fast.
+
+Rounding modes are strings: ``"floor"``, ``"toward-zero"``, ``"half-up"`` (ties toward +infinity),
+``"half-away"``, ``"half-even"``. A *dyadic* is a pair ``(m, t)`` standing for ``m / 2**t``. A
+*profile* is the plain dict of its JSON; its ``rounding`` serves requantization and sums, its
+``step_rounding`` every constant, shift and quotient inside a nonlinear operator.
+
+Dims: T tokens, C channels, H heads, D = C / H head dim. There is no batch axis.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
+
+Row: TypeAlias = Sequence[int]
+Rows: TypeAlias = Sequence[Sequence[int]]
+Profile: TypeAlias = dict[str, Any]
+
+HALF = Fraction(1, 2)
+LN2 = Fraction("0.69314718055994530941723212145817656808")
+SQRT2 = Fraction("1.41421356237309504880168872420969807857")
+
+MAX_SHIFT = 62  # of a dyadic
+EXP_MIN = -(2**15)  # exp is defined on [EXP_MIN, 0]
+PROB_MAX = 255  # probabilities are uint8
+
+
+# Rounding, ranges and dyadics
+
+
+def round_fraction(r: Fraction, mode: str) -> int:
+    """Round an exact rational to an integer."""
+    if mode == "floor":
+        return math.floor(r)
+    if mode == "toward-zero":
+        return math.trunc(r)
+    if mode == "half-up":
+        return math.floor(r + HALF)
+    if mode == "half-away":
+        return _sign(r) * math.floor(abs(r) + HALF)
+    if mode == "half-even":
+        return round(r)  # Fraction.__round__ is exact and ties to even
+    msg = f"mode must be a rounding mode, got {mode!r}"
+    raise ValueError(msg)
+
+
+def rounding_shift(p: int, t: int, mode: str) -> int:
+    """RS: round ``p / 2**t``, t >= 0."""
+    _require(t >= 0, "t must be at least 0", t)
+    return round_fraction(Fraction(p, 2**t), mode)
+
+
+def rounding_divide(a: int, b: int, mode: str) -> int:
+    """DIV: round ``a / b``, b > 0."""
+    _require(b > 0, "b must be positive", b)
+    return round_fraction(Fraction(a, b), mode)
+
+
+def fix(r: Fraction, f: int, mode: str) -> int:
+    """FIX: round ``r * 2**f``, the fixed-point constant with f fraction bits."""
+    return round_fraction(r * 2**f, mode)
+
+
+def saturate(x: int, lo: int, hi: int) -> int:
+    """SAT: clip x to ``[lo, hi]``."""
+    return min(max(x, lo), hi)
+
+
+def int_range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
+    """Return the least and the greatest integer of a format; narrow only matters when signed."""
+    if not signed:
+        return 0, 2**bits - 1
+    hi = 2 ** (bits - 1) - 1
+    return (-hi if narrow else -hi - 1), hi
+
+
+def dyadic_from_real(ratio: Fraction, bits: int = 31) -> tuple[int, int]:
+    """Return ``(m, t)`` with ``m / 2**t`` near ratio and ``2**(bits-1) <= |m| < 2**bits``.
+
+    Ratios too small for that with t <= 62 keep t = 62 and a shorter m; zero is ``(0, 0)``.
+    """
+    if ratio == 0:
+        return 0, 0
+    magnitude = abs(Fraction(ratio))
+    e = 0  # magnitude == q * 2**e with q in [1/2, 1)
+    while _scaled(magnitude, -e) >= 1:
+        e += 1
+    while _scaled(magnitude, -e) < HALF:
+        e -= 1
+    m = math.floor(_scaled(magnitude, bits - e) + HALF)
+    if m == 2**bits:
+        m = 2 ** (bits - 1)
+        e += 1
+    t = bits - e
+    if t > MAX_SHIFT:
+        t = MAX_SHIFT
+        m = math.floor(_scaled(magnitude, t) + HALF)
+    _require(t >= 0, f"ratio must be below 2**{bits} after rounding", ratio)
+    return _sign(ratio) * m, t
+
+
+def aligned_dyadics(ratios: Sequence[Fraction], bits: int = 30) -> list[tuple[int, int]]:
+    """Return one dyadic per ratio, all with the shift of the ratio of largest magnitude."""
+    _, t = dyadic_from_real(max(abs(Fraction(ratio)) for ratio in ratios), bits)
+    return [
+        (_sign(ratio) * math.floor(_scaled(abs(Fraction(ratio)), t) + HALF), t) for ratio in ratios
+    ]
+
+
+# Linear operators
+
+
+def quantize(x: Fraction, scale: Fraction, zero_point: int, lo: int, hi: int) -> int:
+    """Quantize a real; the quotient is exact and ties to even."""
+    return saturate(round_fraction(Fraction(x) / Fraction(scale), "half-even") + zero_point, lo, hi)
+
+
+def requantize(
+    acc: int, m: int, t: int, *, zero_point: int, lo: int, hi: int, rounding: str
+) -> int:
+    """Rescale an accumulator by ``m / 2**t``, add the zero point, saturate."""
+    return saturate(rounding_shift(acc * m, t, rounding) + zero_point, lo, hi)
+
+
+def add(
+    operands: Row,
+    dyadics: Sequence[tuple[int, int]],
+    *,
+    zero_point: int,
+    lo: int,
+    hi: int,
+    rounding: str,
+    once: bool,
+) -> int:
+    """Sum rescaled operands, rounding the exact sum once (one common shift) or each term."""
+    terms = list(zip(operands, dyadics, strict=True))
+    if once:
+        shifts = {t for _, t in dyadics}
+        _require(len(shifts) == 1, "shifts must all be equal to round once", sorted(shifts))
+        total = rounding_shift(sum(x * m for x, (m, _) in terms), shifts.pop(), rounding)
+    else:
+        total = sum(rounding_shift(x * m, t, rounding) for x, (m, t) in terms)
+    return saturate(total + zero_point, lo, hi)
+
+
+def matmul(
+    x_rows: Rows,
+    w_rows: Rows,
+    bias: Row | None = None,
+    x_zero_point: int = 0,
+    w_zero_point: int = 0,
+) -> list[list[int]]:
+    """Multiply (rows, K) by weights stored (outputs, K) -> (rows, outputs), plus a bias."""
+    x_rows = [[x - x_zero_point for x in row] for row in x_rows]
+    w_rows = [[w - w_zero_point for w in row] for row in w_rows]
+    bias = [0] * len(w_rows) if bias is None else bias
+    return [[_dot(x, w) + b for w, b in zip(w_rows, bias, strict=True)] for x in x_rows]
+
+
+def mean_pooling(rows: Rows, mask: Sequence[bool], zero_point: int, profile: Profile) -> list[int]:
+    """Average the unmasked tokens of every channel, (T, C) -> (C); one must be unmasked."""
+    kept = [row for row, keep in zip(rows, mask, strict=True) if keep]
+    _require(bool(kept), "mask must keep at least one token", mask)
+    return [
+        rounding_divide(sum(x - zero_point for x in column), len(kept), profile["step_rounding"])
+        for column in _transpose(kept)
+    ]
+
+
+# Nonlinear operators
+
+
+def exp(x: int, profile: Profile) -> int:
+    """Return exp of ``x / 2**f`` for -2**15 <= x <= 0 (I-BERT, Algorithm 2)."""
+    p = profile["exp"]
+    constants = (p["input_fraction"], p["guard_bits"], p["a"], p["b"], p["c"], p["output_shift"])
+    return _exp(x, *constants, profile["step_rounding"])
+
+
+@cache
+def _exp(x: int, f: int, g: int, a: str, b: str, c: str, s: int, mode: str) -> int:
+    _require(EXP_MIN <= x <= 0, f"x must lie in [{EXP_MIN}, 0]", x)
+    q_ln2, q_b, q_c = _exp_constants(f + g, a, b, c, mode)
+    q = x * 2**g
+    z = -q // q_ln2  # floor of a nonnegative quotient, whatever the rounding mode
+    p = q + z * q_ln2  # in (-q_ln2, 0]
+    return rounding_shift((p + q_b) ** 2 + q_c, z + s, mode)
+
+
+@cache
+def _exp_constants(fraction: int, a: str, b: str, c: str, mode: str) -> tuple[int, int, int]:
+    q_ln2 = fix(LN2, fraction, mode)
+    q_b = fix(Fraction(b), fraction, mode)
+    q_c = fix(Fraction(c) / Fraction(a), 2 * fraction, mode)
+    return q_ln2, q_b, q_c
+
+
+def softmax(row: Row, m: int, t: int, mask: Sequence[bool] | None, profile: Profile) -> list[int]:
+    """Return the uint8 probabilities of one row of accumulators; masked entries (False) get 0."""
+    mask = [True] * len(row) if mask is None else mask
+    kept = [acc for acc, keep in zip(row, mask, strict=True) if keep]
+    if not kept:
+        return [0] * len(row)
+    peak = max(kept)
+    e_row = []
+    for acc, keep in zip(row, mask, strict=True):
+        if keep:
+            x = saturate(rounding_shift((acc - peak) * m, t, profile["rounding"]), EXP_MIN, 0)
+            e_row.append(exp(x, profile))
+        else:
+            e_row.append(0)
+    total = sum(e_row)
+    one = profile["softmax"]["one"]
+    return [min(rounding_divide(e * one, total, profile["step_rounding"]), PROB_MAX) for e in e_row]
+
+
+def gelu(x: int, profile: Profile) -> int:
+    """Return gelu of ``x / 2**f``, x int16 (I-BERT, Algorithm 1, with the sign put back)."""
+    p = profile["gelu"]
+    constants = (p["input_fraction"], p["a"], p["b"], p["output_shift"])
+    return _gelu(x, *constants, profile["step_rounding"])
+
+
+@cache
+def _gelu(x: int, f: int, a: str, b: str, s: int, mode: str) -> int:
+    q_b, q_c = _gelu_constants(f, a, b, mode)
+    u = min(abs(x), -q_b)
+    q_erf = _sign(x) * ((u + q_b) ** 2 + q_c)
+    return rounding_shift(-x * (q_erf + q_c), s, mode)
+
+
+@cache
+def _gelu_constants(f: int, a: str, b: str, mode: str) -> tuple[int, int]:
+    return fix(Fraction(b) * SQRT2, f, mode), fix(2 / Fraction(a), 2 * f, mode)
+
+
+def relu(x: int, zero_point: int = 0) -> int:
+    """Return x, or the zero point where x lies below it."""
+    return max(x, zero_point)
+
+
+def tanh(x: int, profile: Profile) -> int:
+    """Return tanh of int16 ``x / 2**12`` with 14 fraction bits, as (1 - e) / (1 + e).
+
+    With one fraction bit less, exp reads the same integer as twice the real: e = exp(-2 |real|).
+    """
+    one = exp(0, profile)
+    e = exp(-abs(x), profile)
+    numerator = (one - e) * 2 ** profile["tanh"]["output_fraction"]
+    return _sign(x) * rounding_divide(numerator, one + e, profile["step_rounding"])
+
+
+def sigmoid(x: int, profile: Profile) -> int:
+    """Return sigmoid of int16 x, in the input fraction of exp, with 14 fraction bits."""
+    unit = 2 ** profile["sigmoid"]["output_fraction"]
+    one = exp(0, profile)
+    e = exp(-abs(x), profile)
+    y = rounding_divide(one * unit, one + e, profile["step_rounding"])
+    return y if x >= 0 else unit - y
+
+
+def isqrt(n: int) -> int:
+    """Return floor(sqrt(n)) for 0 <= n < 2**62."""
+    _require(0 <= n < 2**62, "n must lie in [0, 2**62)", n)
+    return math.isqrt(n)
+
+
+def layer_norm(
+    row: Row,
+    multipliers: Row,
+    biases: Row,
+    shift: int,
+    eps: int,
+    lo: int,
+    hi: int,
+    profile: Profile,
+) -> list[int]:
+    """Normalize one row; multiplier and bias (zero point included) are per channel, eps >= 1."""
+    _require(eps >= 1, "eps must be at least 1", eps)
+    count = len(row)
+    total = sum(row)
+    centring = profile["layer_norm"]["centring"]
+    if centring == "exact":  # N times the centred value, N**2 times the variance
+        centred = [count * x - total for x in row]
+        variance = count * sum(x * x for x in row) - total**2 + eps
+    elif centring == "rounded-mean":
+        mean = rounding_divide(total, count, profile["rounding"])
+        centred = [x - mean for x in row]
+        variance = sum(c * c for c in centred) // count + eps
+    else:
+        msg = f"centring must be 'exact' or 'rounded-mean', got {centring!r}"
+        raise ValueError(msg)
+    deviation = isqrt(variance)
+    unit = 2 ** profile["layer_norm"]["output_fraction"]
+    normalized = [rounding_divide(c * unit, deviation, profile["step_rounding"]) for c in centred]
+    return [
+        saturate(rounding_shift(y * m + b, shift, profile["rounding"]), lo, hi)
+        for y, m, b in zip(normalized, multipliers, biases, strict=True)
+    ]
+
+
+# The integer BERT
+
+
+class _Model(NamedTuple):
+    """What every step of the model reads, and the trace it writes."""
+
+    tensors: dict[str, Any]
+    formats: dict[str, Any]
+    profile: Profile
+    trace: dict[str, Any]
+
+
+INT16 = {"bits": 16, "signed": True, "narrow": False, "zero_point": 0}
+INT32 = {"bits": 32, "signed": True, "narrow": False, "zero_point": 0}
+
+
+def bert(
+    metadata: dict[str, Any],
+    tensors: dict[str, Any],
+    ids: Row,
+    types: Row,
+    mask: Sequence[bool],
+) -> dict[str, Any]:
+    """Run the post-LayerNorm integer BERT on one sequence and return its trace.
+
+    Parameters
+    ----------
+    metadata
+        Holds "config" (num_attention_heads, num_hidden_layers, hidden_act), "profile", "formats".
+    tensors
+        The integer checkpoint, name -> nested lists of ints (an int where 0-d).
+    ids, types
+        T token ids and token types.
+    mask
+        T bools, False for padding.
+
+    Returns
+    -------
+    dict
+        Trace name -> nested lists of ints, in the order of computation.
+
+    """
+    config, formats = metadata["config"], metadata["formats"]
+    model = _Model(tensors, formats, metadata["profile"], trace={})
+
+    x_name = "embeddings.LayerNorm"
+    x = _embeddings(model, ids, types)  # (T, C)
+    for i in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}"
+        block = f"{layer}.attention"
+        context = _self_attention(model, f"{block}.self", x, mask, config["num_attention_heads"])
+        x = _add_and_norm(model, f"{block}.output", context, x, formats[x_name]["zero_point"])
+        x_name = f"{block}.output.LayerNorm"
+        hidden = _intermediate(model, f"{layer}.intermediate", x, config["hidden_act"])
+        x = _add_and_norm(model, f"{layer}.output", hidden, x, formats[x_name]["zero_point"])
+        x_name = f"{layer}.output.LayerNorm"
+    if "classifier.weight" in tensors:
+        _classifier(model, x[0])
+    return model.trace
+
+
+def _embeddings(model: _Model, ids: Row, types: Row) -> Rows:
+    """Look up, sum and normalize the three embeddings -> (T, C)."""
+    operands = {}
+    for kind, indices in ("word", ids), ("position", range(len(ids))), ("token_type", types):
+        name = f"embeddings.{kind}_embeddings"
+        table = model.tensors[f"{name}.weight"]
+        operands[name] = model.trace[name] = [list(table[i]) for i in indices]  # (T, C)
+    total = _sum(model, "embeddings.sum", operands)
+    return _norm(model, "embeddings.LayerNorm", total)
+
+
+def _self_attention(
+    model: _Model, block: str, x: Rows, mask: Sequence[bool], head_count: int
+) -> Rows:
+    """Attend from every token to the unmasked keys, (T, C) -> (T, C)."""
+    tensors, formats, profile, trace = model
+    heads = {}
+    for part in "query", "key", "value":
+        name = f"{block}.{part}"
+        acc = _dense(model, name, x)  # (T, C)
+        heads[part] = _split_heads(_rescale(model, name, acc, formats[name]), head_count)
+
+    scores = [matmul(q, k) for q, k in zip(heads["query"], heads["key"], strict=True)]
+    trace[f"{block}.scores.acc"] = scores  # (H, T, T)
+    m, t = tensors[f"{block}.scores.multiplier"], tensors[f"{block}.scores.shift"]
+    probs = [[softmax(row, m, t, mask, profile) for row in head] for head in scores]
+    trace[f"{block}.probs"] = probs  # (H, T, T)
+    context = [matmul(p, _transpose(v)) for p, v in zip(probs, heads["value"], strict=True)]
+    merged = [list(chain(*rows)) for rows in zip(*context, strict=True)]  # (H, T, D) -> (T, C)
+    trace[f"{block}.context.acc"] = merged
+    return _rescale(model, f"{block}.context", merged, formats[f"{block}.context"])
+
+
+def _intermediate(model: _Model, block: str, x: Rows, act: str) -> Rows:
+    """Expand and activate, (T, C) -> (T, intermediate)."""
+    acc = _dense(model, f"{block}.dense", x)
+    hidden = _rescale(model, f"{block}.dense", acc, INT16)
+    if act == "gelu":
+        activated = [[gelu(v, model.profile) for v in row] for row in hidden]
+    elif act == "relu":
+        activated = [[relu(v) for v in row] for row in hidden]
+    else:
+        msg = f"hidden_act must be 'gelu' or 'relu', got {act!r}"
+        raise ValueError(msg)
+    model.trace[f"{block}.{act}"] = activated
+    return _rescale(model, block, activated, model.formats[block])
+
+
+def _add_and_norm(model: _Model, block: str, x: Rows, residual: Rows, zero_point: int) -> Rows:
+    """Project x, add the residual (its zero point is taken off here), normalize -> (T, C)."""
+    operands = {
+        f"{block}.dense": _dense(model, f"{block}.dense", x),
+        f"{block}.residual": [[v - zero_point for v in row] for row in residual],
+    }
+    total = _sum(model, f"{block}.sum", operands)
+    return _norm(model, f"{block}.LayerNorm", total)
+
+
+def _classifier(model: _Model, first: Row) -> Row:
+    """Classify by the first token, (C) -> (labels)."""
+    trace, row = model.trace, [first]  # (1, C) up to the end, where the trace drops the 1
+    row = _dense(model, "pooler.dense", row)
+    row = _rescale(model, "pooler.dense", row, INT16)
+    row = trace["pooler.tanh"] = [[tanh(v, model.profile) for v in row[0]]]
+    row = _rescale(model, "pooler", row, model.formats["pooler"])
+    row = _dense(model, "classifier", row)
+    row = _rescale(model, "classifier", row, INT32)
+    for name in (
+        "pooler.dense.acc",
+        "pooler.dense",
+        "pooler.tanh",
+        "pooler",
+        "classifier.acc",
+        "classifier",
+    ):
+        (trace[name],) = trace[name]
+    return row[0]
+
+
+def _dense(model: _Model, name: str, x: Rows) -> Rows:
+    """Multiply by the weights; the zero point of x is already inside the bias."""
+    acc = matmul(x, model.tensors[f"{name}.weight"], model.tensors[f"{name}.bias"])
+    model.trace[f"{name}.acc"] = acc
+    return acc
+
+
+def _rescale(model: _Model, name: str, rows: Rows, fmt: dict[str, Any]) -> Rows:
+    """Requantize rows into the format, by the dyadic of the name."""
+    into = _target(model, fmt)
+    dyadics = _dyadics(model, name, len(rows[0]))
+    model.trace[name] = [
+        [requantize(acc, m, t, **into) for acc, (m, t) in zip(row, dyadics, strict=True)]
+        for row in rows
+    ]
+    return model.trace[name]
+
+
+def _sum(model: _Model, name: str, operands: dict[str, Rows]) -> Rows:
+    """Add operands (T, C), each rescaled by the dyadic of its own name."""
+    into = _target(model, model.formats[name])
+    how = model.profile["sum"]
+    _require(how in {"once", "each"}, "sum must be 'once' or 'each'", how)
+    channels = len(next(iter(operands.values()))[0])
+    dyadics = _transpose([_dyadics(model, each, channels) for each in operands])
+    model.trace[name] = [
+        [
+            add(values, pairs, **into, once=how == "once")
+            for values, pairs in zip(_transpose(rows), dyadics, strict=True)
+        ]
+        for rows in zip(*operands.values(), strict=True)
+    ]
+    return model.trace[name]
+
+
+def _norm(model: _Model, name: str, rows: Rows) -> Rows:
+    """Normalize every token; what comes in keeps its zero point."""
+    multiplier, bias, shift, eps = (
+        model.tensors[f"{name}.{part}"] for part in ("multiplier", "bias", "shift", "eps")
+    )
+    lo, hi = _limits(model.formats[name])
+    model.trace[name] = [
+        layer_norm(row, multiplier, bias, shift, eps, lo, hi, model.profile) for row in rows
+    ]
+    return model.trace[name]
+
+
+def _limits(fmt: dict[str, Any]) -> tuple[int, int]:
+    return int_range(fmt["bits"], fmt["signed"], fmt["narrow"])
+
+
+def _target(model: _Model, fmt: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of requantize and add for an activation format."""
+    lo, hi = _limits(fmt)
+    rounding = model.profile["rounding"]
+    return {"zero_point": fmt["zero_point"], "lo": lo, "hi": hi, "rounding": rounding}
+
+
+def _dyadics(model: _Model, name: str, channels: int) -> list[tuple[int, int]]:
+    """Return one (m, t) per channel, repeating what is 0-d."""
+    m, t = model.tensors[f"{name}.multiplier"], model.tensors[f"{name}.shift"]
+    ms = [m] * channels if isinstance(m, int) else m
+    ts = [t] * channels if isinstance(t, int) else t
+    return list(zip(ms, ts, strict=True))
+
+
+def _split_heads(rows: Rows, head_count: int) -> list[list[Row]]:
+    """Cut (T, C) into H consecutive blocks of channels, (H, T, D)."""
+    channels = len(rows[0])
+    _require(channels % head_count == 0, f"channels must be a multiple of {head_count}", channels)
+    d = channels // head_count
+    return [[row[h * d : (h + 1) * d] for row in rows] for h in range(head_count)]
+
+
+# Small pieces
+
+
+def _dot(a: Row, b: Row) -> int:
+    _require(len(a) == len(b), f"b must have {len(a)} terms", len(b))
+    return sum(map(operator.mul, a, b))
+
+
+def _transpose(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _sign(r: int | Fraction) -> int:
+    return (r > 0) - (r < 0)
+
+
+def _scaled(r: Fraction, exponent: int) -> Fraction:
+    """Return ``r * 2**exponent`` exactly, for either sign of the exponent."""
+    return r * Fraction(2) ** exponent
+
+
+def _require(condition: bool, rule: str, value: object) -> None:
+    if not condition:
+        msg = f"{rule}, got {value!r}"
+        raise ValueError(msg)
