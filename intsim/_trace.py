@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recording the intermediates of a forward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
@@ -17,7 +17,7 @@ _current: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)
 
 
 @contextmanager
-def trace() -> Iterator[Trace]:
+def trace() -> Generator[Trace, None, None]:
     """Collect every intermediate of the models run inside the ``with`` block.
 
     Yields

@@ -16,11 +16,11 @@ from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
-__all__ = ["Carrier", "divide", "matmul", "require_integers", "rescale"]
+__all__ = ["Carrier", "Integers", "divide", "in_blocks", "magnitude", "matmul", "require_integers", "rescale"]
 
 Integers: TypeAlias = NDArray[np.integer]
 Carrier: TypeAlias = Literal["auto", "integer"]
@@ -28,7 +28,7 @@ Carrier: TypeAlias = Literal["auto", "integer"]
 FLOAT32_EXACT: Final = 1 << 24
 FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
-BLOCK: Final = 1 << 15  # elements worked on at a time, so that float64 temporaries stay in the cache
+BLOCK: Final = 1 << 16  # elements worked on at a time, so that float64 temporaries stay in the cache
 
 
 def require_integers(name: str, x: Integers) -> None:
@@ -52,33 +52,50 @@ def magnitude(x: Integers) -> int:
     return max(-int(x.min()), int(x.max())) if x.size else 0
 
 
-def matmul(x: Integers, w: Integers, *, x_bound: int, w_bound: int, carrier: Carrier) -> NDArray[np.int32]:
-    """Return x @ w.T in int32, (..., M, K) and (..., N, K) to (..., M, N), for |x| <= x_bound and |w| <= w_bound.
+def matmul(
+    x: Integers,
+    w: Integers,
+    *,
+    x_bound: int,
+    w_bound: int,
+    bias: Integers | None = None,
+    carrier: Carrier = "auto",
+) -> Integers:
+    """Return x @ w.T + bias in int32: (..., M, K), (..., N, K) -> (..., M, N), |x| <= x_bound, |w| <= w_bound.
 
     Bounds
     ------
-    Any partial sum of x_k w_k, in any order, fused or not, is at most B = min(K x_bound w_bound, x_bound max_n sum_k
-    |w_nk|). B <= 2**24 makes float32 BLAS exact and B <= 2**53 float64; B < 2**31 is required, so that int32 is exact.
+    Any partial sum of x_k w_k, in any order, fused or not, and then the bias, is at most B = max|bias| +
+    min(K x_bound w_bound, x_bound max_n sum_k |w_nk|). B <= 2**24 makes float32 BLAS exact and B <= 2**53 float64;
+    B < 2**31 is required, so that int32 is exact.
 
     Raises
     ------
     ValueError
         If B does not fit int32.
     """
-    bound = x.shape[-1] * x_bound * w_bound
-    if bound > FLOAT32_EXACT:
-        bound = min(bound, x_bound * int(np.abs(w, dtype=np.int64).sum(axis=-1).max(initial=0)))
+    depth = x.shape[-1]
+    offset = 0 if bias is None else magnitude(bias)
+    bound = depth * x_bound * w_bound + offset
+    if bound > FLOAT32_EXACT:  # the weights at hand may allow less than their dtype does
+        bound = min(bound, x_bound * int(np.abs(w, dtype=np.int64).sum(axis=-1).max(initial=0)) + offset)
     if bound > INT32_MAX:
-        msg = f"products must sum to less than 2**31 for an int32 accumulator, got a bound of {bound} at depth {x.shape[-1]}"
+        msg = f"products and bias must sum to less than 2**31 for an int32 accumulator, got a bound of {bound}"
         raise ValueError(msg)
     plain = carrier == "integer" or os.environ.get("INTSIM_MATMUL") == "integer"
     dtype = np.int32 if plain else np.float32 if bound <= FLOAT32_EXACT else np.float64
     x_carried, w_carried = x.astype(dtype), w.astype(dtype)
     if w.ndim == 2:  # one large product instead of a loop of small ones
-        product = (x_carried.reshape(-1, x.shape[-1]) @ w_carried.T).reshape(*x.shape[:-1], w.shape[0])
+        product = (x_carried.reshape(-1, depth) @ w_carried.T).reshape(*x.shape[:-1], w.shape[0])
     else:
         product = x_carried @ w_carried.swapaxes(-1, -2)
-    return product.astype(np.int32, copy=False)
+    if bias is None:
+        return product.astype(np.int32, copy=False)
+
+    def add_bias(rows: Any, b: Any) -> Integers:
+        return (rows + b).astype(np.int32)
+
+    return in_blocks(add_bias, [product, bias.astype(dtype)], np.dtype(np.int32))
 
 
 def rescale(
@@ -135,47 +152,48 @@ def rescale(
                 y += zero_point
             return np.clip(y, to.min, to.max, out=y).astype(to.dtype)
 
-        return _in_blocks(block, [*operands, *factors], to.dtype)
+        return in_blocks(block, [*operands, *factors], to.dtype)
 
     def plain(*parts: Any) -> Integers:
         n = len(operands)
-        products = [x.astype(np.int64) * m for x, m in zip(parts[:n], parts[n:-1], strict=True)]
-        return saturate(rounding_right_shift(sum(products), parts[-1], rounding) + zero_point, to)
+        total = np.multiply(parts[0], parts[n], dtype=np.int64)
+        for x, m in zip(parts[1:n], parts[n + 1 : -1], strict=True):
+            total += np.multiply(x, m, dtype=np.int64)
+        return saturate(rounding_right_shift(total, parts[-1], rounding) + zero_point, to)
 
-    return _in_blocks(plain, [*operands, *(ratio.multiplier for ratio in ratios), shift], to.dtype)
+    return in_blocks(plain, [*operands, *(ratio.multiplier for ratio in ratios), shift], to.dtype)
 
 
-def divide(dividend: Integers, divisor: Integers, *, to: IntRange, rounding: Rounding) -> Integers:
-    """Return saturate(RND(dividend / divisor)) for divisor > 0.
+def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRange, rounding: Rounding) -> Integers:
+    """Return saturate(RND(dividend * multiplier / divisor)) for multiplier, divisor > 0.
 
     Bounds
     ------
-    |2 dividend| + divisor < 2**63. For integers |a| < 2**53 and b > 0, floor(fl64(a / b)) = floor(a / b): the next
-    integer above a / b is at least 1 / b away, and rounding moves the quotient by at most |a| / (b 2**53) < 1 / b.
-    Rounding half up is floor((2a + b) / 2b).
+    2 |dividend| multiplier + divisor < 2**63. For integers |a| < 2**53 and 0 < b < 2**53, floor(fl64(a / b)) =
+    floor(a / b): the next integer above a / b is at least 1 / b away, and rounding moves the quotient by at most
+    |a| / (b 2**53) < 1 / b. Rounding half up is floor((2a + b) / 2b).
     """
-    bound = 2 * magnitude(dividend) + magnitude(divisor)
+    bound = 2 * magnitude(dividend) * multiplier + 2 * magnitude(divisor)
     if bound >= 1 << 63:
-        msg = f"dividend and divisor must stay below 2**62, got a bound of {bound}"
+        msg = f"dividend and divisor must stay below 2**61, got a bound of {bound}"
         raise ValueError(msg)
     if bound < FLOAT64_EXACT and rounding in (Rounding.FLOOR, Rounding.HALF_UP):
+        doubled = 2 if rounding is Rounding.HALF_UP else 1
 
         def block(a: Any, b: Any) -> Integers:
-            a, b = a.astype(np.float64), b.astype(np.float64)
+            y = np.multiply(a, doubled * multiplier, dtype=np.float64)
             if rounding is Rounding.HALF_UP:
-                a *= 2
-                a += b
-                b *= 2
-            a /= b
-            np.floor(a, out=a)
-            return np.clip(a, to.min, to.max, out=a).astype(to.dtype)
+                y += b
+            y /= doubled * b
+            np.floor(y, out=y)
+            return np.clip(y, to.min, to.max, out=y).astype(to.dtype)
 
     else:
 
         def block(a: Any, b: Any) -> Integers:
-            return saturate(rounding_divide(a.astype(np.int64), b.astype(np.int64), rounding), to)
+            return saturate(rounding_divide(a * np.int64(multiplier), b.astype(np.int64), rounding), to)
 
-    return _in_blocks(block, [dividend, divisor], to.dtype)
+    return in_blocks(block, [dividend, divisor], to.dtype)
 
 
 def _half_up(y: NDArray[np.float64]) -> None:
@@ -192,33 +210,30 @@ _FLOAT64_ROUNDING: Final[dict[Rounding, Callable[[NDArray[np.float64]], Any]]] =
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count())
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
-def _in_blocks(function: Callable[..., Integers], arrays: Sequence[ArrayLike], dtype: np.dtype[Any]) -> Integers:
-    """Apply an element-wise function block by block over the rows of the first array, blocks spread over threads.
+def in_blocks(function: Callable[..., Integers], arrays: Sequence[Any], dtype: np.dtype[Any]) -> Integers:
+    """Apply a function of rows block by block over the rows of the first array, blocks spread over threads.
 
-    Each element depends on its own operands alone, so the split cannot change a bit.
+    ``function`` must treat each row (the last axis) alone, so that the split cannot change a bit. Arrays of one axis
+    are passed whole to every call; the others are broadcast over the leading axes of the first. The result has the
+    shape of the first and the given dtype.
     """
-    first = np.asarray(arrays[0])
-    if first.size <= BLOCK:
-        return function(*map(np.asarray, arrays))
-    columns = first.shape[-1]
+    first = arrays[0]
+    if first.ndim < 2 or first.size <= max(BLOCK, first.shape[-1]):  # one block: no thread waits for another's
+        return function(*arrays)
+    *leading, columns = first.shape
     rows = max(1, BLOCK // columns)
-    shape = first.shape
-    flat = []
-    for array in map(np.asarray, arrays):
-        if array.ndim <= 1 and array.shape in ((), (1,), (columns,)):
-            flat.append(None)
-        else:
-            flat.append(np.broadcast_to(array, (*shape[:-1], array.shape[-1])).reshape(-1, array.shape[-1]))
-    out = np.empty((first.size // columns, columns), dtype)
+    sliced = [
+        array if array.ndim < 2 else np.broadcast_to(array, (*leading, array.shape[-1])).reshape(-1, array.shape[-1])
+        for array in arrays
+    ]
+    out: Integers = np.empty((first.size // columns, columns), dtype)
 
     def work(start: int) -> None:
         part = slice(start, start + rows)
-        out[part] = function(
-            *(np.asarray(array) if rows_of is None else rows_of[part] for array, rows_of in zip(arrays, flat, strict=True))
-        )
+        out[part] = function(*(array if array.ndim < 2 else array[part] for array in sliced))
 
-    list(_pool().map(work, range(0, len(out), rows)))
-    return out.reshape(shape)
+    list(_pool().map(work, range(0, len(out), rows)))  # a list, so that an exception is raised here
+    return out.reshape(*leading, columns)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import numpy as np
 
 import intsim
 from intsim.errors import IntsimError
@@ -50,7 +49,7 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
     """Classify TEXT with the embedded integer model and show the integers."""
     with resources.as_file(resources.files("intsim.embedded")) as path:
         model = intsim.load(path)
-    sentence = " ".join(text) or DEMO_TEXT
+    sentence = " ".join(text) if text else DEMO_TEXT
     with intsim.trace() as trace:
         shown = _run_text(model, sentence)
     if json_:
@@ -62,7 +61,9 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
     for name, values in trace.items():
         if name.startswith(("embeddings", "encoder.layer.0", "pooler", "classifier")):
             first = " ".join(f"{value:7d}" for value in values.reshape(-1)[:6])
-            click.echo(f"{name:<42} {values.dtype!s:<6} {values.shape!s:<17} {first}{' ...' if values.size > 6 else ''}")
+            click.echo(
+                f"{name:<42} {values.dtype!s:<6} {values.shape!s:<17} {first}{' ...' if values.size > 6 else ''}"
+            )
     scale = shown["scale"]
     click.echo(f"\nlogits    {shown['output']}  (each times {scale['multiplier']} / 2**{scale['shift']})")
     click.echo(f"label     {shown['label']}")
@@ -87,7 +88,7 @@ def quantize(
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
     texts = None
     if calibration is not None:
-        texts = [line for line in _read_text(calibration).splitlines() if line.strip()][:calibration_size]
+        texts = [line for line in _read_text(calibration).split("\n") if line.strip()][:calibration_size]
     elif calibration_size is not None:
         from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
 
@@ -146,7 +147,7 @@ def inspect(path: Path, json_: bool) -> None:
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
 @as_json
-def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None, json_: bool) -> None:  # noqa: ANN401
+def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None, json_: bool) -> None:
     """Score the integer checkpoint in DIR on a GLUE task."""
     from intsim.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
@@ -233,5 +234,5 @@ def _read_ids(path: Path | None) -> list[int]:
     return [int(word) for word in words]
 
 
-def _print_json(value: Any) -> None:  # noqa: ANN401
+def _print_json(value: Any) -> None:
     click.echo(json.dumps(value))

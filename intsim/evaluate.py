@@ -5,6 +5,7 @@ Floats here are metrics and the reference; the integer model's outputs stay inte
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class Evaluation:
     task, n
         The task and its number of examples.
     metrics, reference
-        ``accuracy`` (SST-2), ``matthews`` (CoLA), ``spearman`` and ``pearson`` (STS-B) of the integer and the float model.
+        ``accuracy`` (SST-2), ``matthews`` (CoLA), ``spearman`` and ``pearson`` (STS-B) of the integer and float model.
     cosine
         Mean cosine of integer to float outputs.
     digest
@@ -81,7 +82,7 @@ def read_task(task: Task, path: str | Path) -> list[Example]:
         If the file cannot be read or a line lacks a column.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         msg = f"data {path} must be a readable UTF-8 file, got {error}"
         raise IntsimError(msg) from None
@@ -108,6 +109,10 @@ def read_task(task: Task, path: str | Path) -> list[Example]:
         except (IndexError, ValueError):
             msg = f"row {number} of {path} must have a number for {wanted[0]} and a text, got {row}"
             raise IntsimError(msg) from None
+        if not (math.isfinite(examples[-1].target) if task == "stsb" else examples[-1].target in (0, 1)):
+            allowed = "a finite number" if task == "stsb" else "0 or 1"
+            msg = f"row {number} of {path} must have {allowed} for {wanted[0]}, got {target}"
+            raise IntsimError(msg)
     return examples
 
 
@@ -163,7 +168,7 @@ def evaluate(
     metrics = _metrics(task, outputs.astype(np.float64), targets, labels)
     floats = None
     if reference is not None:
-        run_floats = _float_runner(reference, classifier=model.has_classifier)
+        run_floats = _float_runner(reference, model)
         floats = _in_batches(run_floats, encodings, progress=progress).astype(np.float64)
     return Evaluation(
         task=task,
@@ -179,12 +184,16 @@ def _inputs(example: Example, *, pooled: bool) -> tuple[str, ...]:
     return example.texts if pooled else ("\t".join(example.texts),)
 
 
-def _float_runner(path: str | Path, *, classifier: bool) -> Runner:
+def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
     checkpoint = open_checkpoint(path)
-    if checkpoint.has_classifier != classifier:
+    config = checkpoint.config
+    if checkpoint.has_classifier != model.has_classifier:
         msg = f"reference {path} must have a classifier just where the integer model has one"
         raise IntsimError(msg)
-    config = checkpoint.config
+    for name, value in asdict(config).items():
+        if (list(value) if name == "labels" else value) != model.config[name]:
+            msg = f"reference {path} must have the integer model's {name}, {model.config[name]!r}, got {value!r}"
+            raise IntsimError(msg)
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
 
     def run(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
@@ -198,7 +207,7 @@ def _float_runner(path: str | Path, *, classifier: bool) -> Runner:
             attention_mask=mask,
             token_type_ids=types,
         )
-        return values if classifier else mean_pooling(values, mask)
+        return values if model.has_classifier else mean_pooling(values, mask)
 
     return run
 
@@ -215,7 +224,8 @@ def _in_batches(run: Runner, encodings: Sequence[Encoding], *, progress: bool) -
 
 
 def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (a * b).sum(axis=-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return (a * b).sum(axis=-1) / np.where(norms > 0, norms, 1)  # 0 where a vector is 0
 
 
 def _metrics(
@@ -224,12 +234,17 @@ def _metrics(
     if task == "stsb":
         scores = _cosines(outputs[0::2], outputs[1::2]) if labels is None else outputs[:, 0]
         return {
-            "spearman": float(stats.spearmanr(scores, targets).statistic),
-            "pearson": float(stats.pearsonr(scores, targets).statistic),
+            "spearman": _correlation(stats.rankdata(scores), stats.rankdata(targets)),
+            "pearson": _correlation(scores, targets),
         }
     predicted = outputs.argmax(axis=-1)
     if task == "sst2":
         return {"accuracy": float((predicted == targets).mean())}
-    if len(set(predicted)) == 1 or len(set(targets)) == 1:
-        return {"matthews": 0.0}  # as scikit-learn and GLUE define it
-    return {"matthews": float(np.corrcoef(predicted, targets)[0, 1])}
+    return {"matthews": _correlation(predicted, targets)}
+
+
+def _correlation(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Return Pearson's correlation, or 0 where one side is constant, as scikit-learn defines it for Matthews'."""
+    if (x == x[0]).all() or (y == y[0]).all():
+        return 0.0
+    return float(np.corrcoef(x, y)[0, 1])

@@ -76,9 +76,7 @@ def rounding_right_shift(x: Int64, shift: ArrayLike, rounding: Rounding) -> Int6
     if rounding is Rounding.FLOOR:
         return quotient
     twice_rest = (x - (quotient << shift)) << 1
-    up = _rounds_up(
-        rounding, twice_rest=twice_rest, divisor=np.int64(1) << shift, quotient=quotient, negative=x < 0
-    )
+    up = _rounds_up(rounding, twice_rest=twice_rest, divisor=np.int64(1) << shift, quotient=quotient, negative=x < 0)
     return quotient + up
 
 
@@ -93,9 +91,7 @@ def rounding_divide(dividend: Int64, divisor: Int64, rounding: Rounding) -> Int6
     if rounding is Rounding.FLOOR:
         return quotient
     twice_rest = (dividend - quotient * divisor) << 1
-    up = _rounds_up(
-        rounding, twice_rest=twice_rest, divisor=divisor, quotient=quotient, negative=dividend < 0
-    )
+    up = _rounds_up(rounding, twice_rest=twice_rest, divisor=divisor, quotient=quotient, negative=dividend < 0)
     return quotient + up
 
 
@@ -114,7 +110,10 @@ def round_fraction(value: Fraction, rounding: Rounding) -> int:
 
 @dataclass(frozen=True, slots=True)
 class IntRange:
-    """The integers of a given width: ``[-2**(bits-1), 2**(bits-1) - 1]``, without the lowest one if ``narrow``, or ``[0, 2**bits - 1]``."""
+    """The integers of a given width.
+
+    ``[-2**(bits-1), 2**(bits-1) - 1]`` if signed, without the lowest one if narrow; ``[0, 2**bits - 1]`` if not.
+    """
 
     bits: int
     signed: bool = True
@@ -150,7 +149,7 @@ INT16: Final = IntRange(16)
 INT32: Final = IntRange(32)
 
 
-def saturate(x: Int64, to: IntRange) -> NDArray[np.integer]:
+def saturate(x: NDArray[np.integer], to: IntRange) -> NDArray[np.integer]:
     """Clip ``x`` into the range and store it in the range's dtype: 300 becomes 127 in int8, never 44."""
     return x.clip(to.min, to.max).astype(to.dtype)
 
@@ -173,16 +172,16 @@ def isqrt(n: Int64) -> Int64:
     if n.size and (n.min() < 0 or n.max() >= 1 << MAX_SHIFT):
         msg = f"n must be in [0, 2**62), got [{n.min()}, {n.max()}]"
         raise ValueError(msg)
-    half_bits = np.zeros_like(n)
-    for k in range(MAX_SHIFT // 2):  # ceil(bits / 2) = number of k with n >= 4**k
-        half_bits += n >> (2 * k) > 0
-    root: Int64 = np.int64(1) << half_bits
+    top = np.zeros_like(n)  # position of the highest bit set, by halving
+    for step in (32, 16, 8, 4, 2, 1):
+        top += step * (n >> (top + step) > 0)
+    root: Int64 = np.int64(1) << ((top >> 1) + 1)
     while True:
         # root + n // root <= 2**32 + 2**31; the maximum only guards n = 0, whose root reaches 0
-        step: Int64 = (root + n // np.maximum(root, 1)) >> 1
-        if not (step < root).any():
+        lower: Int64 = (root + n // np.maximum(root, 1)) >> 1
+        if not (lower < root).any():
             return root
-        root = np.minimum(step, root)
+        root = np.minimum(lower, root)
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
@@ -262,7 +261,7 @@ class Dyadic:
 
     @classmethod
     def aligned(cls, *ratios: ArrayLike, bits: int = ALIGNED_BITS) -> "list[Dyadic]":
-        """Return dyadics that share the shift of the largest ratio, so that their products can be added before rounding.
+        """Return dyadics that share the shift of the largest ratio, so that products can be added before rounding.
 
         Raises
         ------
@@ -273,8 +272,7 @@ class Dyadic:
         largest = np.max([np.max(np.abs(real)) for real in reals])
         exponent = _exponent(largest, bits=bits)
         return [
-            cls(_multiplier(real, exponent, bits=bits), np.broadcast_to(bits - exponent, real.shape))
-            for real in reals
+            cls(_multiplier(real, exponent, bits=bits), np.broadcast_to(bits - exponent, real.shape)) for real in reals
         ]
 
 

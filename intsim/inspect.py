@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from intsim.errors import CheckpointError
 from intsim.io import integer_checkpoint
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.safetensors_file import read
@@ -35,13 +36,16 @@ def summarise(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_file():
         tensors, metadata = read(path)
-        rows = [_row(entry["name"], tensors[entry["name"]]) for entry in metadata.get("trace", [])]
-        return {
-            "kind": "trace",
-            "profile": metadata["profile"]["name"],
-            "profile_hash": metadata["profile_hash"],
-            "tensors": rows,
-        }
+        try:
+            return {
+                "kind": "trace",
+                "profile": metadata["profile"]["name"],
+                "profile_hash": metadata["profile_hash"],
+                "tensors": [_row(entry["name"], tensors[entry["name"]]) for entry in metadata["trace"]],
+            }
+        except (KeyError, TypeError):
+            msg = f"file {path} must be a trace of intsim run, got another file; of a checkpoint give the folder"
+            raise CheckpointError(msg) from None
     if (path / "config.json").exists() or not (path / integer_checkpoint.FILE).exists():
         checkpoint = open_checkpoint(path)
         rows = [
@@ -53,7 +57,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
     return {
         "kind": "integer checkpoint",
         "config": dict(model.config),
-        "recipe": model.recipe["name"],
+        "recipe": model.recipe.get("name", ""),
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
         "bytes": sum(values.nbytes for values in model.tensors.values()),

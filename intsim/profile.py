@@ -9,7 +9,7 @@ them, never a float. The two presets are data at the end of the file.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -18,7 +18,19 @@ from typing import Any, Final, Literal, Self
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding, round_fraction
 
-__all__ = ["IBERT", "INTSIM", "PROFILES", "Exp", "Gelu", "LayerNorm", "Profile", "Sigmoid", "Softmax", "Tanh", "find_profile"]
+__all__ = [
+    "IBERT",
+    "INTSIM",
+    "PROFILES",
+    "Exp",
+    "Gelu",
+    "LayerNorm",
+    "Profile",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "find_profile",
+]
 
 LN2: Final = Fraction("0.69314718055994530941723212145817656808")
 SQRT2: Final = Fraction("1.41421356237309504880168872420969807857")
@@ -163,7 +175,7 @@ class Profile:
         IntsimError
             If a field is missing or unknown, or a rounding has an unknown name.
         """
-        parts = {
+        parts: dict[str, Callable[..., Any]] = {
             "exp": Exp,
             "softmax": Softmax,
             "gelu": Gelu,
@@ -172,7 +184,9 @@ class Profile:
             "layer_norm": LayerNorm,
         }
         try:
-            fields = {name: parts[name](**value) if name in parts else value for name, value in data.items()}
+            fields: dict[str, Any] = {
+                name: parts[name](**value) if name in parts else value for name, value in data.items()
+            }
             for name in ("rounding", "step_rounding"):
                 fields[name] = Rounding(fields[name])
             return cls(**fields)

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 from safetensors import TensorSpec, serialize_file
 
@@ -205,3 +206,8 @@ def _save_tokenizer(file: Path) -> None:
     tokenizer.enable_padding(length=12)
     tokenizer.enable_truncation(max_length=12)
     tokenizer.save(str(file))
+
+
+settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
+settings.load_profile(os.environ.get("INTSIM_HYPOTHESIS", "dev"))

@@ -7,6 +7,7 @@ output. What leaves is integers, among them dyadics standing for ratios of scale
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,7 @@ __all__ = ["activation_names", "convert_bert"]
 
 LOGIT_FRACTION = 16  # logits are int32 with 16 fraction bits
 PER_OUTPUT_CHANNEL = Granularity(kind="channel", axis=0)
+PER_EMBEDDING_CHANNEL = Granularity(kind="channel", axis=1)
 
 
 def activation_names(config: BertConfig, *, classifier: bool) -> list[str]:
@@ -86,12 +88,16 @@ def convert_bert(
     def rescale(name: str, ratio: ArrayLike) -> None:
         put_ratio(name, Dyadic.from_real(ratio, bits=profile.multiplier_bits))
 
-    def weight(name: str) -> NDArray[np.float64]:
-        """Quantize the weight; return s_w, one per output channel or one in all."""
+    def weight(name: str, smallest: ArrayLike = 0.0) -> NDArray[np.float64]:
+        """Quantize the weight; return s_w, at least ``smallest``, one per output channel or one in all."""
         rule, w = recipe.weight(f"{name}.weight"), weights[f"{name}.weight"]
-        granularity = PER_TENSOR if rule.granularity == "tensor" else PER_OUTPUT_CHANNEL
+        per_channel = PER_EMBEDDING_CHANNEL if name.startswith("embeddings.") else PER_OUTPUT_CHANNEL
+        granularity = PER_TENSOR if rule.granularity == "tensor" else per_channel
         try:
             params = rule.scheme.params(*min_max(w, granularity))
+            per_row = params.scale.ndim and np.ndim(smallest)
+            floor = np.reshape(smallest, params.scale.shape) if per_row else np.max(smallest)
+            params = replace(params, scale=np.maximum(params.scale, floor))
         except ValueError as error:
             msg = f"tensor '{name}.weight' must be quantizable, got: {error}"
             raise CheckpointError(msg) from None
@@ -100,11 +106,12 @@ def convert_bert(
 
     def dense(name: str, x: str) -> NDArray[np.float64]:
         """Quantize weight and bias of a layer whose input is the activation ``x``; return the accumulator's scale."""
-        acc_scale = scale(x) * weight(name)
+        # a channel whose weights all but vanish beside its bias takes a scale that the bias fits
+        acc_scale = scale(x) * weight(name, np.abs(weights[f"{name}.bias"]) / (scale(x) * 2**30))
         w_q = tensors[f"{name}.weight"].astype(np.int64)
         bias = np.rint(weights[f"{name}.bias"] / acc_scale) - zero_point(x) * w_q.sum(axis=-1)
         if (np.abs(bias) > INT32.max).any():
-            msg = f"layer '{name}' must have a bias that fits int32 in units of its accumulator, got {np.abs(bias).max():.0f}"
+            msg = f"layer '{name}' must have a bias that fits its int32 accumulator, got {np.abs(bias).max():.0f}"
             raise CheckpointError(msg)
         tensors[f"{name}.bias"] = bias.astype(np.int32)
         return acc_scale
@@ -116,11 +123,16 @@ def convert_bert(
         put_ratio(name, ratio)
         bias = np.ldexp(weights[f"{name}.bias"] / scale(name) + zero_point(name), ratio.shift)
         if (np.abs(bias) >= 2.0**61).any():
-            msg = f"LayerNorm '{name}' must have a bias below 2**61 in units of its product, got {np.abs(bias).max():.3g}"
+            msg = (
+                f"LayerNorm '{name}' must have a bias below 2**61 in units of its product, got {np.abs(bias).max():.3g}"
+            )
             raise CheckpointError(msg)
         tensors[f"{name}.bias"] = np.rint(bias).astype(np.int64)
         channels = config.hidden_size if profile.layer_norm.centring == "exact" else 1
         eps = config.layer_norm_eps * (channels / scale(x)) ** 2
+        if eps >= 2.0**61:
+            msg = f"LayerNorm '{name}' must have an eps below 2**61 in units of its variance, got {eps:.3g}"
+            raise CheckpointError(msg)
         tensors[f"{name}.eps"] = np.array(max(1, round(eps)), np.int64)
 
     def residual(name: str, x: str, skip: str) -> None:
@@ -160,9 +172,7 @@ def convert_bert(
         rescale("classifier", dense("classifier", "pooler") * 2**LOGIT_FRACTION)
 
     formats = {
-        name: Format(
-            range=params.range, zero_point=int(params.zero_point), scale=Dyadic.exactly(float(params.scale))
-        )
+        name: Format(range=params.range, zero_point=int(params.zero_point), scale=Dyadic.exactly(float(params.scale)))
         for name, params in activations.items()
     }
     if "classifier.weight" in weights:

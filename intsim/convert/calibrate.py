@@ -44,9 +44,7 @@ def calibrate(
         batch = encodings[start : start + BATCH]
         ids, mask, types = pad(batch)
 
-        def observe(
-            name: str, x: NDArray[np.float64], mask: NDArray[np.bool_] = mask
-        ) -> NDArray[np.float64]:
+        def observe(name: str, x: NDArray[np.floating], mask: NDArray[np.bool_] = mask) -> NDArray[np.floating]:
             if name in estimators:
                 estimators[name].update(x[mask] if x.ndim == 3 else x)
             return x

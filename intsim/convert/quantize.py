@@ -67,6 +67,14 @@ def quantize(
         raise IntsimError(msg)
     config = checkpoint.config
     encodings = [encode(tokenizer, text, longest=config.max_position_embeddings) for text in texts]
+    for text, encoding in zip(texts, encodings, strict=True):
+        largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
+        if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
+            msg = (
+                "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
+                f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r}"
+            )
+            raise CheckpointError(msg)
 
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
     names = activation_names(config, classifier=checkpoint.has_classifier)

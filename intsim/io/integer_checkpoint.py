@@ -2,15 +2,13 @@
 """The integer checkpoint: one safetensors file in a folder, self-contained and reproducible byte for byte."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from intsim.errors import CheckpointError
+from intsim.io.huggingface import BertConfig
 from intsim.io.safetensors_file import read, write
 from intsim.models.integer_model import Format, IntegerModel
 from intsim.profile import Profile
-
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = ["load", "save"]
 
@@ -24,8 +22,12 @@ def save(model: IntegerModel, path: str | Path) -> None:
     Raises
     ------
     CheckpointError
-        If the folder cannot be written.
+        If the folder cannot be written, or holds a float checkpoint.
     """
+    path = Path(path)
+    if (path / "config.json").exists():
+        msg = f"folder {path} must not be that of a Hugging Face checkpoint, whose {FILE} would be replaced; choose another"
+        raise CheckpointError(msg)
     metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "config": model.config,
@@ -35,7 +37,7 @@ def save(model: IntegerModel, path: str | Path) -> None:
         "formats": {name: format_.to_json() for name, format_ in model.formats.items()},
         "tokenizer": model.tokenizer,
     }
-    write(Path(path) / FILE, model.tensors, metadata)
+    write(path / FILE, model.tensors, metadata)
 
 
 def load(path: str | Path) -> IntegerModel:
@@ -52,18 +54,21 @@ def load(path: str | Path) -> IntegerModel:
         msg = f"{file} must have format version {FORMAT_VERSION}, got {version}; quantize the checkpoint again"
         raise CheckpointError(msg)
     try:
-        model = IntegerModel(
-            config=metadata["config"],
-            profile=Profile.from_json(metadata["profile"]),
+        config = metadata["config"]
+        fields: dict[str, Any] = {**config, "labels": tuple(config["labels"])}
+        BertConfig(**fields)  # checks them
+        profile = Profile.from_json(metadata["profile"])
+        if profile.hash != metadata["profile_hash"]:
+            msg = f"{file} must carry the hash of its profile, {profile.hash}, got {metadata['profile_hash']}"
+            raise CheckpointError(msg)
+        return IntegerModel(
+            config=config,
+            profile=profile,
             recipe=metadata["recipe"],
             formats={name: Format.from_json(value) for name, value in metadata["formats"].items()},
             tensors=tensors,
             tokenizer=metadata["tokenizer"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{file} must carry the metadata of an integer checkpoint, got {error!r}"
         raise CheckpointError(msg) from None
-    if model.profile.hash != metadata["profile_hash"]:
-        msg = f"{file} must carry the hash of its profile, got {metadata['profile_hash']}"
-        raise CheckpointError(msg)
-    return model

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import safetensors
@@ -41,10 +41,11 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        msg = f"{path} must be writable, got {os.strerror(error.errno or 0)}"
+        msg = f"{path} must be writable, got: {os.strerror(error.errno) if error.errno else error}"
         raise CheckpointError(msg) from None
+    finally:
+        if temporary is not None:  # after a replacement there is none left
+            temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -56,13 +57,18 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         If the file is missing, truncated, or not intsim's.
     """
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[KEY])
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}  # noqa: SIM118  not a dict
-    except (OSError, safetensors.SafetensorError) as error:
+        opened: Any = safetensors.safe_open(path, framework="numpy")  # has no types
+        with opened as file:
+            texts: dict[str, str] = file.metadata() or {}
+            metadata: Any = json.loads(texts[KEY])
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (OSError, safetensors.SafetensorError, AttributeError, TypeError) as error:  # the last two: no NumPy dtype
         msg = f"{path} must be a readable safetensors file, got: {error}"
         raise CheckpointError(msg) from None
     except (KeyError, json.JSONDecodeError):
         msg = f"{path} must carry intsim's metadata, got a safetensors file without it; make one with intsim quantize"
         raise CheckpointError(msg) from None
-    return tensors, metadata
+    if not isinstance(metadata, dict):
+        msg = f"{path} must carry a JSON object as intsim's metadata, got {metadata!r:.40}"
+        raise CheckpointError(msg)
+    return tensors, cast("dict[str, Any]", metadata)

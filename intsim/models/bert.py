@@ -55,9 +55,7 @@ def bert(
         if to is not None:  # a fixed format of the profile
             return keep(name, ops.requantize(x, model.ratio(name), to=to, rounding=profile.rounding))
         out = model.formats[name]
-        y = ops.requantize(
-            x, model.ratio(name), to=out.range, rounding=profile.rounding, zero_point=out.zero_point
-        )
+        y = ops.requantize(x, model.ratio(name), to=out.range, rounding=profile.rounding, zero_point=out.zero_point)
         return keep(name, y)
 
     def add(name: str, operands: list[Integers], ratios: list[Dyadic]) -> Integers:
@@ -69,7 +67,9 @@ def bert(
         y = ops.layer_norm(x, model.layer_norm_params(name), to=model.formats[name].range, profile=profile)
         return keep(name, y)
 
-    def residual(name: str, x: Integers, skip: Integers, skip_zero_point: int) -> Integers:  # LayerNorm(dense(x) + skip)
+    def residual(
+        name: str, x: Integers, skip: Integers, skip_zero_point: int
+    ) -> Integers:  # LayerNorm(dense(x) + skip)
         acc = product(f"{name}.dense", x)
         skip = skip.astype(np.int16) - np.int16(skip_zero_point)
         ratios = [model.ratio(f"{name}.dense"), model.ratio(f"{name}.residual")]
@@ -79,10 +79,9 @@ def bert(
         return x.reshape(*x.shape[:2], model.config["num_attention_heads"], -1).swapaxes(1, 2)
 
     tables = [f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")]
-    positions = np.arange(input_ids.shape[1])
-    parts = [
-        keep(table, ops.embedding(ids, tensors[f"{table}.weight"]))  # (B, T, C), but (T, C) for positions
-        for table, ids in zip(tables, (input_ids, positions, token_type_ids), strict=True)
+    ids: list[Integers] = [input_ids, np.arange(input_ids.shape[1]), token_type_ids]
+    parts = [  # (B, T, C), but (T, C) for positions
+        keep(table, ops.embedding(rows, tensors[f"{table}.weight"])) for table, rows in zip(tables, ids, strict=True)
     ]
     x = add("embeddings.sum", parts, [model.ratio(table) for table in tables])
     x = layer_norm("embeddings.LayerNorm", x)

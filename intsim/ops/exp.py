@@ -57,7 +57,7 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
     if x_q.size and x_q.max() > 0:
         msg = f"x_q must be at most 0, got {x_q.max()}"
         raise ValueError(msg)
-    return _table(profile)[x_q]  # a negative index counts from the end, where the table has the negative inputs
+    return _table(profile).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
 
 
 @cache

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from intsim.carrier import Integers, divide, require_integers, rescale
+from intsim.carrier import Integers, divide, in_blocks, require_integers, rescale
 from intsim.fixedpoint import INT32, Dyadic, IntRange, isqrt, rounding_divide
 from intsim.profile import Profile
 
@@ -31,7 +30,7 @@ class LayerNormParams:
     """
 
     weight: Dyadic
-    bias: NDArray[np.int64]
+    bias: Integers
     eps: int
 
     def __post_init__(self) -> None:
@@ -57,7 +56,7 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     Parameters
     ----------
     x_q
-        (..., N) integers of at most 16 bits; a zero point cancels.
+        (..., N) codes that fit int16. With exact centring their zero point cancels.
     params
         Weight, bias and eps in integers.
     to
@@ -73,14 +72,14 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     Raises
     ------
     TypeError
-        If ``x_q`` is not an integer array of at most 16 bits.
+        If ``x_q`` is not an integer array whose dtype fits int16.
     ValueError
         If there are more than 2**14 channels, or the affine part could leave int64.
 
     Bounds
     ------
-    |x| <= 2**16 and N <= 2**14: |c| <= 2**31, N sum x**2 <= 2**60, and v < 2**62. |c| <= sqrt((N - 1) v) and
-    isqrt(v) > sqrt(v) / sqrt(3), so |y| < 2**f * sqrt(3 N) < 2**24.
+    |x| <= 2**15 and N <= 2**14: |sum x| <= 2**29, |c| < 2**30, x**2 <= 2**30, N sum x**2 <= 2**58, so v < 2**62 for
+    eps < 2**61. |c| <= sqrt((N - 1) v) and isqrt(v) > sqrt(v) / sqrt(3), so |y| < 2**f * sqrt(3 N) < 2**24.
 
     Source
     ------
@@ -88,21 +87,26 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     """
     require_integers("x_q", x_q)
     channels = x_q.shape[-1]
-    if x_q.dtype.itemsize > 2:
-        msg = f"x_q must have at most 16 bits, got {x_q.dtype}"
+    if not np.can_cast(x_q.dtype, np.int16):
+        msg = f"x_q must have codes that fit int16, got {x_q.dtype}"
         raise TypeError(msg)
     if channels > MAX_CHANNELS:
         msg = f"x_q must have at most {MAX_CHANNELS} channels, got {channels}"
         raise ValueError(msg)
-    x = x_q.astype(np.int64)
-    total = x.sum(axis=-1, keepdims=True)
-    if profile.layer_norm.centring == "exact":
-        centred = channels * x - total
-        variance = channels * (x * x).sum(axis=-1, keepdims=True) - total * total
-    else:
-        centred = x - rounding_divide(total, np.int64(channels), profile.rounding)
-        variance = (centred * centred).sum(axis=-1, keepdims=True) // channels
-    std = isqrt(variance + params.eps)
-    y = divide(centred << profile.layer_norm.output_fraction, std, to=INT32, rounding=profile.step_rounding)
-    one = Dyadic(np.int64(1), params.weight.shift.flat[0])
-    return rescale([y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
+    one = Dyadic(1, params.weight.shift.flat[0])
+
+    def rows(x_q: Integers) -> Integers:
+        x = x_q.astype(np.int32)
+        total = x.sum(axis=-1, keepdims=True, dtype=np.int64)
+        if profile.layer_norm.centring == "exact":
+            centred = channels * x - total.astype(np.int32)
+            variance = channels * (x * x).sum(axis=-1, keepdims=True, dtype=np.int64) - total * total
+        else:
+            centred = x - rounding_divide(total, np.array(channels), profile.rounding).astype(np.int32)
+            variance = np.square(centred, dtype=np.int64).sum(axis=-1, keepdims=True) // channels
+        std = isqrt(variance + params.eps)
+        scale = 1 << profile.layer_norm.output_fraction
+        y = divide(centred, std, multiplier=scale, to=INT32, rounding=profile.step_rounding)
+        return rescale([y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
+
+    return in_blocks(rows, [x_q], to.dtype)

@@ -11,9 +11,7 @@ from intsim.profile import Profile
 __all__ = ["mean_pooling"]
 
 
-def mean_pooling(
-    x_q: Integers, mask: NDArray[np.bool_], *, profile: Profile, zero_point: int = 0
-) -> NDArray[np.int32]:
+def mean_pooling(x_q: Integers, mask: NDArray[np.bool_], *, profile: Profile, zero_point: int = 0) -> Integers:
     """Return P(sum of (x - zero_point) / count) over the tokens where ``mask`` is true, in the scale of ``x_q``.
 
     Parameters

@@ -7,9 +7,7 @@ from intsim.fixedpoint import Dyadic, IntRange, Rounding
 __all__ = ["requantize"]
 
 
-def requantize(
-    acc: Integers, ratio: Dyadic, *, to: IntRange, rounding: Rounding, zero_point: int = 0
-) -> Integers:
+def requantize(acc: Integers, ratio: Dyadic, *, to: IntRange, rounding: Rounding, zero_point: int = 0) -> Integers:
     """Return saturate(RND(acc * multiplier / 2**shift) + zero_point): one exact product, one rounding.
 
     Parameters

@@ -4,7 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers, divide, require_integers, rescale
+from intsim.carrier import Integers, divide, in_blocks, magnitude, require_integers, rescale
 from intsim.fixedpoint import INT16, UINT8, Dyadic
 from intsim.ops.exp import exp
 from intsim.profile import Profile
@@ -12,9 +12,7 @@ from intsim.profile import Profile
 __all__ = ["softmax"]
 
 
-def softmax(
-    acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.bool_] | None = None
-) -> NDArray[np.uint8]:
+def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.bool_] | None = None) -> Integers:
     """Return softmax along the last axis over the positions where ``mask`` is true.
 
     With R = profile.rounding, P = profile.step_rounding and one = profile.softmax.one::
@@ -53,15 +51,20 @@ def softmax(
     Kim et al. 2021 (I-BERT), section 3.5; the output convention is the profile's.
     """
     require_integers("acc", acc)
-    lowest = np.iinfo(acc.dtype).min
-    keep = np.True_ if mask is None else mask
-    row_max = acc.max(axis=-1, keepdims=True, where=keep, initial=lowest)
-    # where everything is masked the difference may be anything: it is clipped to <= 0 and its exp is dropped
-    difference = np.minimum(np.subtract(acc, row_max, dtype=np.int64), 0)
-    x_q = rescale([difference], [ratio], zero_point=0, to=INT16, rounding=profile.rounding)
-    e = exp(x_q, profile=profile)
-    if mask is not None:
-        e = e * mask
-    total = e.sum(axis=-1, keepdims=True, dtype=np.int64)
-    one = np.int64(profile.softmax.one)
-    return divide(e * one, np.maximum(total, 1), to=UINT8, rounding=profile.step_rounding)
+    # int32 holds the difference of scores below 2**30
+    difference_dtype = np.int32 if magnitude(acc) < 1 << 30 else np.int64
+
+    def rows(acc: Integers, keep: NDArray[np.bool_] | None = None) -> Integers:
+        seen = acc if keep is None else np.where(keep, acc, np.iinfo(acc.dtype).min)
+        difference = np.subtract(acc, seen.max(axis=-1, keepdims=True), dtype=difference_dtype)
+        if keep is not None:
+            difference *= keep  # masked positions may lie above the maximum
+        x_q = rescale([difference], [ratio], zero_point=0, to=INT16, rounding=profile.rounding)
+        e = exp(x_q, profile=profile)
+        if keep is not None:
+            e = e * keep
+        total = np.maximum(e.sum(axis=-1, keepdims=True, dtype=np.int64), 1)
+        return divide(e, total, multiplier=profile.softmax.one, to=UINT8, rounding=profile.step_rounding)
+
+    masks = [] if mask is None or mask.all() else [np.broadcast_to(mask, acc.shape)]
+    return in_blocks(rows, [acc, *masks], UINT8.dtype)

@@ -32,6 +32,6 @@ def tabulated(definition: Callable[[NDArray[np.int64], Profile], Integers]) -> U
         if x_q.dtype != np.int16:
             msg = f"x_q must have dtype int16, got {x_q.dtype}"
             raise TypeError(msg)
-        return table(profile)[x_q]  # 0 ... 2**15 - 1, then -2**15 ... -1: a negative index counts from the end
+        return table(profile).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
 
     return operator

@@ -106,9 +106,8 @@ def quantize(x: ArrayLike, params: AffineParams, *, reciprocal: bool = False) ->
     params
         Parameters whose shape broadcasts to that of ``x``.
     reciprocal
-        Multiply by 1 / scale, itself rounded to float64, instead of dividing: I-BERT's code and Q8BERT's do so (in
-        float32). It differs on near ties: 73.5 at scale 49 is the tie 1.5, code 2, but 73.5 * (1 / 49) falls short
-        of it, code 1.
+        Multiply by 1 / scale, itself rounded to float64, instead of dividing: what I-BERT's code does, in float32. It
+        differs on near ties: 73.5 at scale 49 is the tie 1.5, code 2, but 73.5 * (1 / 49) falls short of it, code 1.
 
     Returns
     -------
@@ -169,4 +168,4 @@ def dequantize(x_q: ArrayLike, params: AffineParams) -> Reals:
         msg = f"x_q must have an integer dtype, got {codes.dtype}"
         raise TypeError(msg)
     _require_fit("x_q", codes.shape, params)
-    return (codes.astype(np.int64) - params.zero_point) * params.scale
+    return (codes - params.zero_point) * params.scale  # the int64 zero point widens the codes

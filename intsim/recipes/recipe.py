@@ -42,8 +42,9 @@ class WeightRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationRule:
-    """How the activations whose name matches one of ``names`` (shell patterns) are quantized: symmetric and narrow, or
-    asymmetric over every code.
+    """How the activations whose name matches one of ``names`` (shell patterns) are quantized.
+
+    Symmetric codes are narrow, asymmetric ones use the full range.
 
     ``estimator`` is ``min-max``, ``running-min-max`` (with ``momentum``), ``percentile`` (with ``percentile``) or
     ``mse``.
@@ -60,13 +61,17 @@ class ActivationRule:
         _check("bits of an activation", self.bits, range(2, 17))
         _check("symmetric", self.symmetric, (True, False))
         _check("estimator", self.estimator, ("min-max", "running-min-max", "percentile", "mse"))
+        for name in ("momentum", "percentile"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                msg = f"{name} must be a number, got {value!r}"
+                raise TypeError(msg)
+        self.new_estimator()  # which checks its number
 
     @property
     def scheme(self) -> Scheme:
         """Scheme of the activations."""
-        return Scheme(
-            bits=self.bits, symmetric=self.symmetric, convention="narrow" if self.symmetric else "full"
-        )
+        return Scheme(bits=self.bits, symmetric=self.symmetric, convention="narrow" if self.symmetric else "full")
 
     def new_estimator(self) -> RangeEstimator:
         """Return a range estimator that has seen nothing yet."""
@@ -74,9 +79,9 @@ class ActivationRule:
             case "running-min-max":
                 return RunningMinMax(momentum=self.momentum)
             case "percentile":
-                return Percentile(self.percentile)
+                return Percentile(percentile=self.percentile)
             case "mse":
-                return MeanSquaredError(self.scheme)
+                return MeanSquaredError(scheme=self.scheme)
             case _:
                 return MinMax()
 
@@ -117,11 +122,11 @@ def load_recipe(name: str | Path) -> Recipe:
         If there is no such preset or file, or the file breaks a rule.
     """
     if str(name) in recipe_names():
-        text = (_PRESETS / f"{name}.toml").read_text()
+        text = (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
     else:
         try:
             text = Path(name).read_text(encoding="utf-8")
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             msg = f"recipe must be one of {', '.join(recipe_names())}, or a readable TOML file, got {str(name)!r}"
             raise IntsimError(msg) from None
     try:
@@ -138,18 +143,30 @@ def _parse(data: dict[str, Any]) -> Recipe:
     if unknown := data.keys() - {"name", "profile", "weights", "activations"}:
         msg = f"unknown key {min(unknown)!r}"
         raise ValueError(msg)
+    for key in ("name", "profile"):
+        if not isinstance(data.get(key, ""), str):
+            msg = f"{key} must be a text, got {data[key]!r}"
+            raise TypeError(msg)
 
     def rules(kind: type[Rule], key: str) -> tuple[Rule, ...]:
-        tables = cast("Sequence[dict[str, Any]]", data.get(key, []))
-        return tuple(kind(**{**table, "names": _patterns(table.get("names"))}) for table in tables)
+        tables = _tables(key, data.get(key, []))
+        fields: list[dict[str, Any]] = [{**table, "names": _patterns(table.get("names"))} for table in tables]
+        return tuple(kind(**each) for each in fields)
 
     return Recipe(
-        name=str(data["name"]) if "name" in data else "",
-        profile=str(data.get("profile", "intsim")),
+        name=data.get("name", ""),
+        profile=data.get("profile", "intsim"),
         weights=rules(WeightRule, "weights"),
         activations=rules(ActivationRule, "activations"),
         source=data,
     )
+
+
+def _tables(key: str, value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in cast("list[object]", value)):
+        msg = f"{key} must be tables, each under [[{key}]], got {value!r}"
+        raise TypeError(msg)
+    return cast("list[dict[str, Any]]", value)
 
 
 def _patterns(names: object) -> tuple[str, ...]:

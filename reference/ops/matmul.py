@@ -14,8 +14,6 @@ def matmul(
     bias: NDArray[np.floating] | None = None,
 ) -> NDArray[np.floating]:
     """Return x @ w.T + bias: (..., M, K), (..., N, K) -> (..., M, N)."""
-    if w.ndim == 2:  # one large product instead of a loop of small ones
-        product = (x.reshape(-1, x.shape[-1]) @ w.T).reshape(*x.shape[:-1], -1)
-    else:
-        product = x @ w.swapaxes(-1, -2)
+    rows = x.reshape(-1, x.shape[-1]) if w.ndim == 2 else x  # one large product instead of a loop of small ones
+    product = (rows @ w.swapaxes(-1, -2)).reshape(*x.shape[:-1], w.shape[-2])
     return product if bias is None else product + bias

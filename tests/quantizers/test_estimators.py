@@ -156,11 +156,17 @@ def test_mean_squared_error_clips_an_outlier_by_hand():
 
 
 def test_mean_squared_error_prefers_the_widest_of_equals():
-    x = np.array([-7.0, -1.0, 0.0, 3.0, 7.0])  # exact with scale 1, and with any factor nearer 0 worse
-    scheme = Scheme(bits=5, symmetric=True, convention="narrow")
-    assert bounds(MeanSquaredError(scheme=scheme, candidates=15), [x * 15 / 7])[1] == 15.0
-    zeros = np.zeros(4)
-    assert bounds(MeanSquaredError(scheme=scheme), [zeros]) == (0.0, 0.0)
+    scheme = Scheme(bits=4, symmetric=True, convention="full")
+    for low, code in ((-56.0, -7), (-49.0, -8)):  # factors 1 and 7/8: -56 is -7 * 8 and -8 * 7
+        params = scheme.params(low, 0.0)
+        assert int(quantize(-56.0, params)) == code
+        assert float(dequantize(np.int8(code), params)) == -56.0
+    assert bounds(MeanSquaredError(scheme=scheme, candidates=8), [[-56.0]]) == (-56.0, 0.0)
+
+
+def test_mean_squared_error_of_zeros_is_the_range_of_zeros():
+    for scheme in (SYMMETRIC, ASYMMETRIC):
+        assert bounds(MeanSquaredError(scheme=scheme), [np.zeros(4)]) == (0.0, 0.0)
 
 
 def test_mean_squared_error_beats_min_max_on_heavy_tails():

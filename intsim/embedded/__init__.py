@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded model: a small BERT sentiment classifier on integers."""

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is proved of an integer model before it runs: each way of being damaged has its sentence."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import intsim
+from intsim.errors import CheckpointError
+
+TinyBert = Callable[..., Path]
+TEXTS = ("a good movie .", "the plot is not bad\tnot good")
+ATTENTION = "encoder.layer.1.attention"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bert: TinyBert) -> intsim.IntegerModel:
+    return intsim.quantize(tiny_bert(), calibration=TEXTS)
+
+
+def _refusal(model: intsim.IntegerModel, **changes: Any) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        dataclasses.replace(model, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not message.endswith(".")
+    return message
+
+
+def _with(model: intsim.IntegerModel, name: str, values: Any) -> dict[str, Any]:
+    assert name in model.tensors
+    return {**model.tensors, name: np.asarray(values)}
+
+
+def _without(values: Any, name: str) -> dict[str, Any]:
+    assert name in values
+    return {key: value for key, value in values.items() if key != name}
+
+
+def test_the_undamaged_model_is_accepted(model: intsim.IntegerModel) -> None:
+    assert dataclasses.replace(model, tensors=dict(model.tensors))([[2, 5, 3]]).values.shape == (1, 2)
+
+
+def test_every_tensor_is_needed(model: intsim.IntegerModel) -> None:
+    for name in model.tensors:
+        if name == "classifier.weight":  # without it the model is an encoder
+            continue
+        message = _refusal(model, tensors=_without(model.tensors, name))
+        assert message == f"integer checkpoint must hold tensor '{name}', got none of that name"
+
+
+def test_a_classifier_without_its_weight_is_refused(model: intsim.IntegerModel) -> None:
+    message = _refusal(model, tensors=_without(model.tensors, "classifier.weight"))
+    assert message == "integer checkpoint must hold the tensors of its model only, got 'classifier.bias'"
+
+
+def test_every_tensor_has_one_dtype(model: intsim.IntegerModel) -> None:
+    for name, values in model.tensors.items():
+        for dtype in (np.uint8, np.int16, np.float32, np.bool_):
+            message = _refusal(model, tensors=_with(model, name, values.astype(dtype)))
+            assert re.fullmatch(rf"tensor '{name}' must be int(8|32|64) of shape .*, got {np.dtype(dtype)} of .*", message)
+
+
+def test_every_tensor_has_its_shape(model: intsim.IntegerModel) -> None:
+    for name, values in model.tensors.items():
+        for wrong in (values[None], np.concatenate([np.atleast_1d(values)] * 3)):
+            message = _refusal(model, tensors=_with(model, name, wrong))
+            if name.endswith(".shift"):
+                assert message.startswith(f"tensor '{name}' must be int64 of shape {values.shape}")
+            assert message.endswith(f" of shape {wrong.shape}")
+            assert f"'{name}' must be " in message
+
+
+def test_every_activation_needs_its_format(model: intsim.IntegerModel) -> None:
+    for name in model.formats:
+        message = _refusal(model, formats=_without(model.formats, name))
+        assert message == f"integer checkpoint must give activation '{name}' a format, got none"
+
+
+def test_a_tensor_too_many_is_refused(model: intsim.IntegerModel) -> None:
+    message = _refusal(model, tensors={**model.tensors, "pooler.extra": np.zeros(3, np.int8)})
+    assert message == "integer checkpoint must hold the tensors of its model only, got 'pooler.extra'"
+
+
+@pytest.mark.parametrize("shift", [-1, 63, 64, 2**40])
+def test_a_shift_outside_0_to_62_is_refused(model: intsim.IntegerModel, shift: int) -> None:
+    for name, values in model.tensors.items():
+        if name.endswith(".shift"):
+            message = _refusal(model, tensors=_with(model, name, np.full_like(values, shift)))
+            dyadic = name.removesuffix(".shift")
+            assert message == f"dyadic '{dyadic}' must be valid, got: shift must be in [0, 62], got [{shift}, {shift}]"
+
+
+@pytest.mark.parametrize("multiplier", [2**31, -(2**31), 2**62, -(2**63)])
+def test_a_multiplier_of_more_than_31_bits_is_refused(model: intsim.IntegerModel, multiplier: int) -> None:
+    for name, values in model.tensors.items():
+        if name.endswith(".multiplier"):
+            message = _refusal(model, tensors=_with(model, name, np.full_like(values, multiplier)))
+            assert message.startswith(f"dyadic '{name.removesuffix('.multiplier')}' must be valid, got: multiplier must be")
+
+
+@pytest.mark.parametrize("bias", [2**31 - 1, -(2**31)])
+def test_a_bias_that_could_overflow_the_accumulator_is_refused(model: intsim.IntegerModel, bias: int) -> None:
+    for name, values in model.tensors.items():
+        if name.endswith(".bias") and values.dtype == np.int32:
+            damaged = values.copy()
+            damaged[-1] = bias
+            message = _refusal(model, tensors=_with(model, name, damaged))
+            layer = name.removesuffix(".bias")
+            assert re.fullmatch(rf"layer '{layer}' must keep its accumulator in int32, got a bound of \d+", message)
+
+
+def test_the_bound_of_the_accumulator_is_tight(model: intsim.IntegerModel) -> None:
+    weight = model.tensors["classifier.weight"].astype(int)
+    largest = np.full(2, 2**31 - 1 - 128 * np.abs(weight).sum(axis=-1).max(), np.int32)
+    dataclasses.replace(model, tensors=_with(model, "classifier.bias", largest))([[2, 5, 3]])
+    assert _refusal(model, tensors=_with(model, "classifier.bias", largest + 1)).endswith("got a bound of 2147483648")
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_a_model_that_is_accepted_runs(model: intsim.IntegerModel, bits: int) -> None:
+    """Whatever the check lets pass must be within the bounds of the operators."""
+    formats = _format(model, "pooler", range=intsim.IntRange(bits, narrow=True))
+    weight = model.tensors["classifier.weight"].astype(int)
+    largest = 2**31 - 1 - (2 ** (bits - 1) - 1) * np.abs(weight).sum(axis=-1)
+    try:
+        accepted = dataclasses.replace(
+            model, formats=formats, tensors=_with(model, "classifier.bias", largest.astype(np.int32))
+        )
+    except CheckpointError:
+        return
+    accepted([[2, 5, 3]])
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        ("embeddings.position_embeddings", "embeddings.sum"),
+        (f"{ATTENTION}.output.residual", f"{ATTENTION}.output.sum"),
+        ("encoder.layer.0.output.dense", "encoder.layer.0.output.sum"),
+    ],
+)
+def test_unequal_shifts_in_a_sum_are_refused(model: intsim.IntegerModel, name: str, total: str) -> None:
+    shift = model.tensors[f"{name}.shift"]
+    message = _refusal(model, tensors=_with(model, f"{name}.shift", shift + 1))
+    assert message == f"sum '{total}' must have one common shift, got several"
+
+
+def test_one_unequal_shift_among_the_channels_of_a_sum_is_refused(model: intsim.IntegerModel) -> None:
+    name = f"{ATTENTION}.output.dense.shift"
+    shift = model.tensors[name].copy()
+    shift[-1] -= 1
+    message = _refusal(model, tensors=_with(model, name, shift))
+    assert message == f"sum '{ATTENTION}.output.sum' must have one common shift, got several"
+
+
+def test_a_profile_that_rounds_each_operand_takes_any_shifts(tiny_bert: TinyBert) -> None:
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS, recipe="ibert")
+    dense, residual = (model.tensors[f"{ATTENTION}.output.{part}.shift"] for part in ("dense", "residual"))
+    assert set(dense.tolist()) != {int(residual)}
+    model([[2, 5, 3]])
+
+
+def test_unequal_shifts_in_a_layer_norm_are_refused(model: intsim.IntegerModel) -> None:
+    name = f"{ATTENTION}.output.LayerNorm"
+    shift = model.tensors[f"{name}.shift"].copy()
+    shift[3] += 1
+    message = _refusal(model, tensors=_with(model, f"{name}.shift", shift))
+    assert message.startswith(f"LayerNorm '{name}' must have valid constants, got: weight must have one common shift")
+
+
+@pytest.mark.parametrize("eps", [0, -1, 2**61])
+def test_an_eps_outside_its_range_is_refused(model: intsim.IntegerModel, eps: int) -> None:
+    message = _refusal(model, tensors=_with(model, "embeddings.LayerNorm.eps", np.array(eps)))
+    assert message.startswith("LayerNorm 'embeddings.LayerNorm' must have valid constants, got: eps must be in")
+
+
+@pytest.mark.parametrize("bias", [2**63 - 1, -(2**63), 2**62 + 2**61])
+def test_a_layer_norm_that_could_overflow_int64_is_refused(model: intsim.IntegerModel, bias: int) -> None:
+    name = "encoder.layer.0.output.LayerNorm"
+    tensors = _with(model, f"{name}.bias", np.full(16, bias))
+    tensors[f"{name}.multiplier"] = np.full(16, -(2**31) + 1)
+    tensors[f"{name}.shift"] = np.full(16, 62)
+    assert _refusal(model, tensors=tensors).startswith(f"'{name}' must keep its sum of products in int64, got a bound of ")
+
+
+
+# ---- activations the arithmetic has no place for
+
+
+def _format(model: intsim.IntegerModel, name: str, **changes: Any) -> dict[str, Any]:
+    return {**model.formats, name: dataclasses.replace(model.formats[name], **changes)}
+
+
+@pytest.mark.parametrize("part", ["query", "key", "value"])
+def test_a_zero_point_that_an_attention_product_would_ignore_is_refused(model: intsim.IntegerModel, part: str) -> None:
+    name = f"{ATTENTION}.self.{part}"
+    assert f"'{name}'" in _refusal(model, formats=_format(model, name, zero_point=3))
+
+
+def test_a_zero_point_of_the_output_is_refused(tiny_bert: TinyBert) -> None:
+    encoder = intsim.quantize(tiny_bert(labels=None), calibration=TEXTS)
+    name = "encoder.layer.1.output.LayerNorm"
+    assert f"'{name}'" in _refusal(encoder, formats=_format(encoder, name, zero_point=3))
+
+
+def test_scores_that_could_overflow_int32_are_refused(model: intsim.IntegerModel) -> None:
+    wide = intsim.IntRange(16)
+    formats = {name: dataclasses.replace(format_, range=wide) for name, format_ in model.formats.items() if "self" in name}
+    assert "'encoder.layer.0.attention.self.scores'" in _refusal(model, formats={**model.formats, **formats})
+
+
+@pytest.mark.parametrize("multiplier", [0, -5])
+def test_scores_with_a_ratio_that_is_not_positive_are_refused(model: intsim.IntegerModel, multiplier: int) -> None:
+    name = f"{ATTENTION}.self.scores"
+    assert f"'{name}'" in _refusal(model, tensors=_with(model, f"{name}.multiplier", np.array(multiplier)))
+
+
+@pytest.mark.parametrize("zero_point", [128, -129, 10**9, 0.5])
+def test_a_zero_point_that_is_not_a_code_is_refused(model: intsim.IntegerModel, zero_point: float) -> None:
+    with pytest.raises((CheckpointError, ValueError, TypeError), match="zero_point"):
+        dataclasses.replace(model, formats=_format(model, "pooler", zero_point=zero_point))

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+from edges import both_presets, every_other_dtype_than_int16, every_rounding
+
+from intsim.ops import sigmoid
+from intsim.profile import INTSIM
+
+DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
+
+
+@both_presets
+def test_every_input_agrees_with_the_oracle(profile):
+    numbers = profile.to_json()
+    y = sigmoid(DOMAIN, profile=profile)
+    assert y.dtype == np.int16
+    assert y.tolist() == [oracle.sigmoid(x, numbers) for x in DOMAIN.tolist()]
+
+
+@both_presets
+@every_rounding
+def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
+    other = replace(profile, step_rounding=rounding, rounding="floor" if rounding != "floor" else "half-up")
+    numbers = other.to_json()
+    x = DOMAIN[::13]
+    assert sigmoid(x, profile=other).tolist() == [oracle.sigmoid(value, numbers) for value in x.tolist()]
+
+
+@both_presets
+def test_sigmoid_of_x_and_of_minus_x_sum_to_1(profile):
+    y = sigmoid(DOMAIN, profile=profile).astype(int)
+    assert (y >= 0).all()
+    assert (y <= 2**14).all()
+    assert (y[1 : 2**15] + y[: 2**15 : -1] == 2**14).all()
+
+
+@both_presets
+def test_sigmoid_of_0_is_one_half(profile):
+    assert sigmoid(np.zeros(1, np.int16), profile=profile).tolist() == [2**13]
+
+
+
+
+@both_presets
+def test_every_shape_is_kept(profile):
+    x = DOMAIN[:24].reshape(2, 3, 4)
+    y = sigmoid(x, profile=profile)
+    assert y.shape == x.shape
+    assert np.array_equal(y.ravel(), sigmoid(x.ravel(), profile=profile))
+    assert sigmoid(np.empty((0, 4), np.int16), profile=profile).shape == (0, 4)
+    assert sigmoid(x[::-1, ::2], profile=profile).tolist() == y[::-1, ::2].tolist()
+
+
+@both_presets
+def test_the_result_may_be_changed_without_changing_the_next(profile):
+    first = sigmoid(DOMAIN, profile=profile)
+    before = first.copy()
+    first[:] = 7
+    assert np.array_equal(sigmoid(DOMAIN, profile=profile), before)
+
+
+@every_other_dtype_than_int16
+def test_any_other_dtype_is_refused(dtype):
+    with pytest.raises(TypeError, match="x_q must have dtype int16"):
+        sigmoid(np.zeros(3, dtype), profile=INTSIM)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+from edges import both_presets, every_other_dtype_than_int16, every_rounding
+
+from intsim.ops import tanh
+from intsim.profile import INTSIM
+
+DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
+
+
+@both_presets
+def test_every_input_agrees_with_the_oracle(profile):
+    numbers = profile.to_json()
+    y = tanh(DOMAIN, profile=profile)
+    assert y.dtype == np.int16
+    assert y.tolist() == [oracle.tanh(x, numbers) for x in DOMAIN.tolist()]
+
+
+@both_presets
+@every_rounding
+def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
+    other = replace(profile, step_rounding=rounding, rounding="floor" if rounding != "floor" else "half-up")
+    numbers = other.to_json()
+    x = DOMAIN[::13]
+    assert tanh(x, profile=other).tolist() == [oracle.tanh(value, numbers) for value in x.tolist()]
+
+
+@both_presets
+def test_tanh_is_odd_and_within_1(profile):
+    y = tanh(DOMAIN, profile=profile).astype(int)
+    assert (abs(y) <= 2**14).all()
+    assert np.array_equal(y[1:], -y[:0:-1])
+    assert y[2**15] == 0
+
+
+@both_presets
+def test_tanh_saturates_at_the_ends(profile):
+    one = int(tanh(DOMAIN, profile=profile)[-1])
+    assert 2**14 - 2**6 < one <= 2**14
+
+
+
+
+@both_presets
+def test_every_shape_is_kept(profile):
+    x = DOMAIN[:24].reshape(2, 3, 4)
+    y = tanh(x, profile=profile)
+    assert y.shape == x.shape
+    assert np.array_equal(y.ravel(), tanh(x.ravel(), profile=profile))
+    assert tanh(np.empty((0, 4), np.int16), profile=profile).shape == (0, 4)
+    assert tanh(x[::-1, ::2], profile=profile).tolist() == y[::-1, ::2].tolist()
+
+
+@both_presets
+def test_the_result_may_be_changed_without_changing_the_next(profile):
+    first = tanh(DOMAIN, profile=profile)
+    before = first.copy()
+    first[:] = 7
+    assert np.array_equal(tanh(DOMAIN, profile=profile), before)
+
+
+@every_other_dtype_than_int16
+def test_any_other_dtype_is_refused(dtype):
+    with pytest.raises(TypeError, match="x_q must have dtype int16"):
+        tanh(np.zeros(3, dtype), profile=INTSIM)

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of intsim.recipes: the presets, the files, and that every rule reaches the converter."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import intsim
+from intsim.errors import IntsimError
+from intsim.quantizers import MeanSquaredError, MinMax, Percentile, RunningMinMax
+from intsim.recipes import load_recipe, recipe_names
+
+TinyBert = Callable[..., Path]
+TEXTS: Final = tuple("a good movie . the plot is not bad x y z".split()) + ("good " * 20,)
+WEIGHTS: Final = """
+[[weights]]
+names = "*"
+bits = 8
+granularity = "channel"
+"""
+ATTENTION: Final = """
+[[activations]]
+names = ["*.self.query", "*.self.key", "*.self.value"]
+bits = 8
+symmetric = true
+"""
+ACTIVATIONS: Final = """
+[[activations]]
+names = "*"
+bits = 8
+symmetric = true
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Callable[..., Path]:
+    def write(*parts: str) -> Path:
+        path = tmp_path / "recipe.toml"
+        path.write_text("\n".join(parts), encoding="utf-8")
+        return path
+
+    return write
+
+
+def _refusal(path: str | Path) -> str:
+    with pytest.raises(IntsimError) as caught:
+        load_recipe(path)
+    assert caught.value.__cause__ is None
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not message.endswith(".")
+    return message
+
+
+# ---- presets
+
+
+def test_the_presets_are_listed() -> None:
+    assert {"ibert", "intsim"} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_preset_loads_under_its_own_name(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.profile in intsim.PROFILES
+    for tensor in ("embeddings.word_embeddings.weight", "encoder.layer.3.output.dense.weight", "classifier.weight"):
+        assert recipe.weight(tensor).scheme.symmetric
+    for activation in ("embeddings.sum", "encoder.layer.3.intermediate", "pooler", "last_hidden_state"):
+        assert recipe.activation(activation).bits in range(2, 17)
+
+
+@pytest.mark.parametrize("name", ["intsim", "ibert"])
+def test_presets_keep_16_bits_for_residual_sums_and_the_last_hidden_state(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.activation("encoder.layer.0.attention.output.sum").bits == 16
+    assert recipe.activation("last_hidden_state").bits == 16
+    assert recipe.activation("last_hidden_state").symmetric
+    assert recipe.activation("encoder.layer.0.output.LayerNorm").bits == 8
+
+
+def test_the_intsim_preset_quantizes_activations_asymmetrically_but_for_the_operands_of_attention() -> None:
+    recipe = load_recipe("intsim")
+    for part in ("query", "key", "value"):
+        assert recipe.activation(f"encoder.layer.2.attention.self.{part}").symmetric
+    assert not recipe.activation("encoder.layer.2.attention.self.context").symmetric
+    assert not recipe.activation("encoder.layer.2.output.sum").symmetric
+
+
+def test_a_profile_may_be_chosen_beside_the_recipe(tiny_bert: TinyBert) -> None:
+    path = tiny_bert()
+    assert intsim.quantize(path, recipe="ibert", calibration=TEXTS).profile.name == "ibert"
+    crossed = intsim.quantize(path, recipe="ibert", profile="intsim", calibration=TEXTS)
+    assert crossed.profile == intsim.PROFILES["intsim"]
+    assert crossed.recipe["name"] == "ibert"
+    given = intsim.quantize(path, recipe="ibert", profile=intsim.PROFILES["intsim"], calibration=TEXTS)
+    assert given([[2, 5, 3]]).digest == crossed([[2, 5, 3]]).digest
+
+
+# ---- files
+
+
+def test_the_first_rule_that_matches_decides(recipe: Callable[..., Path]) -> None:
+    first = '[[weights]]\nnames = ["classifier.*", "pooler.*"]\nbits = 4\ngranularity = "tensor"'
+    narrow = '[[activations]]\nnames = "*.output.sum"\nbits = 12\nsymmetric = false'
+    loaded = load_recipe(recipe(first, WEIGHTS, narrow, ACTIVATIONS))
+    assert (loaded.weight("pooler.dense.weight").bits, loaded.weight("pooler.dense.weight").granularity) == (4, "tensor")
+    assert loaded.weight("embeddings.word_embeddings.weight").bits == 8
+    assert loaded.activation("encoder.layer.0.output.sum").bits == 12
+    assert loaded.activation("embeddings.sum").bits == 8
+    shadowed = load_recipe(recipe(WEIGHTS, first, ACTIVATIONS, narrow))
+    assert shadowed.weight("pooler.dense.weight").bits == 8
+    assert shadowed.activation("encoder.layer.0.output.sum").bits == 8
+
+
+def test_name_and_profile_may_be_left_out(recipe: Callable[..., Path]) -> None:
+    loaded = load_recipe(recipe(WEIGHTS, ACTIVATIONS))
+    assert (loaded.name, loaded.profile) == ("", "intsim")
+
+
+def test_a_file_is_found_by_path_or_text(recipe: Callable[..., Path]) -> None:
+    path = recipe('name = "mine"\nprofile = "ibert"', WEIGHTS, ACTIVATIONS)
+    assert load_recipe(path) == load_recipe(str(path))
+    assert load_recipe(path).name == "mine"
+    assert load_recipe(path).profile == "ibert"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("", MinMax),
+        ('estimator = "min-max"', MinMax),
+        ('estimator = "running-min-max"\nmomentum = 0.5', RunningMinMax),
+        ('estimator = "percentile"\npercentile = 99', Percentile),
+        ('estimator = "mse"', MeanSquaredError),
+    ],
+)
+def test_every_estimator_is_made_with_its_parameters(recipe: Callable[..., Path], line: str, kind: type) -> None:
+    rule = load_recipe(recipe(WEIGHTS, ACTIVATIONS, line)).activation("pooler")
+    estimator = rule.new_estimator()
+    assert type(estimator) is kind
+    assert getattr(estimator, "momentum", 0.5) == 0.5
+    assert getattr(estimator, "percentile", 99) == 99
+    assert getattr(estimator, "scheme", rule.scheme) == rule.scheme
+    assert rule.new_estimator() is not estimator
+
+
+# ---- and their errors
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "intsim.toml", "/", "absent/recipe.toml"])
+def test_an_unknown_name_is_refused(name: str) -> None:
+    names = ", ".join(recipe_names())
+    assert _refusal(name) == f"recipe must be one of {names}, or a readable TOML file, got {name!r}"
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes(b'name = "\xff"')
+    assert _refusal(tmp_path / "recipe.toml").startswith("recipe must be one of ")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[[weights", "Expected ']]' at the end of an array declaration"),
+        ("surprise = 1", "unknown key 'surprise'"),
+        ("name = 5", "name must be a text, got 5"),
+        ("name = 1979-05-27", "name must be a text, got datetime.date"),
+        ("profile = true", "profile must be a text, got True"),
+        ("weights = 5", "weights must be tables, each under [[weights]], got 5"),
+        ("weights = [1]", "weights must be tables, each under [[weights]], got [1]"),
+        ('[activations]\nnames = "*"', "activations must be tables, each under [[activations]], got {'names': '*'}"),
+        ("[[weights]]\nbits = 8", "names must be a pattern or a list of patterns, got None"),
+        ("[[weights]]\nnames = 5", "names must be a pattern or a list of patterns, got 5"),
+        ('[[weights]]\nnames = ["*", 5]', "names must be a pattern or a list of patterns, got ['*', 5]"),
+        ('[[weights]]\nnames = "*"\nbits = 8', "missing 1 required keyword-only argument: 'granularity'"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(recipe: Callable[..., Path], text: str, complaint: str) -> None:
+    path = recipe(text)
+    message = _refusal(path)
+    assert message.startswith(f"recipe '{path}' must follow the form of the presets, got: ")
+    assert complaint in message
+
+
+@pytest.mark.parametrize(
+    ("part", "line", "complaint"),
+    [
+        (WEIGHTS, "bit = 8", "unexpected keyword argument 'bit'"),
+        (WEIGHTS, "symmetric = true", "unexpected keyword argument 'symmetric'"),
+        (WEIGHTS, ("bits = 8", "bits = 1"), "bits of a weight must be in [2, 8], got 1"),
+        (WEIGHTS, ("bits = 8", "bits = 9"), "bits of a weight must be in [2, 8], got 9"),
+        (WEIGHTS, ("bits = 8", "bits = 8.0"), "bits of a weight must be in [2, 8], got 8.0"),
+        (WEIGHTS, ("bits = 8", "bits = true"), "bits of a weight must be in [2, 8], got True"),
+        (WEIGHTS, ("bits = 8", 'bits = "8"'), "bits of a weight must be in [2, 8], got '8'"),
+        (WEIGHTS, ('"channel"', '"row"'), "granularity must be in 'tensor', 'channel', got 'row'"),
+        (WEIGHTS, ('"channel"', "1"), "granularity must be in 'tensor', 'channel', got 1"),
+        (ACTIVATIONS, "granularity = 'tensor'", "unexpected keyword argument 'granularity'"),
+        (ACTIVATIONS, ("bits = 8", "bits = 17"), "bits of an activation must be in [2, 16], got 17"),
+        (ACTIVATIONS, ("bits = 8", "bits = 0"), "bits of an activation must be in [2, 16], got 0"),
+        (ACTIVATIONS, ("bits = 8", "bits = true"), "bits of an activation must be in [2, 16], got True"),
+        (ACTIVATIONS, ("symmetric = true", "symmetric = 1"), "symmetric must be in True, False, got 1"),
+        (ACTIVATIONS, ("symmetric = true", "symmetric = 'yes'"), "symmetric must be in True, False, got 'yes'"),
+        (ACTIVATIONS, "estimator = 'max'", "estimator must be in 'min-max', 'running-min-max', 'percentile', 'mse'"),
+        (ACTIVATIONS, "estimator = 5", "estimator must be in 'min-max', 'running-min-max', 'percentile', 'mse'"),
+        (ACTIVATIONS, "estimator = 'percentile'\npercentile = 0", "percentile must be in (0, 100], got 0"),
+        (ACTIVATIONS, "estimator = 'percentile'\npercentile = 100.1", "percentile must be in (0, 100], got 100.1"),
+        (ACTIVATIONS, "estimator = 'percentile'\npercentile = nan", "percentile must be in (0, 100], got nan"),
+        (ACTIVATIONS, "estimator = 'percentile'\npercentile = true", "percentile must be a number, got True"),
+        (ACTIVATIONS, "estimator = 'percentile'\npercentile = '99'", "percentile must be a number, got '99'"),
+        (ACTIVATIONS, "estimator = 'running-min-max'\nmomentum = 1", "momentum must be in [0, 1), got 1"),
+        (ACTIVATIONS, "estimator = 'running-min-max'\nmomentum = -0.1", "momentum must be in [0, 1), got -0.1"),
+        (ACTIVATIONS, "momentum = [0.9]", "momentum must be a number, got [0.9]"),
+    ],
+)
+def test_a_rule_that_breaks_its_form_is_refused(
+    recipe: Callable[..., Path], part: str, line: str | tuple[str, str], complaint: str
+) -> None:
+    other = ACTIVATIONS if part is WEIGHTS else WEIGHTS
+    changed = part + line if isinstance(line, str) else part.replace(*line)
+    assert changed != part
+    path = recipe(other, changed)
+    message = _refusal(path)
+    assert message.startswith(f"recipe '{path}' must follow the form of the presets, got: ")
+    assert complaint in message
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        ((WEIGHTS,), "embeddings.sum"),
+        ((ACTIVATIONS,), "embeddings.word_embeddings.weight"),
+        ((WEIGHTS, ACTIVATIONS.replace('"*"', '"e*"')), "pooler"),
+        ((WEIGHTS.replace('"*"', "[]"), ACTIVATIONS), "embeddings.word_embeddings.weight"),
+        ((WEIGHTS.replace('"*"', '"EMBEDDINGS.*"'), ACTIVATIONS), "embeddings.word_embeddings.weight"),
+    ],
+)
+def test_a_tensor_without_a_rule_is_named(
+    recipe: Callable[..., Path], tiny_bert: TinyBert, parts: tuple[str, ...], name: str
+) -> None:
+    with pytest.raises(IntsimError) as caught:
+        intsim.quantize(tiny_bert(), recipe=recipe(*parts), calibration=TEXTS)
+    assert str(caught.value) == f"recipe must have a rule for every tensor, got none for '{name}'; end with names = \"*\""
+
+
+def test_an_unknown_profile_is_refused(recipe: Callable[..., Path], tiny_bert: TinyBert) -> None:
+    path = recipe('profile = "surprise"', WEIGHTS, ACTIVATIONS)
+    with pytest.raises(IntsimError, match="profile must be one of intsim, ibert, got 'surprise'"):
+        intsim.quantize(tiny_bert(), recipe=path, calibration=TEXTS)
+
+
+# ---- every rule reaches the model
+
+
+def _quantized(path: Path, recipe: Path, **options: Any) -> intsim.IntegerModel:
+    model = intsim.quantize(path, recipe=recipe, calibration=TEXTS, **options)
+    assert model([[2, 9, 10, 3]]).values.shape == (1, 2)
+    return model
+
+
+def _steps(model: intsim.IntegerModel) -> dict[str, float]:
+    """Return the real step of every activation."""
+    return {name: int(f.scale.multiplier) / 2 ** int(f.scale.shift) for name, f in model.formats.items()}
+
+
+def test_every_estimator_reaches_the_converter(recipe: Callable[..., Path], tiny_bert: TinyBert) -> None:
+    path = tiny_bert()
+    lines = {
+        "min-max": "",
+        "percentile": 'estimator = "percentile"\npercentile = 90',
+        "wider percentile": 'estimator = "percentile"\npercentile = 99',
+        "running": 'estimator = "running-min-max"',
+        "slower running": 'estimator = "running-min-max"\nmomentum = 0.99',
+        "mse": 'estimator = "mse"',
+    }
+    texts = [text for text in TEXTS for _ in range(3)]  # more than one batch, for the running estimators
+    steps = {}
+    for name, line in lines.items():
+        model = intsim.quantize(path, recipe=recipe(WEIGHTS, ACTIVATIONS, line), calibration=texts)
+        model([[2, 9, 10, 3]])
+        steps[name] = _steps(model)
+    hidden = [name for name in steps["mse"] if name != "classifier"]
+    for first in lines:
+        for second in lines:
+            if first != second:
+                assert any(steps[first][name] != steps[second][name] for name in hidden), (first, second)
+    for name in hidden:
+        assert steps["percentile"][name] < steps["wider percentile"][name] <= steps["min-max"][name]
+        assert steps["mse"][name] <= steps["min-max"][name]
+        assert steps["running"][name] <= steps["min-max"][name]
+
+
+def test_bits_and_granularity_of_weights_reach_the_converter(
+    recipe: Callable[..., Path], tiny_bert: TinyBert
+) -> None:
+    for bits in (2, 4, 8):
+        part = WEIGHTS.replace("bits = 8", f"bits = {bits}")
+        model = _quantized(tiny_bert(), recipe(part, ACTIVATIONS))
+        for name in ("classifier.weight", "embeddings.position_embeddings.weight"):
+            assert model.tensors[name].max() == 2 ** (bits - 1) - 1
+            assert model.tensors[name].min() >= -(2 ** (bits - 1) - 1)
+    per_channel = _quantized(tiny_bert(), recipe(WEIGHTS, ACTIVATIONS))
+    per_tensor = _quantized(tiny_bert(), recipe(WEIGHTS.replace('"channel"', '"tensor"'), ACTIVATIONS))
+    for name, count in (("classifier", 2), ("embeddings.word_embeddings", 16), ("encoder.layer.0.output.dense", 16)):
+        assert per_channel.tensors[f"{name}.multiplier"].shape == (count,)
+        assert per_tensor.tensors[f"{name}.multiplier"].shape == ()
+    assert (abs(per_channel.tensors["classifier.weight"]).max(axis=1) == 127).all()
+    assert (abs(per_tensor.tensors["classifier.weight"]).max(axis=1) == 127).sum() == 1
+    assert (abs(per_channel.tensors["embeddings.word_embeddings.weight"]).max(axis=0) == 127).all()
+
+
+def test_bits_and_symmetry_of_activations_reach_the_converter(
+    recipe: Callable[..., Path], tiny_bert: TinyBert
+) -> None:
+    for bits in (4, 8, 10):
+        part = ACTIVATIONS.replace("bits = 8", f"bits = {bits}")
+        formats = _quantized(tiny_bert(), recipe(WEIGHTS, ATTENTION, part)).formats
+        assert formats["pooler"].range == intsim.IntRange(bits, narrow=True)
+        assert {f.zero_point for f in formats.values()} == {0}
+    part = ACTIVATIONS.replace("true", "false")
+    formats = _quantized(tiny_bert(), recipe(WEIGHTS, ATTENTION, part)).formats
+    assert formats["pooler"].range == intsim.IntRange(8)
+    assert formats["encoder.layer.0.intermediate"].zero_point < -50  # GELU is hardly ever below 0
+    assert formats["encoder.layer.0.attention.self.key"].zero_point == 0
+
+
+def test_the_output_of_an_encoder_follows_the_rule_of_the_last_hidden_state(
+    recipe: Callable[..., Path], tiny_bert: TinyBert
+) -> None:
+    last = '[[activations]]\nnames = "last_hidden_state"\nbits = 13\nsymmetric = true'
+    encoder = intsim.quantize(tiny_bert(labels=None), recipe=recipe(WEIGHTS, last, ACTIVATIONS), calibration=TEXTS)
+    assert encoder.output_format.range.bits == 13
+    classifier = _quantized(tiny_bert(), recipe(WEIGHTS, last, ACTIVATIONS))
+    assert classifier.formats["encoder.layer.1.output.LayerNorm"].range.bits == 8
