@@ -1,51 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recording the intermediates of a forward pass."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Trace", "record", "trace"]
+__all__ = ["Call", "Level", "Trace", "call", "recording_steps", "step", "trace"]
 
-Trace: TypeAlias = dict[str, NDArray[Any]]
+Integers: TypeAlias = NDArray[np.integer]
+Level: TypeAlias = Literal["tensors", "steps"]
 
-_current: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of an operator: ``operator(*operands, **constants)`` gave ``result``."""
+
+    name: str
+    operator: Callable[..., Integers]
+    operands: tuple[Any, ...]
+    constants: Mapping[str, Any]
+    result: Integers
+
+
+class Trace(dict[str, NDArray[Any]]):
+    """Name -> integers, in forward order.
+
+    Parameters
+    ----------
+    level
+        ``tensors``: the result of every operator; ``steps``: also what happens inside, as ``NAME:STEP``.
+
+    Attributes
+    ----------
+    calls
+        Name -> the call that gave the result of that name.
+    """
+
+    def __init__(self, level: Level = "tensors") -> None:
+        super().__init__()
+        self.level: Final = level
+        self.calls: dict[str, Call] = {}
+
+
+_trace: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)
+_scope: Final[ContextVar[str | None]] = ContextVar("scope", default=None)
 
 
 @contextmanager
-def trace() -> Generator[Trace, None, None]:
-    """Collect every intermediate of the models run inside the ``with`` block.
+def trace(level: Level = "tensors") -> Generator[Trace, None, None]:
+    """Collect the intermediates of the models run inside the ``with`` block.
+
+    Parameters
+    ----------
+    level
+        ``tensors`` keeps the result of every operator; ``steps`` keeps its internal steps too, under ``NAME:STEP``,
+        and takes the plain integer path of every operator, since only it has them.
 
     Yields
     ------
-    dict
-        Name -> integer array, in forward order. Names are Hugging Face module paths plus the step; a model that runs
-        twice replaces the entries of its first run.
+    Trace
+        Name -> integer array, in forward order. Names are Hugging Face module paths plus the step; a second run
+        replaces the entries of the first.
     """
-    collected: Trace = {}
-    token = _current.set(collected)
+    collected = Trace(level)
+    token = _trace.set(collected)
     try:
         yield collected
     finally:
-        _current.reset(token)
+        _trace.reset(token)
 
 
-def record(name: str, values: NDArray[Any]) -> None:
-    """Add an intermediate to the current trace, if there is one.
+def call(name: str, operator: Callable[..., Integers], *operands: Any, **constants: Any) -> Integers:
+    """Return operator(*operands, **constants), and add it to the current trace under ``name``, if there is one.
 
     Raises
     ------
     TypeError
-        If ``values`` are not integers or booleans: a float in the integer world is a defect.
+        If the result is not made of integers: a float in the integer world is a defect.
     """
-    current = _current.get()
+    current = _trace.get()
     if current is None:
-        return
-    if values.dtype.kind not in "iub":
-        msg = f"{name} must be integers, got {np.dtype(values.dtype)}"
+        return operator(*operands, **constants)
+    token = _scope.set(name)
+    try:
+        result = operator(*operands, **constants)
+    finally:
+        _scope.reset(token)
+    if result.dtype.kind not in "iu":
+        msg = f"{name} must be integers, got {result.dtype}"
         raise TypeError(msg)
-    current[name] = values
+    current[name] = result
+    current.calls[name] = Call(name=name, operator=operator, operands=operands, constants=constants, result=result)
+    return result
+
+
+def recording_steps() -> bool:
+    """Say whether internal steps are wanted."""
+    current = _trace.get()
+    return current is not None and current.level == "steps" and _scope.get() is not None
+
+
+def step(name: str, values: Integers) -> None:
+    """Add an internal step of the operator that is running to the current trace, if it is wanted there."""
+    current, scope = _trace.get(), _scope.get()
+    if current is not None and current.level == "steps" and scope is not None:
+        current[f"{scope}:{name}"] = values

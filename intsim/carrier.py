@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._trace import recording_steps, step
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
 __all__ = ["Carrier", "Integers", "divide", "in_blocks", "magnitude", "matmul", "require_integers", "rescale"]
@@ -28,6 +29,7 @@ Carrier: TypeAlias = Literal["auto", "integer"]
 FLOAT32_EXACT: Final = 1 << 24
 FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
+THREADS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 BLOCK: Final = 1 << 16  # elements worked on at a time, so that float64 temporaries stay in the cache
 
 
@@ -65,8 +67,8 @@ def matmul(
 
     Bounds
     ------
-    Any partial sum of x_k w_k, in any order, fused or not, and then the bias, is at most B = max|bias| +
-    min(K x_bound w_bound, x_bound max_n sum_k |w_nk|). B <= 2**24 makes float32 BLAS exact and B <= 2**53 float64;
+    Any partial sum of x_k w_k, in any order, fused or not, and then the bias, is at most B = min(K x_bound w_bound +
+    max|bias|, max_n(x_bound sum_k |w_nk| + |bias_n|)). B <= 2**24 makes float32 BLAS exact and B <= 2**53 float64;
     B < 2**31 is required, so that int32 is exact.
 
     Raises
@@ -78,7 +80,8 @@ def matmul(
     offset = 0 if bias is None else magnitude(bias)
     bound = depth * x_bound * w_bound + offset
     if bound > FLOAT32_EXACT:  # the weights at hand may allow less than their dtype does
-        bound = min(bound, x_bound * int(np.abs(w, dtype=np.int64).sum(axis=-1).max(initial=0)) + offset)
+        rows = x_bound * np.abs(w, dtype=np.int64).sum(axis=-1)
+        bound = min(bound, int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max(initial=0)))
     if bound > INT32_MAX:
         msg = f"products and bias must sum to less than 2**31 for an int32 accumulator, got a bound of {bound}"
         raise ValueError(msg)
@@ -89,13 +92,9 @@ def matmul(
         product = (x_carried.reshape(-1, depth) @ w_carried.T).reshape(*x.shape[:-1], w.shape[0])
     else:
         product = x_carried @ w_carried.swapaxes(-1, -2)
-    if bias is None:
-        return product.astype(np.int32, copy=False)
-
-    def add_bias(rows: Any, b: Any) -> Integers:
-        return (rows + b).astype(np.int32)
-
-    return in_blocks(add_bias, [product, bias.astype(dtype)], np.dtype(np.int32))
+    if bias is not None:
+        product += bias.astype(dtype)
+    return product.astype(np.int32, copy=False)
 
 
 def rescale(
@@ -117,7 +116,7 @@ def rescale(
 
     Bounds
     ------
-    sum_i |x_i| |m_i| + 2**(t-1) < 2**63 is required. Up to 2**52 the sum, its half and its division by 2**t are exact
+    sum_i |x_i| |m_i| + 2**(t-1) + |zero_point| < 2**63 is required. Up to 2**52 the sum, its half and its division by 2**t are exact
     in float64, which then carries them; beyond, int64 does.
 
     Raises
@@ -131,22 +130,23 @@ def rescale(
             msg = "ratios must share one shift to be rounded once, got different shifts; build them with Dyadic.aligned"
             raise ValueError(msg)
     half = int((np.int64(1) << shift).max()) >> 1
-    bound = half + sum(
+    bound = abs(zero_point) + half + sum(
         magnitude(x) * int(abs(ratio.multiplier).max()) for x, ratio in zip(operands, ratios, strict=True)
     )
     if bound >= 1 << 63:
         msg = f"operands times multipliers must stay below 2**63, got a bound of {bound}"
         raise ValueError(msg)
 
-    if bound <= FLOAT64_EXACT >> 1 and rounding in _FLOAT64_ROUNDING:
+    if bound <= FLOAT64_EXACT >> 1 and rounding in _FLOAT64_ROUNDING and not recording_steps():
         factors = [np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift) for ratio in ratios]
         round_in_place = _FLOAT64_ROUNDING[rounding]
 
         def block(*parts: Any) -> Integers:
             n = len(operands)
-            y = np.multiply(parts[0], parts[n], dtype=np.float64)
+            y = parts[0].astype(np.float64)
+            y *= parts[n]
             for x, factor in zip(parts[1:n], parts[n + 1 :], strict=True):
-                y += np.multiply(x, factor, dtype=np.float64)
+                y += x * factor
             round_in_place(y)
             if zero_point:
                 y += zero_point
@@ -159,7 +159,10 @@ def rescale(
         total = np.multiply(parts[0], parts[n], dtype=np.int64)
         for x, m in zip(parts[1:n], parts[n + 1 : -1], strict=True):
             total += np.multiply(x, m, dtype=np.int64)
-        return saturate(rounding_right_shift(total, parts[-1], rounding) + zero_point, to)
+        rounded = rounding_right_shift(total, parts[-1], rounding) + zero_point
+        step("product", total)
+        step("rounded", rounded)
+        return saturate(rounded, to)
 
     return in_blocks(plain, [*operands, *(ratio.multiplier for ratio in ratios), shift], to.dtype)
 
@@ -181,10 +184,11 @@ def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRan
         doubled = 2 if rounding is Rounding.HALF_UP else 1
 
         def block(a: Any, b: Any) -> Integers:
-            y = np.multiply(a, doubled * multiplier, dtype=np.float64)
+            y = a.astype(np.float64)
+            y *= doubled * multiplier
             if rounding is Rounding.HALF_UP:
                 y += b
-            y /= doubled * b
+            y /= doubled * b.astype(np.float64)
             np.floor(y, out=y)
             return np.clip(y, to.min, to.max, out=y).astype(to.dtype)
 
@@ -210,7 +214,7 @@ _FLOAT64_ROUNDING: Final[dict[Rounding, Callable[[NDArray[np.float64]], Any]]] =
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    return ThreadPoolExecutor(THREADS)
 
 
 def in_blocks(function: Callable[..., Integers], arrays: Sequence[Any], dtype: np.dtype[Any]) -> Integers:
@@ -221,7 +225,8 @@ def in_blocks(function: Callable[..., Integers], arrays: Sequence[Any], dtype: n
     shape of the first and the given dtype.
     """
     first = arrays[0]
-    if first.ndim < 2 or first.size <= max(BLOCK, first.shape[-1]):  # one block: no thread waits for another's
+    # one block: no thread waits for another's; steps are recorded whole
+    if first.ndim < 2 or first.size <= max(BLOCK, first.shape[-1]) or recording_steps():
         return function(*arrays)
     *leading, columns = first.shape
     rows = max(1, BLOCK // columns)
@@ -231,9 +236,10 @@ def in_blocks(function: Callable[..., Integers], arrays: Sequence[Any], dtype: n
     ]
     out: Integers = np.empty((first.size // columns, columns), dtype)
 
-    def work(start: int) -> None:
-        part = slice(start, start + rows)
-        out[part] = function(*(array if array.ndim < 2 else array[part] for array in sliced))
+    def work(first_block: int) -> None:
+        for start in range(first_block * rows, len(out), THREADS * rows):
+            part = slice(start, start + rows)
+            out[part] = function(*(array if array.ndim < 2 else array[part] for array in sliced))
 
-    list(_pool().map(work, range(0, len(out), rows)))  # a list, so that an exception is raised here
+    list(_pool().map(work, range(THREADS)))  # a list, so that an exception is raised here
     return out.reshape(*leading, columns)

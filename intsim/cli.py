@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: parse, call the library, print. Data on stdout, progress and logs on stderr.
 
-Exit status: 0 done, 2 wrong usage, 3 unreadable or invalid input.
+Exit status: 0 done or equal, 1 a mismatch was found, 2 wrong usage, 3 unreadable or invalid input.
 """
 
 import json
@@ -14,13 +14,14 @@ import click
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.io.safetensors_file import write
 from intsim.io.tokenizer import encode, parse_tokenizer
+from intsim.io.trace_file import write_trace
 from intsim.models import IntegerModel
 from intsim.profile import PROFILES, find_profile
 
 __all__ = ["main"]
 
+MISMATCH: Final = 1
 INVALID_INPUT: Final = 3
 DEMO_TEXT: Final = "An honest, moving and quietly powerful film."
 
@@ -104,17 +105,24 @@ def quantize(
 @click.option("--text", help="A text; a TAB separates a pair.")
 @click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every intermediate here.")
+@click.option(
+    "--level",
+    type=click.Choice(["tensors", "steps"]),
+    default="tensors",
+    show_default=True,
+    help="Trace results, or what happens inside operators too, as diagnose needs it.",
+)
 @as_json
-def run(model: Path, text: str | None, ids: Path | None, trace_file: Path | None, json_: bool) -> None:
+def run(model: Path, text: str | None, ids: Path | None, trace_file: Path | None, level: Any, json_: bool) -> None:
     """Run the integer checkpoint in DIR on a text or on token ids."""
     if (text is None) == (ids is None):
         msg = "give either --text or --ids"
         raise click.UsageError(msg)
     loaded = intsim.load(model)
-    with intsim.trace() as trace:
+    with intsim.trace(level) as trace:
         shown = _run_text(loaded, text) if text is not None else _run_ids(loaded, _read_ids(ids))
     if trace_file is not None:
-        _write_trace(trace_file, trace, loaded)
+        write_trace(trace_file, trace, loaded)
     if json_:
         _print_json(shown)
         return
@@ -181,6 +189,73 @@ def profiles(name: str | None, json_: bool) -> None:
             click.echo(f"{profile.name:<10} version {profile.version}  {profile.hash}")
 
 
+@cli.command()
+@click.argument("expected")
+@click.argument("actual")
+@click.option("--max-errors", type=click.IntRange(min=0), default=20, show_default=True, help="0 lists all.")
+@as_json
+def compare(expected: str, actual: str, max_errors: int, json_: bool) -> None:
+    """Find where ACTUAL first differs from EXPECTED: traces, npz, memh folders, or - for standard input."""
+    from intsim.io.dumps import read_dump  # noqa: PLC0415
+    from intsim.verify.compare import compare as compare_dumps  # noqa: PLC0415
+
+    result = compare_dumps(read_dump(expected), read_dump(actual), max_errors=max_errors)
+    if json_:
+        _print_json(result.to_json())
+    else:
+        _print_comparison(result)
+    if result.first is not None:
+        sys.exit(MISMATCH)
+
+
+@cli.command()
+@click.argument("expected", type=click.Path(path_type=Path))
+@click.argument("actual")
+@as_json
+def diagnose(expected: Path, actual: str, json_: bool) -> None:
+    """Say which changed rule explains how ACTUAL differs from EXPECTED, a trace of level steps."""
+    from intsim.io.dumps import read_dump  # noqa: PLC0415
+    from intsim.io.trace_file import read_trace  # noqa: PLC0415
+    from intsim.verify.diagnose import diagnose as diagnose_dumps  # noqa: PLC0415
+
+    result = diagnose_dumps(read_trace(expected)[0], read_dump(actual))
+    if json_:
+        _print_json(result.to_json())
+    else:
+        _print_comparison(result.comparison)
+        if result.mismatches:
+            click.echo(f"\noperator  {result.operator}")
+            for change in result.explain_all:
+                click.echo(f"explains all {result.mismatches}: {change}")
+            for cause in result.explain_some[:10]:
+                click.echo(f"explains {cause.explained} of {result.mismatches}, spoils {cause.spoiled}: {cause.change}")
+            if not result.explain_all and not result.explain_some:
+                click.echo("no single change of its rules explains any of it")
+    if result.comparison.first is not None:
+        sys.exit(MISMATCH)
+
+
+def _print_comparison(result: Any) -> None:
+    for side, names in (("expected", result.only_expected), ("actual", result.only_actual)):
+        if names:
+            click.echo(f"only in {side}: {len(names)} tensors, first {names[0]}", err=True)
+    if (first := result.first) is None:
+        click.echo(f"equal: {result.compared} tensors, to the bit")
+        return
+    click.echo(f"{len(result.differing)} of {result.compared} tensors differ, first {first.name}")
+    if first.kind != "values":
+        click.echo(f"  {first.kind} {first.actual}, expected {first.expected}")
+        return
+    click.echo(f"  {first.count} of {first.size} elements, largest difference {first.largest} LSB")
+    click.echo(f"  {'index':>20} {'actual':>12} {'expected':>12} {'diff':>8}  hex")
+    for mismatch in first.mismatches:
+        index = ", ".join(map(str, mismatch.index))
+        click.echo(
+            f"  {f'({index})':>20} {mismatch.actual:>12} {mismatch.expected:>12} {mismatch.difference:>+8}"
+            f"  {mismatch.actual_hex} != {mismatch.expected_hex}"
+        )
+
+
 def _run_text(model: IntegerModel, text: str) -> dict[str, Any]:
     if model.tokenizer is None:
         msg = "model must carry a tokenizer to read text, got none; give --ids"
@@ -198,24 +273,18 @@ def _run_ids(
 ) -> dict[str, Any]:
     result = model([ids], token_type_ids=None if type_ids is None else [type_ids])
     scale = result.scale
+    names = model.config["labels"]
+    is_class = model.has_classifier and len(names) > 1  # a single label is a regression
     return {
         "text": text,
         "tokens": tokens,
         "output": result.values[0].tolist(),
         "scale": {"multiplier": int(scale.multiplier), "shift": int(scale.shift)},
-        "label": model.config["labels"][int(result.labels[0])] if model.has_classifier else None,
+        "label": names[int(result.labels[0])] if is_class else None,
         "digest": result.digest,
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
     }
-
-
-def _write_trace(path: Path, trace: dict[str, Any], model: IntegerModel) -> None:
-    manifest = [
-        {"name": name, "shape": list(values.shape), "dtype": str(values.dtype)} for name, values in trace.items()
-    ]
-    metadata = {"trace": manifest, "profile": model.profile.to_json(), "profile_hash": model.profile.hash}
-    write(path, trace, metadata)
 
 
 def _read_text(path: Path) -> str:

@@ -6,6 +6,7 @@ that its ``Bounds`` admit; arrays are int64 unless said otherwise.
 """
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -205,8 +206,8 @@ class Dyadic:
 
     def __init__(self, multiplier: ArrayLike, shift: ArrayLike) -> None:
         for name, value in (("multiplier", multiplier), ("shift", shift)):
-            if (kind := np.asarray(value).dtype.kind) not in "iu":
-                msg = f"{name} must be integers, got dtype kind {kind!r}"
+            if (dtype := np.asarray(value).dtype).kind not in "iu" or dtype == np.uint64:
+                msg = f"{name} must be integers that fit int64, got dtype {dtype}"
                 raise TypeError(msg)
             integers = np.array(value, np.int64)
             integers.setflags(write=False)
@@ -214,8 +215,9 @@ class Dyadic:
         if self.multiplier.shape != self.shift.shape:
             msg = f"multiplier and shift must have one shape, got {self.multiplier.shape} and {self.shift.shape}"
             raise ValueError(msg)
-        if (abs(self.multiplier) >= 1 << MULTIPLIER_BITS).any():
-            msg = f"multiplier must be below 2**31 in magnitude, got {abs(self.multiplier).max()}"
+        largest = (1 << MULTIPLIER_BITS) - 1
+        if ((self.multiplier < -largest) | (self.multiplier > largest)).any():
+            msg = f"multiplier must be below 2**31 in magnitude, got [{self.multiplier.min()}, {self.multiplier.max()}]"
             raise ValueError(msg)
         if ((self.shift < 0) | (self.shift > MAX_SHIFT)).any():
             msg = f"shift must be in [0, 62], got [{self.shift.min()}, {self.shift.max()}]"
@@ -256,7 +258,10 @@ class Dyadic:
         ValueError
             If it takes a multiplier of more than 31 bits or a shift above 62.
         """
-        numerator, denominator = value.as_integer_ratio()
+        numerator, denominator = value.as_integer_ratio() if math.isfinite(value) else (1 << MULTIPLIER_BITS, 1)
+        if abs(numerator) >> MULTIPLIER_BITS or denominator >> MAX_SHIFT + 1:
+            msg = f"value must be a 31-bit integer over at most 2**62, got {value}"
+            raise ValueError(msg)
         return cls(numerator, denominator.bit_length() - 1)
 
     @classmethod

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
 
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding, round_fraction
@@ -40,8 +40,19 @@ def _constant(value: Fraction, fraction_bits: int, rounding: Rounding) -> int:
     return round_fraction(value * 2**fraction_bits, rounding)
 
 
+class _Checked:
+    """A dataclass whose fields have the types they are declared with, to the letter: no bool for an int."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if value not in get_args(kind) if get_origin(kind) is Literal else type(value) is not kind:
+                msg = f"{name} must be {getattr(kind, '__name__', None) or get_args(kind)}, got {value!r}"
+                raise TypeError(msg)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Exp:
+class Exp(_Checked):
     """i-exp (Kim et al. 2021, Algorithm 2): e**p ~ a(p + b)**2 + c on (-ln 2, 0], shifted right by z.
 
     Real values: the input is x * 2**-input_fraction, the output e * output_scale.
@@ -53,6 +64,16 @@ class Exp:
     b: str
     c: str
     output_shift: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        q_ln2 = _constant(LN2, self.fraction, Rounding.FLOOR)
+        if not 0 <= self.fraction <= 28 or q_ln2 < 1:
+            msg = f"exp must have 1 to 28 fraction bits, got {self.fraction}"
+            raise ValueError(msg)
+        if not 0 <= self.output_shift + (1 << (15 + self.guard_bits)) // q_ln2 <= 62:
+            msg = f"exp must shift by at most 62 bits, got output_shift={self.output_shift} and up to z more"
+            raise ValueError(msg)
 
     @property
     def fraction(self) -> int:
@@ -73,14 +94,14 @@ class Exp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Softmax:
+class Softmax(_Checked):
     """Probabilities are uint8 codes of 1 / one, saturated at 255."""
 
     one: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gelu:
+class Gelu(_Checked):
     """i-GELU (Kim et al. 2021, Algorithm 3) with erf(x) ~ sgn(x) [a(min(|x|, -b) + b)**2 + 1].
 
     Real values: the input is x * 2**-input_fraction, the output y * output_scale.
@@ -104,21 +125,21 @@ class Gelu:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tanh:
+class Tanh(_Checked):
     """Tanh from i-exp, whose input is one bit coarser, since tanh needs e**-2|x|."""
 
     output_fraction: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sigmoid:
+class Sigmoid(_Checked):
     """Sigmoid from i-exp, whose input format it shares."""
 
     output_fraction: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerNorm:
+class LayerNorm(_Checked):
     """LayerNorm by exact integer square root.
 
     ``exact`` centring subtracts sum(x) from N x, ``rounded-mean`` subtracts the rounded mean from x.
@@ -130,7 +151,7 @@ class LayerNorm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(_Checked):
     """Every convention that decides a bit.
 
     Parameters
@@ -184,6 +205,7 @@ class Profile:
             "layer_norm": LayerNorm,
         }
         try:
+            data = dict(data)
             fields: dict[str, Any] = {
                 name: parts[name](**value) if name in parts else value for name, value in data.items()
             }

@@ -17,17 +17,17 @@ training sentences). It imitates the logits of a larger BERT fine-tuned on SST-2
 3. The loss is the squared error of the two logits.
 
 The number of epochs is fixed and the last weights are kept: no epoch is selected. The dev set is never trained on,
-but the settings below were chosen among five trial runs (82.8 to 83.9 % along the way) by looking at dev accuracy, so the
-figure is slightly optimistic; its standard error is 1.3 points on 872 sentences.
+but the settings below were chosen by looking at dev accuracy in five trials (three stopped early; the two that ran to
+the end had 82.9 and 83.7 %), so the figure is slightly optimistic; its standard error is 1.3 points on 872 sentences.
 
-Measured (torch 2.13, transformers 5.23, one thread of a shared two-core Xeon with AMX): @@RESULT@@
+Measured (torch 2.13, transformers 5.23, one thread of a busy two-core Xeon with AMX): 83.26 % of SST-2 dev for the
+saved float16 weights run in float32, 1,198,210 parameters, 2.40 MB of weights and 83 kB of tokenizer, 17 minutes.
 The teacher has 89.1 %. The vocabulary is the same on every run. Everything is seeded, but floating point sums differ
 between machines, library versions and thread counts: retrained weights need not be bit-identical to the committed ones.
 """
 
 import argparse
 import csv
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -291,8 +291,8 @@ def distil(
 def save(pupil: BertForSequenceClassification, tokenizer: Tokenizer, folder: Path) -> None:
     """Write config.json, model.safetensors (float16) and tokenizer.json, and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = pupil.config.to_dict() | {"dtype": "float16"}
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    pupil.config.dtype = torch.float16
+    pupil.config.save_pretrained(folder)
     weights = {name: tensor.half().contiguous() for name, tensor in pupil.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=False) + "\n", encoding="utf-8")

@@ -82,4 +82,6 @@ def per_channel(pairs: Sequence[tuple[int, int]]) -> Dyadic:
 
 NOT_INTEGERS: Final = ["float16", "float32", "float64", "complex64", "bool", "uint64", "object"]
 every_other_dtype_than_integers = pytest.mark.parametrize("dtype", NOT_INTEGERS)
-every_other_dtype_than_int16 = pytest.mark.parametrize("dtype", [*NOT_INTEGERS, "int8", "uint8", "uint16", "int32", "int64"])
+every_other_dtype_than_int16 = pytest.mark.parametrize(
+    "dtype", [*NOT_INTEGERS, "int8", "uint8", "uint16", "int32", "int64"]
+)

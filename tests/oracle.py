@@ -112,9 +112,7 @@ def dyadic_from_real(ratio: Fraction, bits: int = 31) -> tuple[int, int]:
 def aligned_dyadics(ratios: Sequence[Fraction], bits: int = 30) -> list[tuple[int, int]]:
     """Return one dyadic per ratio, all with the shift of the ratio of largest magnitude."""
     _, t = dyadic_from_real(max(abs(Fraction(ratio)) for ratio in ratios), bits)
-    return [
-        (_sign(ratio) * math.floor(_scaled(abs(Fraction(ratio)), t) + HALF), t) for ratio in ratios
-    ]
+    return [(_sign(ratio) * math.floor(_scaled(abs(Fraction(ratio)), t) + HALF), t) for ratio in ratios]
 
 
 # Linear operators
@@ -125,9 +123,7 @@ def quantize(x: Fraction, scale: Fraction, zero_point: int, lo: int, hi: int) ->
     return saturate(round_fraction(Fraction(x) / Fraction(scale), "half-even") + zero_point, lo, hi)
 
 
-def requantize(
-    acc: int, m: int, t: int, *, zero_point: int, lo: int, hi: int, rounding: str
-) -> int:
+def requantize(acc: int, m: int, t: int, *, zero_point: int, lo: int, hi: int, rounding: str) -> int:
     """Rescale an accumulator by ``m / 2**t``, add the zero point, saturate."""
     return saturate(rounding_shift(acc * m, t, rounding) + zero_point, lo, hi)
 
@@ -381,9 +377,7 @@ def _embeddings(model: _Model, ids: Row, types: Row) -> Rows:
     return _norm(model, "embeddings.LayerNorm", total)
 
 
-def _self_attention(
-    model: _Model, block: str, x: Rows, mask: Sequence[bool], head_count: int
-) -> Rows:
+def _self_attention(model: _Model, block: str, x: Rows, mask: Sequence[bool], head_count: int) -> Rows:
     """Attend from every token to the unmasked keys, (T, C) -> (T, C)."""
     tensors, formats, profile, trace = model
     heads = {}
@@ -398,8 +392,8 @@ def _self_attention(
     probs = [[softmax(row, m, t, mask, profile) for row in head] for head in scores]
     trace[f"{block}.probs"] = probs  # (H, T, T)
     context = [matmul(p, _transpose(v)) for p, v in zip(probs, heads["value"], strict=True)]
+    trace[f"{block}.context.acc"] = context  # (H, T, D)
     merged = [list(chain(*rows)) for rows in zip(*context, strict=True)]  # (H, T, D) -> (T, C)
-    trace[f"{block}.context.acc"] = merged
     return _rescale(model, f"{block}.context", merged, formats[f"{block}.context"])
 
 
@@ -461,8 +455,7 @@ def _rescale(model: _Model, name: str, rows: Rows, fmt: dict[str, Any]) -> Rows:
     into = _target(model, fmt)
     dyadics = _dyadics(model, name, len(rows[0]))
     model.trace[name] = [
-        [requantize(acc, m, t, **into) for acc, (m, t) in zip(row, dyadics, strict=True)]
-        for row in rows
+        [requantize(acc, m, t, **into) for acc, (m, t) in zip(row, dyadics, strict=True)] for row in rows
     ]
     return model.trace[name]
 
@@ -486,13 +479,9 @@ def _sum(model: _Model, name: str, operands: dict[str, Rows]) -> Rows:
 
 def _norm(model: _Model, name: str, rows: Rows) -> Rows:
     """Normalize every token; what comes in keeps its zero point."""
-    multiplier, bias, shift, eps = (
-        model.tensors[f"{name}.{part}"] for part in ("multiplier", "bias", "shift", "eps")
-    )
+    multiplier, bias, shift, eps = (model.tensors[f"{name}.{part}"] for part in ("multiplier", "bias", "shift", "eps"))
     lo, hi = _limits(model.formats[name])
-    model.trace[name] = [
-        layer_norm(row, multiplier, bias, shift, eps, lo, hi, model.profile) for row in rows
-    ]
+    model.trace[name] = [layer_norm(row, multiplier, bias, shift, eps, lo, hi, model.profile) for row in rows]
     return model.trace[name]
 
 

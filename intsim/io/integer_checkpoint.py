@@ -4,7 +4,7 @@
 from pathlib import Path
 from typing import Any, Final
 
-from intsim.errors import CheckpointError
+from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import BertConfig
 from intsim.io.safetensors_file import read, write
 from intsim.models.integer_model import Format, IntegerModel
@@ -69,6 +69,8 @@ def load(path: str | Path) -> IntegerModel:
             tensors=tensors,
             tokenizer=metadata["tokenizer"],
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, IntsimError) as error:
         msg = f"{file} must carry the metadata of an integer checkpoint, got {error!r}"
         raise CheckpointError(msg) from None

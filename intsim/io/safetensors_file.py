@@ -10,18 +10,31 @@ from typing import Any, Final, cast
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError
 
-__all__ = ["read", "write"]
+__all__ = ["read", "read_any", "write"]
 
 KEY: Final = "intsim"
+DTYPES: Final = {
+    "bool": "BOOL",
+    "int8": "I8",
+    "uint8": "U8",
+    "int16": "I16",
+    "uint16": "U16",
+    "int32": "I32",
+    "uint32": "U32",
+    "int64": "I64",
+    "uint64": "U64",
+}
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
     """Write the file atomically: it appears complete or not at all, and the same input gives the same bytes.
+
+    Arrays go to the disk one by one; the package's own writer first copies them all, writes the memory of a
+    non-contiguous array as if it were contiguous, and puts several metadata keys in random order.
 
     Raises
     ------
@@ -29,15 +42,26 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
         If the file cannot be written.
     """
     text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    # safetensors writes the memory of a non-contiguous array as if it were contiguous, and several keys in random order
-    contiguous = {name: np.asarray(values, order="C") for name, values in tensors.items()}
-    data = safetensors.numpy.save(contiguous, metadata={KEY: text})
+    # widest first, as the format asks, so that every array is aligned
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {KEY: text}}
+    start = 0
+    for name in order:
+        values = tensors[name]
+        end = start + values.nbytes
+        header[name] = {"dtype": DTYPES[values.dtype.name], "shape": values.shape, "data_offsets": [start, end]}
+        start = end
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(data)
+            file.write(len(head).to_bytes(8, "little") + head)
+            for name in order:
+                little = tensors[name].dtype.newbyteorder("<")
+                file.write(np.asarray(tensors[name], little, order="C").data)
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
@@ -56,19 +80,32 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     CheckpointError
         If the file is missing, truncated, or not intsim's.
     """
+    tensors, text = read_any(path)
     try:
-        opened: Any = safetensors.safe_open(path, framework="numpy")  # has no types
-        with opened as file:
-            texts: dict[str, str] = file.metadata() or {}
-            metadata: Any = json.loads(texts[KEY])
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (OSError, safetensors.SafetensorError, AttributeError, TypeError) as error:  # the last two: no NumPy dtype
-        msg = f"{path} must be a readable safetensors file, got: {error}"
-        raise CheckpointError(msg) from None
-    except (KeyError, json.JSONDecodeError):
+        metadata: Any = json.loads(text or "")
+    except json.JSONDecodeError:
         msg = f"{path} must carry intsim's metadata, got a safetensors file without it; make one with intsim quantize"
         raise CheckpointError(msg) from None
     if not isinstance(metadata, dict):
         msg = f"{path} must carry a JSON object as intsim's metadata, got {metadata!r:.40}"
         raise CheckpointError(msg)
     return tensors, cast("dict[str, Any]", metadata)
+
+
+def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """Return the arrays, in name order, and the text of intsim's metadata, if any, of anyone's safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, or holds a dtype that NumPy lacks.
+    """
+    try:
+        opened: Any = safetensors.safe_open(path, framework="numpy")  # has no types
+        with opened as file:
+            texts: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (OSError, safetensors.SafetensorError, AttributeError, TypeError) as error:  # the last two: no NumPy dtype
+        msg = f"{path} must be a readable safetensors file, got: {error}"
+        raise CheckpointError(msg) from None
+    return tensors, texts.get(KEY)

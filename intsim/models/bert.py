@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
-from intsim._trace import record
+from intsim._trace import call
 from intsim.carrier import Carrier, Integers
 from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.models.integer_model import IntegerModel
@@ -43,35 +43,30 @@ def bert(
     """
     profile, tensors = model.profile, model.tensors
 
-    def keep(name: str, x: Integers) -> Integers:
-        record(name, x)
-        return x
-
     def product(name: str, x: Integers) -> Integers:  # (..., K) -> (..., N)
         weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-        return keep(f"{name}.acc", ops.matmul(x, weight, bias=bias, carrier=carrier))
+        return call(f"{name}.acc", ops.matmul, x, weight, bias=bias, carrier=carrier)
 
     def rescale(name: str, x: Integers, to: IntRange | None = None) -> Integers:
+        ratio, rounding = model.ratio(name), profile.rounding
         if to is not None:  # a fixed format of the profile
-            return keep(name, ops.requantize(x, model.ratio(name), to=to, rounding=profile.rounding))
+            return call(name, ops.requantize, x, ratio, to=to, rounding=rounding)
         out = model.formats[name]
-        y = ops.requantize(x, model.ratio(name), to=out.range, rounding=profile.rounding, zero_point=out.zero_point)
-        return keep(name, y)
+        return call(name, ops.requantize, x, ratio, to=out.range, rounding=rounding, zero_point=out.zero_point)
 
     def add(name: str, operands: list[Integers], ratios: list[Dyadic]) -> Integers:
         out = model.formats[name]
-        y = ops.add(operands, ratios, to=out.range, profile=profile, zero_point=out.zero_point)
-        return keep(name, y)
+        return call(name, ops.add, operands, ratios, to=out.range, profile=profile, zero_point=out.zero_point)
 
     def layer_norm(name: str, x: Integers) -> Integers:
-        y = ops.layer_norm(x, model.layer_norm_params(name), to=model.formats[name].range, profile=profile)
-        return keep(name, y)
+        params, to = model.layer_norm_params(name), model.formats[name].range
+        return call(name, ops.layer_norm, x, params, to=to, profile=profile)
 
     def residual(
         name: str, x: Integers, skip: Integers, skip_zero_point: int
     ) -> Integers:  # LayerNorm(dense(x) + skip)
         acc = product(f"{name}.dense", x)
-        skip = skip.astype(np.int16) - np.int16(skip_zero_point)
+        skip = skip.astype(np.int32) - np.int32(skip_zero_point)
         ratios = [model.ratio(f"{name}.dense"), model.ratio(f"{name}.residual")]
         return layer_norm(f"{name}.LayerNorm", add(f"{name}.sum", [acc, skip], ratios))
 
@@ -81,7 +76,7 @@ def bert(
     tables = [f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")]
     ids: list[Integers] = [input_ids, np.arange(input_ids.shape[1]), token_type_ids]
     parts = [  # (B, T, C), but (T, C) for positions
-        keep(table, ops.embedding(rows, tensors[f"{table}.weight"])) for table, rows in zip(tables, ids, strict=True)
+        call(table, ops.embedding, rows, tensors[f"{table}.weight"]) for table, rows in zip(tables, ids, strict=True)
     ]
     x = add("embeddings.sum", parts, [model.ratio(table) for table in tables])
     x = layer_norm("embeddings.LayerNorm", x)
@@ -93,11 +88,11 @@ def bert(
         query = heads(rescale(f"{self}.query", product(f"{self}.query", x)))  # (B, H, T, D)
         key = heads(rescale(f"{self}.key", product(f"{self}.key", x)))
         value = heads(rescale(f"{self}.value", product(f"{self}.value", x)))
-        scores = keep(f"{self}.scores.acc", ops.matmul(query, key, carrier=carrier))  # (B, H, T, T)
+        scores = call(f"{self}.scores.acc", ops.matmul, query, key, carrier=carrier)  # (B, H, T, T)
         ratio = model.ratio(f"{self}.scores")
-        probs = keep(f"{self}.probs", ops.softmax(scores, ratio, profile=profile, mask=mask[:, None, None, :]))
-        context = ops.matmul(probs, value.swapaxes(-1, -2), carrier=carrier)  # (B, H, T, D)
-        context = keep(f"{self}.context.acc", context.swapaxes(1, 2).reshape(x.shape))  # (B, T, C)
+        probs = call(f"{self}.probs", ops.softmax, scores, ratio, profile=profile, mask=mask[:, None, None, :])
+        context = call(f"{self}.context.acc", ops.matmul, probs, value.swapaxes(-1, -2), carrier=carrier)
+        context = context.swapaxes(1, 2).reshape(x.shape)  # (B, H, T, D) -> (B, T, C)
         context = rescale(f"{self}.context", context)
         x = residual(f"{layer}.attention.output", context, x, zero_point)
         zero_point = model.formats[f"{layer}.attention.output.LayerNorm"].zero_point
@@ -105,9 +100,9 @@ def bert(
         hidden = product(f"{layer}.intermediate.dense", x)  # (B, T, F)
         hidden = rescale(f"{layer}.intermediate.dense", hidden, INT16)
         if model.config["hidden_act"] == "relu":
-            hidden = keep(f"{layer}.intermediate.relu", ops.relu(hidden))
+            hidden = call(f"{layer}.intermediate.relu", ops.relu, hidden)
         else:  # gelu_new differs from gelu by at most 5e-4, i-GELU by thirty times that
-            hidden = keep(f"{layer}.intermediate.gelu", ops.gelu(hidden, profile=profile))
+            hidden = call(f"{layer}.intermediate.gelu", ops.gelu, hidden, profile=profile)
         hidden = rescale(f"{layer}.intermediate", hidden)
         x = residual(f"{layer}.output", hidden, x, zero_point)  # (B, T, C)
         zero_point = model.formats[f"{layer}.output.LayerNorm"].zero_point
@@ -115,5 +110,5 @@ def bert(
     if not model.has_classifier:
         return x
     first = rescale("pooler.dense", product("pooler.dense", x[:, 0]), INT16)  # (B, C)
-    pooled = rescale("pooler", keep("pooler.tanh", ops.tanh(first, profile=profile)))
+    pooled = rescale("pooler", call("pooler.tanh", ops.tanh, first, profile=profile))
     return rescale("classifier", product("classifier", pooled))  # (B, labels)

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from intsim.carrier import Integers
+from intsim.carrier import Integers, magnitude
 from intsim.errors import CheckpointError
-from intsim.fixedpoint import INT32, Dyadic, IntRange
+from intsim.fixedpoint import INT32, UINT8, Dyadic, IntRange
 from intsim.models.integer_model import IntegerModel
 from intsim.ops import LayerNormParams
 
@@ -49,11 +49,19 @@ def check_bert(model: IntegerModel) -> None:
             msg = f"dyadic '{name}' must be valid, got: {error}"
             raise CheckpointError(msg) from None
 
-    def codes(name: str) -> IntRange:
+    def codes(name: str, *, symmetric: bool = False) -> IntRange:
         if name not in model.formats:
             msg = f"integer checkpoint must give activation '{name}' a format, got none"
             raise CheckpointError(msg)
+        if symmetric and model.formats[name].zero_point != 0:
+            msg = f"activation '{name}' must have zero point 0, got {model.formats[name].zero_point}"
+            raise CheckpointError(msg)
         return model.formats[name].range
+
+    def product(name: str, depth: int, x: IntRange, y: IntRange) -> None:
+        if depth * _magnitude(x) * _magnitude(y) > INT32.max:
+            msg = f"product '{name}' must keep its accumulator in int32, got {depth} products of {x} and {y}"
+            raise CheckpointError(msg)
 
     def dense(name: str, rows: int, columns: int, x: IntRange) -> int:
         """Return a bound on the accumulator."""
@@ -110,8 +118,12 @@ def check_bert(model: IntegerModel) -> None:
         for part in ("query", "key", "value"):
             dense(f"{self}.{part}", channels, channels, x)
             ratio(f"{self}.{part}", (), (channels,))
-            codes(f"{self}.{part}")
-        ratio(f"{self}.scores", ())
+        query, key, value = (codes(f"{self}.{part}", symmetric=True) for part in ("query", "key", "value"))
+        product(f"{self}.scores", channels // config["num_attention_heads"], query, key)
+        product(f"{self}.context", config["max_position_embeddings"], UINT8, value)
+        if ratio(f"{self}.scores", ()).multiplier <= 0:
+            msg = f"dyadic '{self}.scores' must be positive, got {tensors[f'{self}.scores.multiplier']}"
+            raise CheckpointError(msg)
         ratio(f"{self}.context", ())
         residual(f"{layer}.attention.output", channels, codes(f"{self}.context"), x)
         x = codes(f"{layer}.attention.output.LayerNorm")
@@ -126,14 +138,17 @@ def check_bert(model: IntegerModel) -> None:
         ratio("pooler", ())
         dense("classifier", len(config["labels"]), channels, codes("pooler"))
         ratio("classifier", (), (len(config["labels"]),))
-        codes("classifier")
+        codes("classifier", symmetric=True)
     if unexpected := sorted(tensors.keys() - names):
         msg = f"integer checkpoint must hold the tensors of its model only, got '{unexpected[0]}'"
         raise CheckpointError(msg)
+    if not model.has_classifier:
+        codes(f"encoder.layer.{config['num_hidden_layers'] - 1}.output.LayerNorm", symmetric=True)
 
 
 def _magnitude(codes: IntRange) -> int:
-    return max(-codes.min, codes.max)
+    """Return the bound that the operators take from the dtype."""
+    return magnitude(np.empty(0, codes.dtype))
 
 
 def _largest(x: Integers) -> int:

@@ -39,6 +39,11 @@ class Format:
     zero_point: int
     scale: Dyadic
 
+    def __post_init__(self) -> None:
+        if type(self.zero_point) is not int or not self.range.min <= self.zero_point <= self.range.max:
+            msg = f"zero_point must be an integer in [{self.range.min}, {self.range.max}], got {self.zero_point}"
+            raise ValueError(msg)
+
     def to_json(self) -> dict[str, Any]:
         """Return the format as plain JSON values."""
         return {
@@ -150,12 +155,14 @@ class IntegerModel:
         """
         from intsim.models.bert import bert  # noqa: PLC0415  bert.py reads the classes above
 
-        ids = np.atleast_2d(np.asarray(input_ids))
-        types = np.zeros_like(ids) if token_type_ids is None else np.atleast_2d(np.asarray(token_type_ids))
-        mask = np.ones(ids.shape, bool) if attention_mask is None else np.atleast_2d(np.asarray(attention_mask))
+        ids = _as_array("input_ids", input_ids)
+        types = np.zeros_like(ids) if token_type_ids is None else _as_array("token_type_ids", token_type_ids)
+        mask = np.ones_like(ids) if attention_mask is None else _as_array("attention_mask", attention_mask)
+        if mask.dtype == np.bool_:
+            mask = mask.astype(np.int8)
         self._check_input("input_ids", ids, ids.shape, self.config["vocab_size"])
         self._check_input("token_type_ids", types, ids.shape, self.config["type_vocab_size"])
-        self._check_input("attention_mask", mask.astype(np.int64), ids.shape, 2)
+        self._check_input("attention_mask", mask, ids.shape, 2)
         if ids.shape[1] > (longest := self.config["max_position_embeddings"]):
             msg = f"text must be at most {longest} tokens long, got {ids.shape[1]}"
             raise IntsimError(msg)
@@ -203,3 +210,11 @@ class IntegerModel:
         if not 0 <= values.min() <= values.max() < size:
             msg = f"{name} must be in [0, {size}), got [{values.min()}, {values.max()}]"
             raise IntsimError(msg)
+
+
+def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.atleast_2d(np.asarray(values))
+    except ValueError:
+        msg = f"{name} must be rows of one length, got ragged ones; pad them and give an attention_mask"
+        raise IntsimError(msg) from None

@@ -12,11 +12,12 @@ def embedding(ids: Integers, table_q: Integers) -> Integers:
     Raises
     ------
     TypeError
-        If ``ids`` are not integers.
+        If ``ids`` or ``table_q`` are not integers.
     ValueError
         If an id is outside [0, V).
     """
     require_integers("ids", ids)
+    require_integers("table_q", table_q)
     if ids.size and not 0 <= ids.min() <= ids.max() < len(table_q):
         msg = f"ids must be in [0, {len(table_q)}), got [{ids.min()}, {ids.max()}]"
         raise ValueError(msg)

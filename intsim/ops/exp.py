@@ -4,7 +4,9 @@
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
+from intsim._trace import recording_steps, step
 from intsim.carrier import Integers
 from intsim.fixedpoint import INT16, INT32, rounding_right_shift, saturate
 from intsim.profile import Profile
@@ -57,17 +59,25 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
     if x_q.size and x_q.max() > 0:
         msg = f"x_q must be at most 0, got {x_q.max()}"
         raise ValueError(msg)
+    if recording_steps():
+        return _definition(x_q.astype(np.int64), profile)
     return _table(profile).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
 
 
 @cache
 def _table(profile: Profile) -> Integers:
     """Return e_q of 0, then of -2**15 ... -1."""
+    return _definition(np.concatenate([[0], np.arange(INT16.min, 0)]), profile)
+
+
+def _definition(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     rule, rounding = profile.exp, profile.step_rounding
     q_ln2, q_b, q_c = rule.constants(rounding)
-    x_q = np.concatenate([[0], np.arange(INT16.min, 0)])
     q = x_q << rule.guard_bits
     z = -q // q_ln2
     p = q + z * q_ln2
     polynomial = (p + q_b) ** 2 + q_c
+    step("exp.z", z)
+    step("exp.p", p)
+    step("exp.polynomial", polynomial)
     return saturate(rounding_right_shift(polynomial, z + rule.output_shift, rounding), INT32)

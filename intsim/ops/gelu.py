@@ -4,6 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._trace import step
 from intsim.carrier import Integers
 from intsim.fixedpoint import INT32, rounding_right_shift, saturate
 from intsim.ops.tabulated import tabulated
@@ -55,4 +56,7 @@ def gelu(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     q_b, q_1 = rule.constants(rounding)
     magnitude = np.minimum(np.abs(x_q), -q_b)
     q_erf = np.sign(x_q) * ((magnitude + q_b) ** 2 + q_1)
-    return saturate(rounding_right_shift(-x_q * (q_erf + q_1), rule.output_shift, rounding), INT32)
+    product = -x_q * (q_erf + q_1)
+    step("q_erf", q_erf)
+    step("product", product)
+    return saturate(rounding_right_shift(product, rule.output_shift, rounding), INT32)

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from intsim._trace import step
 from intsim.carrier import Integers, divide, in_blocks, require_integers, rescale
 from intsim.fixedpoint import INT32, Dyadic, IntRange, isqrt, rounding_divide
 from intsim.profile import Profile
@@ -34,6 +35,13 @@ class LayerNormParams:
     eps: int
 
     def __post_init__(self) -> None:
+        require_integers("bias", self.bias)
+        if self.weight.shift.ndim != 1 or self.bias.shape != self.weight.shift.shape:
+            msg = f"weight and bias must have one shape (C,), got {self.weight.shift.shape} and {self.bias.shape}"
+            raise ValueError(msg)
+        bias = self.bias.astype(np.int64)
+        bias.setflags(write=False)
+        object.__setattr__(self, "bias", bias)
         if (self.weight.shift != self.weight.shift.flat[0]).any():
             msg = "weight must have one common shift, got several; build it with Dyadic.aligned"
             raise ValueError(msg)
@@ -104,9 +112,13 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
         else:
             centred = x - rounding_divide(total, np.array(channels), profile.rounding).astype(np.int32)
             variance = np.square(centred, dtype=np.int64).sum(axis=-1, keepdims=True) // channels
-        std = isqrt(variance + params.eps)
+        variance = variance + params.eps
+        std = isqrt(variance)
+        for name, values in (("centred", centred), ("variance", variance), ("std", std)):
+            step(name, values)
         scale = 1 << profile.layer_norm.output_fraction
         y = divide(centred, std, multiplier=scale, to=INT32, rounding=profile.step_rounding)
+        step("normalised", y)
         return rescale([y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
 
     return in_blocks(rows, [x_q], to.dtype)

@@ -41,15 +41,17 @@ def matmul(
     Raises
     ------
     TypeError
-        If an operand is not an integer array of at most 16 bits.
+        If an operand is not an integer array of at most 16 bits, or ``bias`` not an integer array.
     ValueError
         If the sum of products and bias could leave int32; it never wraps.
 
     Bounds
     ------
-    max|x| max_n sum_k|w_nk| + max|bias| < 2**31; int8 x int8 without zero points passes up to K = 131_071 whatever the
+    max_n(max|x| sum_k |w_nk| + |bias_n|) < 2**31, max|x| the dtype's; int8 x int8 without zero points passes up to K = 131_071 whatever the
     codes.
     """
+    if bias is not None:
+        require_integers("bias", bias)
     x, x_bound = _centre("x_q", x_q, x_zero_point)
     w, w_bound = _centre("w_q", w_q, w_zero_point)
     return carried_matmul(x, w, x_bound=x_bound, w_bound=w_bound, bias=bias, carrier=carrier)

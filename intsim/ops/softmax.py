@@ -4,6 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._trace import step
 from intsim.carrier import Integers, divide, in_blocks, magnitude, require_integers, rescale
 from intsim.fixedpoint import INT16, UINT8, Dyadic
 from intsim.ops.exp import exp
@@ -40,7 +41,7 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     Raises
     ------
     TypeError
-        If ``acc`` is not an integer array.
+        If ``acc`` is not an integer array, or ``mask`` not a boolean one.
 
     Bounds
     ------
@@ -51,6 +52,9 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     Kim et al. 2021 (I-BERT), section 3.5; the output convention is the profile's.
     """
     require_integers("acc", acc)
+    if mask is not None and mask.dtype != np.bool_:
+        msg = f"mask must have dtype bool, got {mask.dtype}"
+        raise TypeError(msg)
     # int32 holds the difference of scores below 2**30
     difference_dtype = np.int32 if magnitude(acc) < 1 << 30 else np.int64
 
@@ -60,10 +64,13 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
         if keep is not None:
             difference *= keep  # masked positions may lie above the maximum
         x_q = rescale([difference], [ratio], zero_point=0, to=INT16, rounding=profile.rounding)
+        step("exp.x_q", x_q)
         e = exp(x_q, profile=profile)
         if keep is not None:
             e = e * keep
+        step("exp", e)
         total = np.maximum(e.sum(axis=-1, keepdims=True, dtype=np.int64), 1)
+        step("sum", total)
         return divide(e, total, multiplier=profile.softmax.one, to=UINT8, rounding=profile.step_rounding)
 
     masks = [] if mask is None or mask.all() else [np.broadcast_to(mask, acc.shape)]

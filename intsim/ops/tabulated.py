@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers
+from intsim._trace import recording_steps
+from intsim.carrier import Integers, in_blocks
 from intsim.profile import Profile
 
 __all__ = ["tabulated"]
@@ -32,6 +33,13 @@ def tabulated(definition: Callable[[NDArray[np.int64], Profile], Integers]) -> U
         if x_q.dtype != np.int16:
             msg = f"x_q must have dtype int16, got {x_q.dtype}"
             raise TypeError(msg)
-        return table(profile).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
+        if recording_steps():
+            return definition(x_q.astype(np.int64), profile)
+        values = table(profile)
+
+        def look_up(x_q: Integers) -> Integers:
+            return values.take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
+
+        return in_blocks(look_up, [x_q], values.dtype)
 
     return operator

@@ -18,7 +18,7 @@ from safetensors import TensorSpec, safe_open, serialize_file
 from safetensors.numpy import load_file, save_file
 
 import intsim
-from intsim.errors import CheckpointError
+from intsim.errors import CheckpointError, IntsimError
 from intsim.io.safetensors_file import read, write
 
 TinyBert = Callable[..., Path]
@@ -63,8 +63,8 @@ def _edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     _rewrite(folder, tensors, metadata)
 
 
-def _refusal(folder: Path) -> str:
-    with pytest.raises(CheckpointError) as caught:
+def _refusal(folder: Path, error: type[IntsimError] = CheckpointError) -> str:
+    with pytest.raises(error) as caught:
         intsim.load(folder)
     message = str(caught.value)
     assert "\n" not in message
@@ -85,9 +85,7 @@ def test_saving_what_was_loaded_gives_the_same_bytes(folder: Path, tmp_path: Pat
     assert _bytes(tmp_path / "again") == _bytes(folder)
 
 
-def test_saving_over_an_integer_checkpoint_replaces_it(
-    model: intsim.IntegerModel, source: Path, folder: Path
-) -> None:
+def test_saving_over_an_integer_checkpoint_replaces_it(model: intsim.IntegerModel, source: Path, folder: Path) -> None:
     before = _bytes(folder)
     intsim.quantize(source, calibration=TEXTS, recipe="ibert").save(folder)
     assert _bytes(folder) != before
@@ -258,7 +256,7 @@ def test_missing_metadata_is_refused(folder: Path, key: str) -> None:
 @pytest.mark.parametrize("value", [None, [], [1], 5, "text"], ids=str)
 def test_metadata_of_the_wrong_kind_is_refused(folder: Path, key: str, value: object) -> None:
     _edit(folder, lambda metadata: metadata.update({key: value}))
-    _refusal(folder)
+    _refusal(folder, IntsimError)
 
 
 def test_an_edited_profile_is_refused(folder: Path) -> None:
@@ -275,9 +273,7 @@ def test_an_edited_profile_is_refused(folder: Path) -> None:
 )
 def test_a_profile_with_wrong_fields_is_refused(folder: Path, field: str, value: object) -> None:
     _edit(folder, lambda metadata: metadata["profile"].update({field: value}))
-    with pytest.raises(intsim.IntsimError) as caught:
-        intsim.load(folder)
-    assert "profile must have exactly the fields of intsim's profiles" in str(caught.value)
+    assert "profile must have exactly the fields of intsim's profiles" in _refusal(folder, IntsimError)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +294,9 @@ def test_an_invalid_config_is_refused(folder: Path, field: str, value: object) -
     assert field in _refusal(folder) or field == "labels"
 
 
-@pytest.mark.parametrize("change", [{"bits": "a"}, {"bits": 99}, {"scale": 5}, {"narrow": True, "signed": False}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"bits": "a"}, {"bits": 99}, {"scale": 5}, {"narrow": True, "signed": False}], ids=str
+)
 def test_an_invalid_format_is_refused(folder: Path, change: dict[str, Any]) -> None:
     _edit(folder, lambda metadata: metadata["formats"]["pooler"].update(change))
     assert _refusal(folder).startswith("DIR/model.safetensors must carry the metadata of an integer checkpoint, got ")

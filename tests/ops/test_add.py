@@ -4,7 +4,15 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from edges import both_presets, dyadics, edge_integers, every_other_dtype_than_integers, every_rounding, per_channel, ranges
+from edges import (
+    both_presets,
+    dyadics,
+    edge_integers,
+    every_other_dtype_than_integers,
+    every_rounding,
+    per_channel,
+    ranges,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,7 +84,8 @@ def test_an_int32_accumulator_and_a_residual_are_added_as_the_oracle_adds_them(p
     )
     columns = zip(acc, skip, multipliers, strict=True)
     assert y.tolist() == [
-        expected([[a], [x]], [(m, shift), (residual, shift)], profile, zero_point=-3, to=INT16)[0] for a, x, m in columns
+        expected([[a], [x]], [(m, shift), (residual, shift)], profile, zero_point=-3, to=INT16)[0]
+        for a, x, m in columns
     ]
 
 
@@ -86,7 +95,12 @@ def test_once_and_each_differ_where_two_halves_meet():
     each = replace(once, sum="each")
     assert add([x, x], [half, half], to=INT8, profile=once).tolist() == [1, 3, -1, -3]
     assert add([x, x], [half, half], to=INT8, profile=each).tolist() == [2, 4, 0, -2]
-    assert add([x, x], [half, half], to=INT8, profile=replace(each, rounding=Rounding.HALF_EVEN)).tolist() == [0, 4, 0, -4]
+    assert add([x, x], [half, half], to=INT8, profile=replace(each, rounding=Rounding.HALF_EVEN)).tolist() == [
+        0,
+        4,
+        0,
+        -4,
+    ]
     assert add([x, x], [half, half], to=INT8, profile=replace(each, rounding=Rounding.FLOOR)).tolist() == [0, 2, -2, -4]
 
 
@@ -99,7 +113,9 @@ def test_the_presets_differ_in_where_they_round():
 @both_presets
 def test_operands_broadcast_to_the_first(profile):
     rng = np.random.default_rng(0)
-    words, positions, types = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((3, 5, 7), (5, 7), (3, 5, 7)))
+    words, positions, types = (
+        rng.integers(-128, 128, shape).astype(np.int8) for shape in ((3, 5, 7), (5, 7), (3, 5, 7))
+    )
     ratios = Dyadic.aligned(0.7, 0.3, 0.1)
     y = add([words, positions, types], ratios, to=INT16, profile=profile)
     whole = add([words, np.broadcast_to(positions, words.shape), types], ratios, to=INT16, profile=profile)

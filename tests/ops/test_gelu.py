@@ -6,6 +6,8 @@ import oracle
 import pytest
 from edges import both_presets, every_other_dtype_than_int16, every_rounding
 
+from intsim import carrier
+from intsim.fixedpoint import Rounding
 from intsim.ops import gelu
 from intsim.profile import INTSIM
 
@@ -23,7 +25,9 @@ def test_every_input_agrees_with_the_oracle(profile):
 @both_presets
 @every_rounding
 def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
-    other = replace(profile, step_rounding=rounding, rounding="floor" if rounding != "floor" else "half-up")
+    other = replace(
+        profile, step_rounding=Rounding(rounding), rounding=Rounding.FLOOR if rounding != "floor" else Rounding.HALF_UP
+    )
     numbers = other.to_json()
     x = DOMAIN[::13]
     assert gelu(x, profile=other).tolist() == [oracle.gelu(value, numbers) for value in x.tolist()]
@@ -50,8 +54,6 @@ def test_no_result_is_cut_off_by_int32(profile):
     assert -(2**31) < y.min() < 0 < y.max() < 2**31 - 1
 
 
-
-
 @both_presets
 def test_every_shape_is_kept(profile):
     x = DOMAIN[:24].reshape(2, 3, 4)
@@ -60,6 +62,13 @@ def test_every_shape_is_kept(profile):
     assert np.array_equal(y.ravel(), gelu(x.ravel(), profile=profile))
     assert gelu(np.empty((0, 4), np.int16), profile=profile).shape == (0, 4)
     assert gelu(x[::-1, ::2], profile=profile).tolist() == y[::-1, ::2].tolist()
+
+
+@both_presets
+def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
+    monkeypatch.setattr(carrier, "BLOCK", 1000)
+    x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
+    assert np.array_equal(gelu(x, profile=profile).ravel(), gelu(x.ravel(), profile=profile))
 
 
 @both_presets

@@ -115,7 +115,6 @@ def test_what_is_not_an_integer_array_of_16_bits_is_refused(dtype):
         matmul(x, other)
 
 
-@pytest.mark.xfail(reason="defect: 0.7 is accepted and cut off")
 @every_carrier
 def test_a_float_bias_is_refused(carrier):
     x = np.ones((1, 1), np.int8)

@@ -6,6 +6,8 @@ import oracle
 import pytest
 from edges import both_presets, every_other_dtype_than_int16, every_rounding
 
+from intsim import carrier
+from intsim.fixedpoint import Rounding
 from intsim.ops import sigmoid
 from intsim.profile import INTSIM
 
@@ -23,7 +25,9 @@ def test_every_input_agrees_with_the_oracle(profile):
 @both_presets
 @every_rounding
 def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
-    other = replace(profile, step_rounding=rounding, rounding="floor" if rounding != "floor" else "half-up")
+    other = replace(
+        profile, step_rounding=Rounding(rounding), rounding=Rounding.FLOOR if rounding != "floor" else Rounding.HALF_UP
+    )
     numbers = other.to_json()
     x = DOMAIN[::13]
     assert sigmoid(x, profile=other).tolist() == [oracle.sigmoid(value, numbers) for value in x.tolist()]
@@ -42,8 +46,6 @@ def test_sigmoid_of_0_is_one_half(profile):
     assert sigmoid(np.zeros(1, np.int16), profile=profile).tolist() == [2**13]
 
 
-
-
 @both_presets
 def test_every_shape_is_kept(profile):
     x = DOMAIN[:24].reshape(2, 3, 4)
@@ -52,6 +54,13 @@ def test_every_shape_is_kept(profile):
     assert np.array_equal(y.ravel(), sigmoid(x.ravel(), profile=profile))
     assert sigmoid(np.empty((0, 4), np.int16), profile=profile).shape == (0, 4)
     assert sigmoid(x[::-1, ::2], profile=profile).tolist() == y[::-1, ::2].tolist()
+
+
+@both_presets
+def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
+    monkeypatch.setattr(carrier, "BLOCK", 1000)
+    x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
+    assert np.array_equal(sigmoid(x, profile=profile).ravel(), sigmoid(x.ravel(), profile=profile))
 
 
 @both_presets

@@ -13,7 +13,7 @@ from intsim.quantizers import MeanSquaredError, MinMax, Percentile, RunningMinMa
 from intsim.recipes import load_recipe, recipe_names
 
 TinyBert = Callable[..., Path]
-TEXTS: Final = tuple("a good movie . the plot is not bad x y z".split()) + ("good " * 20,)
+TEXTS: Final = ("a good movie .", "the plot is", "not", "bad", "x y z", "good " * 20)
 WEIGHTS: Final = """
 [[weights]]
 names = "*"
@@ -106,7 +106,10 @@ def test_the_first_rule_that_matches_decides(recipe: Callable[..., Path]) -> Non
     first = '[[weights]]\nnames = ["classifier.*", "pooler.*"]\nbits = 4\ngranularity = "tensor"'
     narrow = '[[activations]]\nnames = "*.output.sum"\nbits = 12\nsymmetric = false'
     loaded = load_recipe(recipe(first, WEIGHTS, narrow, ACTIVATIONS))
-    assert (loaded.weight("pooler.dense.weight").bits, loaded.weight("pooler.dense.weight").granularity) == (4, "tensor")
+    assert (loaded.weight("pooler.dense.weight").bits, loaded.weight("pooler.dense.weight").granularity) == (
+        4,
+        "tensor",
+    )
     assert loaded.weight("embeddings.word_embeddings.weight").bits == 8
     assert loaded.activation("encoder.layer.0.output.sum").bits == 12
     assert loaded.activation("embeddings.sum").bits == 8
@@ -242,7 +245,9 @@ def test_a_tensor_without_a_rule_is_named(
 ) -> None:
     with pytest.raises(IntsimError) as caught:
         intsim.quantize(tiny_bert(), recipe=recipe(*parts), calibration=TEXTS)
-    assert str(caught.value) == f"recipe must have a rule for every tensor, got none for '{name}'; end with names = \"*\""
+    assert (
+        str(caught.value) == f"recipe must have a rule for every tensor, got none for '{name}'; end with names = \"*\""
+    )
 
 
 def test_an_unknown_profile_is_refused(recipe: Callable[..., Path], tiny_bert: TinyBert) -> None:
@@ -287,14 +292,13 @@ def test_every_estimator_reaches_the_converter(recipe: Callable[..., Path], tiny
             if first != second:
                 assert any(steps[first][name] != steps[second][name] for name in hidden), (first, second)
     for name in hidden:
-        assert steps["percentile"][name] < steps["wider percentile"][name] <= steps["min-max"][name]
-        assert steps["mse"][name] <= steps["min-max"][name]
-        assert steps["running"][name] <= steps["min-max"][name]
+        largest = steps["min-max"][name] * (1 + 2**-12)  # a sample keeps 12 significant bits of each value
+        assert steps["percentile"][name] < steps["wider percentile"][name] <= largest
+        assert steps["mse"][name] <= largest
+        assert steps["running"][name] <= largest
 
 
-def test_bits_and_granularity_of_weights_reach_the_converter(
-    recipe: Callable[..., Path], tiny_bert: TinyBert
-) -> None:
+def test_bits_and_granularity_of_weights_reach_the_converter(recipe: Callable[..., Path], tiny_bert: TinyBert) -> None:
     for bits in (2, 4, 8):
         part = WEIGHTS.replace("bits = 8", f"bits = {bits}")
         model = _quantized(tiny_bert(), recipe(part, ACTIVATIONS))
@@ -311,9 +315,7 @@ def test_bits_and_granularity_of_weights_reach_the_converter(
     assert (abs(per_channel.tensors["embeddings.word_embeddings.weight"]).max(axis=0) == 127).all()
 
 
-def test_bits_and_symmetry_of_activations_reach_the_converter(
-    recipe: Callable[..., Path], tiny_bert: TinyBert
-) -> None:
+def test_bits_and_symmetry_of_activations_reach_the_converter(recipe: Callable[..., Path], tiny_bert: TinyBert) -> None:
     for bits in (4, 8, 10):
         part = ACTIVATIONS.replace("bits = 8", f"bits = {bits}")
         formats = _quantized(tiny_bert(), recipe(WEIGHTS, ATTENTION, part)).formats

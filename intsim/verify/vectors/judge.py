@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge a device: read operands and its results as a stream, recompute, report every line that differs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import numpy as np
+
+from intsim.errors import IntsimError
+from intsim.profile import INTSIM, Profile, find_profile
+from intsim.verify.vectors.draw import Int64
+from intsim.verify.vectors.operators import Operator, bind
+from intsim.verify.vectors.text import Header, format_words, parse_header, parse_lines
+
+__all__ = ["Mismatch", "Verdict", "verify"]
+
+BATCH_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A case whose observed result is not the expected one."""
+
+    operator: Operator
+    line: int
+    operands: Int64
+    observed: Int64
+    expected: Int64
+
+    def __str__(self) -> str:
+        """Return ``<operands>  => <observed>  expected: <expected>``, then observed minus expected and the line."""
+        result = [self.operator.result]
+        difference = self.observed - self.expected
+        wrong = np.flatnonzero(difference).tolist()
+        scalar = self.operator.result.count == 1
+        shown = ", ".join(f"{difference[j]:+d}" if scalar else f"[{j}] {difference[j]:+d}" for j in wrong)
+        return (
+            f"{format_words(self.operator.operands, self.operands)}  => {format_words(result, self.observed)}"
+            f"  expected: {format_words(result, self.expected)}  difference: {shown} LSB  line: {self.line}"
+        )
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How many cases were read, and how many differed."""
+
+    operator: Operator
+    cases: int = 0
+    mismatches: int = 0
+
+
+def verify(
+    stream: BinaryIO, name: str, *, profile: Profile | None = None, size: tuple[int, ...] | None = None
+) -> Iterator[Mismatch | Verdict]:
+    """Yield every mismatch of a stream of vectors, then the verdict. Memory does not grow with the stream.
+
+    Parameters
+    ----------
+    stream
+        Lines of operands and the device's result, after their header if there is one.
+    name
+        The operator.
+    profile, size
+        As the header has them, else the ``intsim`` profile and the default size.
+
+    Raises
+    ------
+    IntsimError
+        If a line is malformed, the header speaks of other vectors, operands are outside the operator's domain, or there
+        are more or fewer cases than the header announces, or none. The mismatches of the lines before come first.
+    """
+    comments: list[tuple[int, bytes]] = []
+    first = stream.readline()
+    while first.startswith(b"#"):
+        comments.append((len(comments) + 1, first))
+        first = stream.readline()
+    header = parse_header(comments)
+    operator = _bind(name, header, profile, size)
+    announced = header.cases
+
+    verdict = Verdict(operator)
+    number = len(comments) + 1
+    batch = [first, *stream.readlines(BATCH_BYTES)] if first else []
+    while batch:
+        numbers = [number + k for k, line in enumerate(batch) if not line.startswith(b"#")]
+        lines = [line for line in batch if not line.startswith(b"#")]
+        operands, observed, malformed = parse_lines(operator, numbers, lines)
+        expected, refused = _results(operator, operands, numbers)
+        observed = observed[: len(expected)]
+        for k in np.flatnonzero((observed != expected).any(axis=1)).tolist():
+            verdict.mismatches += 1
+            yield Mismatch(
+                operator=operator, line=numbers[k], operands=operands[k], observed=observed[k], expected=expected[k]
+            )
+        if (error := refused or malformed) is not None:
+            raise error
+        verdict.cases += len(lines)
+        number += len(batch)
+        batch = stream.readlines(BATCH_BYTES)
+    if announced is not None and announced != verdict.cases:
+        msg = f"the vectors must have {announced} cases as their header says, got {verdict.cases}"
+        raise IntsimError(msg)
+    if verdict.cases == 0:
+        msg = "the vectors must have a case at least, got none; nothing was verified"
+        raise IntsimError(msg)
+    yield verdict
+
+
+def _bind(name: str, header: Header, profile: Profile | None, size: tuple[int, ...] | None) -> Operator:
+    header.require("operator", name)
+    if profile is None:
+        line = header.get("profile")
+        profile = INTSIM
+        if line is not None:
+            try:
+                profile = find_profile(line[1].partition(" ")[0])
+            except IntsimError as error:
+                msg = f"line {line[0]}: {error}"
+                raise IntsimError(msg) from None
+    operator = bind(name, profile, header.size if size is None else size)
+    header.require_operator(operator, profile)
+    return operator
+
+
+def _results(operator: Operator, operands: Int64, numbers: Sequence[int]) -> tuple[Int64, IntsimError | None]:
+    """Return the expected results up to the first case outside the operator's domain, and the error of that one."""
+    try:
+        return operator.results(operands), None
+    except ValueError:
+        low, high = 0, len(operands) - 1  # a defined prefix, and a case at or after which one is not defined
+        while low < high:
+            middle = (low + high) // 2
+            if _refusal(operator, operands[low : middle + 1]) is None:
+                low = middle + 1
+            else:
+                high = middle
+        return operator.results(operands[:low]), IntsimError(
+            f"line {numbers[low]}: {_refusal(operator, operands[low : low + 1])}"
+        )
+
+
+def _refusal(operator: Operator, operands: Int64) -> ValueError | None:
+    try:
+        operator.results(operands)
+    except ValueError as error:
+        return error
+    return None

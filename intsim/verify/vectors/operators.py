@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a case of each operator is made of: its operands, its result, and the golden evaluation by ``intsim.ops``.
+
+One function per operator binds it to a profile and a size. A case is one row of int64 words, the operands in order;
+``evaluate`` takes one array per operand, (cases,) for a field of one word and (cases, count) for a row, and returns the
+results the same way. It raises ``ValueError`` for operands on which the operator is not defined.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from intsim import ops
+from intsim.errors import IntsimError
+from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding, saturate
+from intsim.profile import Profile
+from intsim.quantizers import AffineParams
+from intsim.quantizers import quantize as affine_quantize
+from intsim.verify.vectors.draw import Int64
+
+__all__ = ["OPERATORS", "Field", "Operator", "bind", "parse_size"]
+
+Size: TypeAlias = tuple[int, ...]
+
+MAX_WORDS: Final = 1 << 14  # of one field: the most channels of a layer norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One operand, or the result: ``count`` words of ``bits`` bits."""
+
+    name: str
+    bits: int
+    signed: bool = True
+    count: int = 1
+
+    @property
+    def digits(self) -> int:
+        """Hex digits of a word."""
+        return -(-self.bits // 4)
+
+    def __str__(self) -> str:
+        of = f"[{self.count}]" if self.count > 1 else ""
+        return f"{self.name} {'' if self.signed else 'u'}int{self.bits}{of}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """An operator bound to a profile and a size."""
+
+    name: str
+    profile: Profile
+    size: Size
+    operands: tuple[Field, ...]
+    result: Field
+    evaluate: Callable[..., Any]
+    constants: Mapping[str, int | str]  # of the profile, for whoever builds the device
+
+    @property
+    def words(self) -> int:
+        """Words of the operands of one case."""
+        return sum(field.count for field in self.operands)
+
+    def split(self, cases: Int64) -> list[Int64]:
+        """Return one array per operand of (cases, words)."""
+        ends = np.cumsum([field.count for field in self.operands])
+        parts = np.split(cases, ends[:-1], axis=1)
+        return [part[:, 0] if field.count == 1 else part for field, part in zip(self.operands, parts, strict=True)]
+
+    def results(self, cases: Int64) -> Int64:
+        """Return the expected results (cases, result words) of (cases, operand words)."""
+        return np.asarray(self.evaluate(*self.split(cases)), np.int64).reshape(len(cases), self.result.count)
+
+
+def _rounding(profile: Profile) -> dict[str, int | str]:
+    return {"rounding": str(profile.rounding)}
+
+
+def _steps(profile: Profile) -> dict[str, int | str]:
+    return {"step_rounding": str(profile.step_rounding)}
+
+
+def _exp_constants(profile: Profile) -> dict[str, int | str]:
+    q_ln2, q_b, q_c = profile.exp.constants(profile.step_rounding)
+    shifts = {"guard_bits": profile.exp.guard_bits, "output_shift": profile.exp.output_shift}
+    return {"q_ln2": q_ln2, "q_b": q_b, "q_c": q_c, **shifts, **_steps(profile)}
+
+
+def _gelu_constants(profile: Profile) -> dict[str, int | str]:
+    q_b, q_1 = profile.gelu.constants(profile.step_rounding)
+    return {"q_b": q_b, "q_1": q_1, "output_shift": profile.gelu.output_shift, **_steps(profile)}
+
+
+def _tanh_constants(profile: Profile) -> dict[str, int | str]:
+    return {"output_fraction": profile.tanh.output_fraction, **_exp_constants(profile)}
+
+
+def _sigmoid_constants(profile: Profile) -> dict[str, int | str]:
+    return {"output_fraction": profile.sigmoid.output_fraction, **_exp_constants(profile)}
+
+
+def _requantize(profile: Profile, size: Size) -> Operator:
+    def evaluate(acc: Int64, multiplier: Int64, shift: Int64, zero_point: Int64) -> Any:
+        scaled = ops.requantize(acc, Dyadic(multiplier, shift), to=INT32, rounding=profile.rounding)
+        return saturate(scaled + zero_point, INT8)  # 8 bits of zero point bring nothing back that 32 bits cut off
+
+    return Operator(
+        name="requantize",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="acc", bits=32),
+            Field(name="multiplier", bits=32),
+            Field(name="shift", bits=6, signed=False),
+            Field(name="zero_point", bits=8),
+        ),
+        result=Field(name="y", bits=8),
+        evaluate=evaluate,
+        constants=_rounding(profile),
+    )
+
+
+def _add(profile: Profile, size: Size) -> Operator:
+    once = profile.sum == "once"
+
+    def evaluate(acc: Int64, residual: Int64, acc_multiplier: Int64, residual_multiplier: Int64, *last: Int64) -> Any:
+        *shifts, zero_point = last
+        ratios = [Dyadic(acc_multiplier, shifts[0]), Dyadic(residual_multiplier, shifts[-1])]
+        return saturate(ops.add([acc, residual], ratios, to=INT32, profile=profile) + zero_point, INT16)
+
+    return Operator(
+        name="add",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="acc", bits=32),
+            Field(name="residual", bits=16),
+            Field(name="acc_multiplier", bits=32),
+            Field(name="residual_multiplier", bits=32),
+            *(
+                Field(name=name, bits=6, signed=False)
+                for name in (["shift"] if once else ["acc_shift", "residual_shift"])
+            ),
+            Field(name="zero_point", bits=16),
+        ),
+        result=Field(name="y", bits=16),
+        evaluate=evaluate,
+        constants={"sum": profile.sum, **_rounding(profile)},
+    )
+
+
+def _unary(
+    name: str, function: Callable[..., Any], bits: int, constants: Callable[[Profile], dict[str, int | str]]
+) -> Callable[[Profile, Size], Operator]:
+    def build(profile: Profile, size: Size) -> Operator:
+        def evaluate(x: Int64) -> Any:
+            return function(saturate(x, INT16), profile=profile)
+
+        return Operator(
+            name=name,
+            profile=profile,
+            size=size,
+            operands=(Field(name="x", bits=16),),
+            result=Field(name="y", bits=bits),
+            evaluate=evaluate,
+            constants=constants(profile),
+        )
+
+    return build
+
+
+def _isqrt(profile: Profile, size: Size) -> Operator:
+    return Operator(
+        name="isqrt",
+        profile=profile,
+        size=size,
+        operands=(Field(name="n", bits=62, signed=False),),
+        result=Field(name="root", bits=31, signed=False),
+        evaluate=ops.isqrt,
+        constants={},
+    )
+
+
+def _softmax(profile: Profile, size: Size) -> Operator:
+    (length,) = size
+
+    def evaluate(acc: Int64, mask: Int64, multiplier: Int64, shift: Int64) -> Any:
+        acc, mask = acc.reshape(-1, length), mask.reshape(-1, length)
+        probs = np.empty(acc.shape, np.int64)
+        for rows in _runs(multiplier, shift):
+            ratio = Dyadic(multiplier[rows][0], shift[rows][0])
+            scores = saturate(acc[rows], INT32)
+            probs[rows] = ops.softmax(scores, ratio, profile=profile, mask=mask[rows] != 0)
+        return probs
+
+    return Operator(
+        name="softmax",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="acc", bits=32, count=length),
+            Field(name="mask", bits=1, signed=False, count=length),
+            Field(name="multiplier", bits=32),
+            Field(name="shift", bits=6, signed=False),
+        ),
+        result=Field(name="probs", bits=8, signed=False, count=length),
+        evaluate=evaluate,
+        constants={"one": profile.softmax.one, **_rounding(profile), **_exp_constants(profile)},
+    )
+
+
+def _layer_norm(profile: Profile, size: Size) -> Operator:
+    (channels,) = size
+
+    def evaluate(x: Int64, multiplier: Int64, bias: Int64, shift: Int64, eps: Int64) -> Any:
+        x, multiplier, bias = (field.reshape(-1, channels) for field in (x, multiplier, bias))
+        y = np.empty(x.shape, np.int64)
+        for rows in _runs(multiplier, bias, shift, eps):
+            params = ops.LayerNormParams(
+                weight=Dyadic(multiplier[rows][0], np.repeat(shift[rows][0], channels)),
+                bias=bias[rows][0],
+                eps=int(eps[rows][0]),
+            )
+            y[rows] = ops.layer_norm(saturate(x[rows], INT16), params, to=INT8, profile=profile)
+        return y
+
+    return Operator(
+        name="layer_norm",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="x", bits=16, count=channels),
+            Field(name="multiplier", bits=32, count=channels),
+            Field(name="bias", bits=64, count=channels),
+            Field(name="shift", bits=6, signed=False),
+            Field(name="eps", bits=61, signed=False),
+        ),
+        result=Field(name="y", bits=8, count=channels),
+        evaluate=evaluate,
+        constants={
+            "centring": profile.layer_norm.centring,
+            "output_fraction": profile.layer_norm.output_fraction,
+            **_rounding(profile),
+            **_steps(profile),
+        },
+    )
+
+
+def _matmul(profile: Profile, size: Size) -> Operator:
+    rows, columns, depth = size
+    max_bias = INT32.max - (depth << 14)
+
+    def evaluate(x: Int64, w: Int64, bias: Int64) -> Any:
+        if bias.size and (largest := int(abs(bias).max())) > max_bias:
+            msg = f"bias must be at most {max_bias} in magnitude for an int32 accumulator, got {largest}"
+            raise ValueError(msg)
+        return ops.matmul(
+            saturate(x, INT8).reshape(-1, rows, depth),
+            saturate(w, INT8).reshape(-1, columns, depth),
+            bias=bias.reshape(-1, 1, columns),
+        )
+
+    return Operator(
+        name="matmul",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="x", bits=8, count=rows * depth),
+            Field(name="w", bits=8, count=columns * depth),
+            Field(name="bias", bits=32, count=columns),
+        ),
+        result=Field(name="acc", bits=32, count=rows * columns),
+        evaluate=evaluate,
+        constants={},
+    )
+
+
+def _quantize(profile: Profile, size: Size) -> Operator:
+    def evaluate(x: Int64, scale: Int64, zero_point: Int64) -> Any:
+        # float64 holds every float32; the integers of the files are the bits
+        real, step = (bits.astype(np.uint32).view(np.float32).astype(np.float64) for bits in (x, scale))
+        return affine_quantize(real, AffineParams(scale=step, zero_point=zero_point, range=INT8))
+
+    return Operator(
+        name="quantize",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="x", bits=32, signed=False),
+            Field(name="scale", bits=32, signed=False),
+            Field(name="zero_point", bits=8),
+        ),
+        result=Field(name="y", bits=8),
+        evaluate=evaluate,
+        constants={"rounding": str(Rounding.HALF_EVEN)},
+    )
+
+
+def _runs(*constants: Int64) -> Iterator[slice]:
+    """Yield the slices of neighbouring cases that share every constant."""
+    table = np.column_stack(constants)
+    starts = [0, *(np.flatnonzero((table[1:] != table[:-1]).any(axis=1)) + 1).tolist(), len(table)]
+    for start, stop in pairwise(starts):
+        if start < stop:
+            yield slice(start, stop)
+
+
+# operator -> its builder and its default size
+OPERATORS: Final[Mapping[str, tuple[Callable[[Profile, Size], Operator], Size]]] = {
+    "requantize": (_requantize, ()),
+    "add": (_add, ()),
+    "exp": (_unary("exp", ops.exp, 32, _exp_constants), ()),
+    "softmax": (_softmax, (16,)),
+    "gelu": (_unary("gelu", ops.gelu, 32, _gelu_constants), ()),
+    "tanh": (_unary("tanh", ops.tanh, 16, _tanh_constants), ()),
+    "sigmoid": (_unary("sigmoid", ops.sigmoid, 16, _sigmoid_constants), ()),
+    "isqrt": (_isqrt, ()),
+    "layer_norm": (_layer_norm, (16,)),
+    "matmul": (_matmul, (4, 4, 16)),
+    "quantize": (_quantize, ()),
+}
+
+
+def parse_size(text: str) -> Size:
+    """Return the numbers of ``16`` or ``4x4x16``.
+
+    Raises
+    ------
+    IntsimError
+        If the text is anything else.
+    """
+    parts = text.split("x")
+    if not all(part.isascii() and part.isdecimal() and len(part) <= 5 and int(part) > 0 for part in parts):
+        msg = f"size must be positive numbers joined by x, such as 16 or 4x4x16, got {text!r}"
+        raise IntsimError(msg)
+    return tuple(int(part) for part in parts)
+
+
+def bind(name: str, profile: Profile, size: Size | None = None) -> Operator:
+    """Return an operator bound to a profile and a size, by default its own.
+
+    Raises
+    ------
+    IntsimError
+        If there is no such operator or it cannot have that size.
+    """
+    if name not in OPERATORS:
+        msg = f"operator must be one of {', '.join(OPERATORS)}, got {name!r}"
+        raise IntsimError(msg)
+    build, default = OPERATORS[name]
+    size = default if size is None else size
+    if len(size) != len(default):
+        rule = f"have {len(default)} numbers, such as {'x'.join(map(str, default))}" if default else "be left out"
+        msg = f"size of {name} must {rule}, got {'x'.join(map(str, size))}"
+        raise IntsimError(msg)
+    if size and math.prod(size) > MAX_WORDS:
+        msg = f"size of {name} must multiply to at most {MAX_WORDS}, got {'x'.join(map(str, size))}"
+        raise IntsimError(msg)
+    return build(profile, size)

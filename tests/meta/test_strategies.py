@@ -1,0 +1,609 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from edges import RANGES, every_rounding
+from hypothesis import HealthCheck, Phase, Verbosity, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
+
+import intsim._hypothesis
+from intsim import strategies
+from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding
+from intsim.ops import LayerNormParams, layer_norm, matmul, requantize, softmax
+from intsim.profile import IBERT, INTSIM, PROFILES, Profile
+from intsim.quantizers import AffineParams, Scheme, dequantize, quantize
+from intsim.testing import assert_bit_exact
+
+SEARCH = settings(
+    max_examples=20_000,
+    phases=[Phase.generate],
+    database=None,
+    derandomize=True,
+    verbosity=Verbosity.quiet,
+    suppress_health_check=list(HealthCheck),
+)
+OUT_OF_INT32 = Dyadic(1583594045, 40)  # an odd multiplier of 31 bits: its ties are odd multiples of 2**39
+RATIOS = [(1, 8), (1, 1), (3, 4), (-5, 9), (2**30, 38), (2**30, 62), (127, 15), (2**31 - 1, 31), (1583594044, 33)]
+
+
+def drawn(strategy: st.SearchStrategy[Any], condition: Callable[[Any], Any]) -> Any:
+    """Return something that the strategy draws and the condition holds for, or fail."""
+    return find(strategy, lambda value: bool(condition(value)), settings=SEARCH)
+
+
+def remainder(acc: int, ratio: Dyadic) -> Fraction:
+    """Return the part of the product that is rounded, in [0, 1)."""
+    value = Fraction(int(acc) * int(ratio.multiplier), 2 ** int(ratio.shift))
+    return value - value.__floor__()
+
+
+# Integers
+
+
+@pytest.mark.parametrize("to", [IntRange(2), INT8, UINT8, IntRange(8, narrow=True), INT16, INT32], ids=str)
+def test_codes_reach_every_boundary(to):
+    boundaries = {to.min, to.min + 1, -1, 0, 1, 2, to.max - 1, to.max, to.max // 2, 1 << to.bits - 2}
+    for code in boundaries:
+        if to.min <= code <= to.max:
+            drawn(strategies.codes(to), lambda x, code=code: x == code)
+
+
+@pytest.mark.parametrize("to", [IntRange(2), INT8, UINT8, IntRange(8, narrow=True)], ids=str)
+def test_codes_reach_every_code(to):
+    found = set()
+    drawn(strategies.codes(to), lambda x: found.add(x) or len(found) > to.max - to.min)
+    assert found == set(range(to.min, to.max + 1))
+
+
+@given(data=st.data(), to=st.sampled_from(RANGES))
+def test_code_arrays_have_the_dtype_and_the_codes_of_their_range(data, to):
+    x = data.draw(strategies.code_arrays(to))
+    assert x.dtype == to.dtype
+    assert not x.size or to.min <= x.min() <= x.max() <= to.max
+    assert data.draw(strategies.code_arrays(to, shape=(2, 3))).shape == (2, 3)
+    assert data.draw(strategies.code_arrays(to, shape=4)).shape == (4,)
+    assert data.draw(strategies.code_arrays(to, shape=st.just((1,)))).shape == (1,)
+
+
+@pytest.mark.parametrize("what", ["ndim == 0", "size == 0", "ndim == 3", "size and x.min() == -128 and x.max() == 127"])
+def test_code_arrays_have_every_kind_of_shape(what):
+    drawn(strategies.code_arrays(INT8), lambda x: eval(f"x.{what}", {"x": x}))  # noqa: S307
+
+
+def test_int_ranges_are_all_there_is():
+    found = set()
+    drawn(strategies.int_ranges(), lambda to: found.add(to) or len(found) == len(RANGES))
+    assert found == set(RANGES)
+    unsigned = strategies.int_ranges(min_bits=4, max_bits=9, signed=False)
+    assert drawn(unsigned, lambda to: to.bits == 9) == IntRange(9, signed=False)
+    drawn(strategies.int_ranges(narrow=True), lambda to: to.narrow and to.signed)
+
+
+# Requantization
+
+
+@pytest.mark.parametrize("multiplier", [0, 1, -1, 3, 2**30, -(2**30), 2**31 - 1, -(2**31) + 1])
+@pytest.mark.parametrize("shift", [0, 1, 31, 61, 62])
+def test_dyadics_reach_every_boundary(multiplier, shift):
+    drawn(strategies.dyadics(shape=()), lambda ratio: ratio.multiplier == multiplier)
+    drawn(strategies.dyadics(shape=()), lambda ratio: ratio.shift == shift)
+
+
+@given(
+    tensor=strategies.dyadics(shape=()),
+    channels=strategies.dyadics(shape=(3,)),
+    aligned=strategies.dyadics(shape=3, aligned=True),
+    bounded=strategies.dyadics(min_multiplier=1, max_multiplier=5, min_shift=2, max_shift=3),
+)
+def test_dyadics_keep_to_what_is_asked_for(tensor, channels, aligned, bounded):
+    assert tensor.multiplier.shape == ()
+    assert channels.shift.shape == aligned.shift.shape == (3,)
+    assert len(set(aligned.shift.tolist())) == 1
+    assert ((bounded.multiplier >= 1) & (bounded.multiplier <= 5)).all()
+    assert ((bounded.shift >= 2) & (bounded.shift <= 3)).all()
+
+
+def test_dyadics_are_per_tensor_and_per_channel():
+    drawn(strategies.dyadics(), lambda ratio: ratio.multiplier.shape == ())
+    drawn(strategies.dyadics(), lambda ratio: ratio.multiplier.shape == (6,) and len(set(ratio.shift.tolist())) > 1)
+
+
+@pytest.mark.parametrize("pair", RATIOS, ids=str)
+@pytest.mark.parametrize("odd", [0, 1], ids=["even", "odd"])
+@pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative"])
+def test_accumulators_reach_ties_of_both_signs_and_parities(pair, odd, sign):
+    ratio = Dyadic(*pair)
+    # The ties are the odd multiples of one integer; where it is above 2**29 there may be none of this parity.
+    trailing = (pair[0] & -pair[0]).bit_length() - 1
+    step = 2 ** (pair[1] - trailing - 1)
+    assert remainder(step, ratio) == Fraction(1, 2)
+    quotients = {int(Fraction(j * step * pair[0], 2 ** pair[1]).__floor__()) % 2 for j in (sign, 3 * sign)}
+    if 3 * step > INT32.max:
+        pytest.skip("int32 has one tie of this sign")
+    assert quotients == {0, 1} or pair[0] != 1
+
+    def is_wanted(acc):
+        value = Fraction(int(acc) * pair[0], 2 ** pair[1])
+        return acc * sign > 0 and value - value.__floor__() == Fraction(1, 2) and value.__floor__() % 2 == odd
+
+    drawn(strategies.accumulators(ratio, shape=()), is_wanted)
+
+
+@pytest.mark.parametrize("pair", RATIOS, ids=str)
+def test_accumulators_reach_both_sides_of_a_tie(pair):
+    ratio = Dyadic(*pair)
+    unit = Fraction(abs(pair[0]) & -abs(pair[0]), 2 ** pair[1])  # the least by which two products differ
+    for side in (-1, 1):
+        drawn(
+            strategies.accumulators(ratio, shape=()),
+            lambda acc, side=side: remainder(acc, ratio) == (Fraction(1, 2) + side * unit) % 1,
+        )
+        drawn(
+            strategies.accumulators(ratio, shape=()),
+            lambda acc, side=side: abs(acc) < INT32.max and remainder(int(acc) + side, ratio) == Fraction(1, 2),
+        )
+
+
+@pytest.mark.parametrize("pair", RATIOS, ids=str)
+def test_one_accumulator_in_eight_is_a_tie(pair):
+    ratio = Dyadic(*pair)
+    found = []
+    drawn(
+        strategies.accumulators(ratio, shape=()),
+        lambda acc: found.append(remainder(acc, ratio) == Fraction(1, 2)) or len(found) == 500,
+    )
+    assert sum(found) > 500 // 8
+
+
+@pytest.mark.parametrize("edge", [INT32.min, INT32.min + 1, -1, 0, 1, INT32.max - 1, INT32.max])
+def test_accumulators_reach_the_edges_of_int32(edge):
+    drawn(strategies.accumulators(OUT_OF_INT32, shape=()), lambda acc: acc == edge)
+
+
+def test_without_ties_the_neighbours_of_every_half_are_drawn():
+    for k in (-129, -128, -1, 0, 126, 127):  # between k and k + 1 is where an int8 changes
+        for below in (True, False):
+            drawn(
+                strategies.accumulators(OUT_OF_INT32, shape=()),
+                lambda acc, k=k, below=below: (
+                    abs(Fraction(int(acc) * 1583594045, 2**40) - k - Fraction(1, 2)) < Fraction(1, 500)
+                    and (Fraction(int(acc) * 1583594045, 2**40) < k + Fraction(1, 2)) == below
+                ),
+            )
+
+
+@given(data=st.data(), to=st.sampled_from([INT8, UINT8, INT16, INT32]))
+def test_ties_really_are_ties_in_every_channel(data, to):
+    ratio = data.draw(strategies.dyadics())
+    acc = data.draw(strategies.accumulators(ratio, to=to))
+    assert acc.dtype == to.dtype
+    assert np.broadcast_shapes(acc.shape, ratio.multiplier.shape) == acc.shape
+    pairs = [np.broadcast_to(part, acc.shape).ravel().tolist() for part in (ratio.multiplier, ratio.shift)]
+    for x, m, t in zip(acc.ravel().tolist(), *pairs, strict=True):
+        tie = Fraction(x * m, 2**t) % 1 == Fraction(1, 2)
+        twos = (m & -m).bit_length() - 1 if m else t
+        n = t - twos
+        assert tie == (n >= 1 and x % 2**n == 2 ** (n - 1))  # the number theory of the module's docstring
+
+
+@every_rounding
+@given(data=st.data(), to=strategies.int_ranges())
+def test_whatever_accumulators_yields_is_requantized_as_the_oracle_does_it(rounding, data, to):
+    ratio = data.draw(strategies.dyadics())
+    acc = data.draw(strategies.accumulators(ratio))
+    zero_point = data.draw(strategies.codes(to))
+    pairs = [np.broadcast_to(part, acc.shape).ravel().tolist() for part in (ratio.multiplier, ratio.shift)]
+    expected = [
+        oracle.requantize(x, m, t, zero_point=zero_point, lo=to.min, hi=to.max, rounding=rounding)
+        for x, m, t in zip(acc.ravel().tolist(), *pairs, strict=True)
+    ]
+    y = requantize(acc, ratio, to=to, rounding=rounding, zero_point=zero_point)
+    assert_bit_exact(y, np.array(expected, to.dtype).reshape(acc.shape))
+
+
+# The mutation: what these strategies are for
+
+NEAREST_NEIGHBOURS = [
+    (Rounding.HALF_UP, Rounding.HALF_AWAY),
+    (Rounding.HALF_UP, Rounding.HALF_EVEN),
+    (Rounding.HALF_AWAY, Rounding.HALF_EVEN),
+]
+every_mutation = pytest.mark.parametrize(("right", "wrong"), NEAREST_NEIGHBOURS)
+
+
+@every_mutation
+def test_a_property_test_with_accumulators_sees_another_tie_rule(right, wrong):
+    @settings(max_examples=100, derandomize=True, database=None, phases=[Phase.generate])
+    @given(data=st.data())
+    def property_test(data):
+        ratio = data.draw(strategies.dyadics())
+        acc = data.draw(strategies.accumulators(ratio))
+        assert_bit_exact(
+            requantize(acc, ratio, to=INT32, rounding=wrong), requantize(acc, ratio, to=INT32, rounding=right)
+        )
+
+    with pytest.raises(AssertionError, match="elements differ"):
+        property_test()
+
+
+@every_mutation
+def test_random_integers_with_random_scales_do_not_see_it(right, wrong):
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        acc = rng.integers(-(2**24), 2**24, 10_000).astype(np.int32)
+        ratio = Dyadic.from_real(2.0 ** -rng.uniform(14, 18))
+        y, z = (requantize(acc, ratio, to=INT8, rounding=rounding) for rounding in (right, wrong))
+        assert_bit_exact(y, z)  # a million elements, and the mutant lives
+
+
+# Quantizers
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda p: p.scale.shape == () and p.scale == 2.0**-1022,
+        lambda p: p.scale.size and (p.scale > 2.0**1000).any(),
+        lambda p: p.scale.ndim == 2 and len(p.scale) == 3,
+        lambda p: (p.zero_point == p.range.min).any() and p.range.min < 0,
+        lambda p: (p.zero_point == p.max_code).all() and p.unused_top == 1,
+        lambda p: (p.zero_point == 0).all() and p.range == INT8,
+        lambda p: (np.frexp(p.scale)[0] != 0.5).any(),
+        lambda p: p.unused_top > 1,
+    ],
+)
+def test_affine_params_reach_every_boundary(condition):
+    drawn(strategies.affine_params(), condition)
+
+
+@given(params=strategies.affine_params(min_scale=2.0**-40, max_scale=2.0**40), data=st.data())
+def test_affine_params_are_legal_for_quantize(params, data):
+    assert ((params.scale >= 2.0**-40) & (params.scale <= 2.0**40)).all()
+    reals = st.floats(-(2.0**60), 2.0**60)
+    x = np.full(params.scale.shape, data.draw(reals))
+    x_q = quantize(x, params)
+    assert x_q.dtype == params.range.dtype
+    assert ((x_q >= params.range.min) & (x_q <= params.max_code)).all()
+    assert_bit_exact(quantize(dequantize(x_q, params), params), x_q)
+
+
+@given(params=strategies.affine_params(to=INT8, shape=(3,)))
+def test_affine_params_keep_to_what_is_asked_for(params):
+    assert params.range == INT8
+    assert params.scale.shape == params.zero_point.shape == (3,)
+
+
+def test_schemes_are_all_there_is():
+    found = set()
+    drawn(strategies.schemes(), lambda scheme: found.add(scheme) or len(found) == 15 * 8)
+    assert {scheme.bits for scheme in found} == set(range(2, 17))
+
+
+@given(scheme=strategies.schemes(min_bits=4, max_bits=8))
+def test_schemes_give_parameters(scheme):
+    assert 4 <= scheme.bits <= 8
+    assert quantize([-1.0, 0.0, 1.0], scheme.params(-1, 1)).dtype == scheme.range.dtype
+
+
+@pytest.mark.parametrize("preset", PROFILES.values(), ids=lambda preset: preset.name)
+def test_profiles_reach_the_presets(preset):
+    assert drawn(strategies.profiles(), lambda profile: profile == preset).hash == preset.hash
+
+
+@pytest.mark.parametrize("rounding", list(Rounding))
+@pytest.mark.parametrize("step_rounding", list(Rounding))
+def test_profiles_cross_the_roundings(rounding, step_rounding):
+    drawn(strategies.profiles(), lambda p: (p.rounding, p.step_rounding) == (rounding, step_rounding))
+
+
+@given(profile=strategies.profiles())
+def test_profiles_survive_json(profile):
+    assert Profile.from_json(profile.to_json()) == profile
+
+
+# Matrix products
+
+
+@given(
+    operands=st.one_of(
+        strategies.matmul_operands(),
+        strategies.matmul_operands(x=UINT8, w=IntRange(4)),
+        strategies.matmul_operands(x=INT16, w=INT16),
+        strategies.matmul_operands(x=IntRange(16, signed=False), w=INT8, max_depth=20, batched=True),
+    )
+)
+def test_matmul_operands_never_overflow(operands):
+    x, w, x_zero_point, w_zero_point, bias = operands
+    y = matmul(**operands._asdict())
+    exact = (x.astype(object) - x_zero_point) @ (w.astype(object) - w_zero_point).swapaxes(-1, -2)
+    assert_bit_exact(y, exact + (0 if bias is None else bias.astype(object)))
+    assert_bit_exact(y, matmul(**operands._asdict(), carrier="integer"))
+
+
+@pytest.mark.parametrize("to", [INT8, UINT8, INT16], ids=str)
+@pytest.mark.parametrize("end", [2**31 - 1, -(2**31 - 1)])
+def test_matmul_operands_reach_the_bound(to, end):
+    if to is UINT8 and end < 0:
+        pytest.skip("no negative products to add a negative bias to")
+    w = to if to.signed else INT8
+    drawn(
+        strategies.matmul_operands(x=to, w=w, zero_points=False),
+        lambda operands: operands.bias is not None and operands.bias[0] and (matmul(**operands._asdict()) == end).any(),
+    )
+
+
+@pytest.mark.parametrize("to", [INT8, INT16], ids=str)
+def test_one_more_than_the_bound_is_refused(to):
+    operands = drawn(
+        strategies.matmul_operands(x=to, w=to, zero_points=False),
+        lambda operands: operands.bias is not None and (matmul(**operands._asdict()) == 2**31 - 1).any(),
+    )
+    bias = operands.bias.astype(np.int64)
+    bias[np.abs(bias).argmax()] += np.sign(bias[np.abs(bias).argmax()]) or 1
+    with pytest.raises(ValueError, match="less than 2"):
+        matmul(**operands._replace(bias=bias)._asdict())
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_matmul_operands_reach_the_bound_of_float32(step):
+    def bound(operands):
+        rows = np.abs(operands.w_q.astype(int)).sum(axis=-1)
+        return 128 * int(rows.max()) + int(np.abs(operands.bias.astype(int)).max())
+
+    drawn(
+        strategies.matmul_operands(zero_points=False),
+        lambda operands: operands.bias is not None and bound(operands) == 2**24 + step,
+    )
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda o: o.bias is None,
+        lambda o: o.w_q.ndim > 2,
+        lambda o: o.x_q.ndim > 2 and o.w_q.ndim == 2,
+        lambda o: o.x_zero_point == -128 and o.w_zero_point == 127,
+        lambda o: o.x_q.shape[-1] == 8,
+        lambda o: (o.x_q == -128).all() and (o.w_q == -128).all() and o.x_q.shape[-1] == 8,
+        lambda o: (o.x_q == 0).all() and not (o.w_q == 0).any(),
+    ],
+)
+def test_matmul_operands_are_of_every_kind(condition):
+    drawn(strategies.matmul_operands(), condition)
+
+
+# Softmax rows
+
+
+@given(rows=strategies.softmax_rows(), profile=strategies.profiles())
+def test_softmax_rows_are_legal_and_exact(rows, profile):
+    y = softmax(**rows._asdict(), profile=profile)
+    mask = np.ones(rows.acc.shape, bool) if rows.mask is None else np.broadcast_to(rows.mask, rows.acc.shape)
+    numbers = profile.to_json()
+    pair = int(rows.ratio.multiplier), int(rows.ratio.shift)
+    expected = [
+        oracle.softmax(rows.acc[index].tolist(), *pair, mask[index].tolist(), numbers)
+        for index in np.ndindex(rows.acc.shape[:-1])
+    ]
+    assert_bit_exact(y, np.array(expected, np.uint8).reshape(rows.acc.shape))
+
+
+def one_hot(rows):
+    y = softmax(**rows._asdict(), profile=INTSIM)
+    return rows.acc.ndim == 1 and rows.acc.size > 2 and (y == 255).sum() == 1 and (y == 0).sum() == y.size - 1
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        one_hot,
+        lambda r: r.acc.ndim == 3,
+        lambda r: r.acc.shape == (4,) and (r.acc == r.acc[0]).all(),
+        lambda r: r.acc.shape == (4,) and (r.acc == INT32.max).all(),
+        lambda r: INT32.min in r.acc and INT32.max in r.acc,
+        lambda r: r.mask is None,
+        lambda r: r.mask is not None and r.mask.ndim < r.acc.ndim,
+        lambda r: r.mask is not None and not r.mask.any(),
+        lambda r: r.mask is not None and r.mask.ndim == 2 and not r.mask.any(axis=-1).all() and r.mask.any(),
+        lambda r: r.mask is not None and r.mask.shape == (4,) and r.acc.ndim == 1 and not r.mask[r.acc.argmax()],
+        lambda r: (
+            r.acc.ndim == 1
+            and any(remainder(int(x) - int(r.acc.max()), r.ratio) == Fraction(1, 2) for x in r.acc)
+            and r.mask is None
+        ),
+    ],
+)
+def test_softmax_rows_are_of_every_kind(condition):
+    drawn(strategies.softmax_rows(), condition)
+
+
+def test_softmax_rows_keep_to_what_is_asked_for():
+    ratio = Dyadic(1, 4)
+    rows = drawn(strategies.softmax_rows(ratio=ratio, shape=(2, 3), masked=True), lambda r: not r.mask.all())
+    assert rows.ratio == ratio
+    assert rows.acc.shape == (2, 3)
+    ratios = strategies.dyadics(shape=(), min_multiplier=1, max_multiplier=1)
+    drawn(strategies.softmax_rows(ratio=ratios, masked=False), lambda r: r.mask is None and r.ratio.multiplier == 1)
+
+
+# LayerNorm
+
+
+@given(data=st.data(), params=strategies.layer_norm_params(), profile=strategies.profiles(), to=strategies.int_ranges())
+def test_layer_norm_rows_and_params_are_legal_and_exact(data, params, profile, to):
+    x_q = data.draw(strategies.layer_norm_rows(channels=len(params.bias)))
+    y = layer_norm(x_q, params, to=to, profile=profile)
+    numbers = profile.to_json()
+    constants = (params.weight.multiplier.tolist(), params.bias.tolist(), int(params.weight.shift[0]), params.eps)
+    expected = [
+        oracle.layer_norm(x_q[index].tolist(), *constants, to.min, to.max, numbers)
+        for index in np.ndindex(x_q.shape[:-1])
+    ]
+    assert_bit_exact(y, np.array(expected, to.dtype).reshape(x_q.shape))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda x: x.ndim == 1 and x.size > 2 and (x == x[0]).all() and x[0] != 0,
+        lambda x: x.ndim == 1 and x.size > 2 and np.ptp(x.astype(int)) == 1,
+        lambda x: (
+            x.dtype == np.int16 and x.ndim == 1 and x.size == 6 and sorted({*x.tolist()}) == [-(2**15), 2**15 - 1]
+        ),
+        lambda x: x.dtype == np.uint8 and 255 in x and 0 in x,
+        lambda x: x.shape[-1] == 1,
+        lambda x: x.ndim == 3,
+    ],
+)
+def test_layer_norm_rows_are_of_every_kind(condition):
+    drawn(strategies.layer_norm_rows(), condition)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda p: p.eps == 1,
+        lambda p: p.eps == 2**61 - 1,
+        lambda p: (p.weight.multiplier == 0).any(),
+        lambda p: (p.weight.multiplier < 0).any() and (p.weight.multiplier > 0).any(),
+        lambda p: (p.weight.shift == 0).all(),
+        lambda p: (p.weight.shift == 62).all(),
+        lambda p: (abs(p.bias) > 2**62).any(),
+        lambda p: p.weight.shift[0] > 8 and p.bias[0] % 2 ** p.weight.shift[0] == 2 ** (p.weight.shift[0] - 1),
+    ],
+)
+def test_layer_norm_params_reach_every_boundary(condition):
+    drawn(strategies.layer_norm_params(), condition)
+
+
+@given(
+    params=strategies.layer_norm_params(channels=5, max_eps=7), rows=strategies.layer_norm_rows(to=UINT8, shape=(2, 5))
+)
+def test_layer_norm_strategies_keep_to_what_is_asked_for(params, rows):
+    assert params.bias.shape == (5,)
+    assert 1 <= params.eps <= 7
+    assert (rows.dtype, rows.shape) == (np.uint8, (2, 5))
+
+
+def test_a_mutant_without_the_mean_or_with_another_rule_is_seen():
+    @settings(max_examples=200, derandomize=True, database=None, phases=[Phase.generate])
+    @given(data=st.data(), params=strategies.layer_norm_params())
+    def property_test(data, params):
+        x_q = data.draw(strategies.layer_norm_rows(channels=len(params.bias)))
+        mutant = replace(INTSIM, layer_norm=IBERT.layer_norm)
+        assert_bit_exact(
+            layer_norm(x_q, params, to=INT8, profile=mutant), layer_norm(x_q, params, to=INT8, profile=INTSIM)
+        )
+
+    with pytest.raises(AssertionError, match="elements differ"):
+        property_test()
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: strategies.codes(8),
+        lambda: strategies.code_arrays("int8"),
+        lambda: strategies.code_arrays(INT8, shape=-1),
+        lambda: strategies.code_arrays(INT8, shape=(2, 1.5)),
+        lambda: strategies.code_arrays(INT8, shape=2.5),
+        lambda: strategies.int_ranges(min_bits=1),
+        lambda: strategies.int_ranges(max_bits=33),
+        lambda: strategies.int_ranges(min_bits=9, max_bits=8),
+        lambda: strategies.int_ranges(signed=False, narrow=True),
+        lambda: strategies.dyadics(min_multiplier=-(2**31)),
+        lambda: strategies.dyadics(max_multiplier=2**31),
+        lambda: strategies.dyadics(min_multiplier=2, max_multiplier=1),
+        lambda: strategies.dyadics(min_shift=-1),
+        lambda: strategies.dyadics(max_shift=63),
+        lambda: strategies.accumulators((1, 8)),
+        lambda: strategies.accumulators(Dyadic(1, 8), to=32),
+        lambda: strategies.accumulators(Dyadic([[1]], [[8]])),
+        lambda: strategies.accumulators(Dyadic([1, 1], [8, 8]), shape=(2, 3)).example(),
+        lambda: strategies.affine_params(min_scale=0.0),
+        lambda: strategies.affine_params(max_scale=float("inf")),
+        lambda: strategies.affine_params(min_scale=2.0, max_scale=1.0),
+        lambda: strategies.affine_params(to=8),
+        lambda: strategies.schemes(max_bits=17),
+        lambda: strategies.matmul_operands(x=INT32),
+        lambda: strategies.matmul_operands(w=8),
+        lambda: strategies.matmul_operands(max_side=0),
+        lambda: strategies.matmul_operands(max_depth=0),
+        lambda: strategies.softmax_rows(ratio=Dyadic(-1, 0)),
+        lambda: strategies.softmax_rows(ratio=Dyadic([1], [0])),
+        lambda: strategies.softmax_rows(ratio=0.5),
+        lambda: strategies.softmax_rows(shape=()),
+        lambda: strategies.softmax_rows(shape=(2, 0)),
+        lambda: strategies.layer_norm_rows(to=INT32),
+        lambda: strategies.layer_norm_rows(to=IntRange(16, signed=False)),
+        lambda: strategies.layer_norm_rows(shape=0),
+        lambda: strategies.layer_norm_rows(channels=0),
+        lambda: strategies.layer_norm_rows(channels=2**14 + 1),
+        lambda: strategies.layer_norm_rows(channels=3, shape=(3,)),
+        lambda: strategies.layer_norm_params(channels=0),
+        lambda: strategies.layer_norm_params(max_eps=0),
+        lambda: strategies.layer_norm_params(max_eps=2**61),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.NonInteractiveExampleWarning")
+def test_an_impossible_argument_is_refused(call):
+    with pytest.raises(InvalidArgument, match=r"must .*got "):
+        call()
+
+
+# Types
+
+
+@pytest.mark.parametrize("kind", [Dyadic, IntRange, LayerNormParams, Profile, AffineParams, Scheme])
+def test_from_type_knows_the_types(kind):
+    intsim._hypothesis.register()
+    seen = set()
+    drawn(st.from_type(kind), lambda value: seen.add(type(value)) or len(str(value)) > 20)
+    assert seen == {kind}
+
+
+def test_importing_the_registration_does_not_import_the_strategies():
+    program = """
+import sys
+from intsim._hypothesis import register
+register()
+assert "intsim.strategies" not in sys.modules
+from hypothesis import strategies as st
+from intsim import Dyadic
+st.from_type(Dyadic).validate()
+assert "intsim.strategies" in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=120)
+
+
+def test_without_hypothesis_a_sentence_names_the_extra():
+    program = """
+import sys
+sys.modules["hypothesis"] = None
+try:
+    import intsim.strategies
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "intsim.strategies needs hypothesis; install it with: pip install 'intsim[test]'\n"
+
+
+def test_everything_public_is_listed():
+    for name in strategies.__all__:
+        assert getattr(strategies, name).__doc__
+    public = {
+        name for name, value in vars(strategies).items() if getattr(value, "__module__", "") == strategies.__name__
+    }
+    assert {name for name in public if not name.startswith("_")} == set(strategies.__all__)

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line between the two worlds: no float computes an integer, and running integers imports no float world."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+# The integer world. carrier.py is the one documented exception: floats that carry integers, with a proof.
+INTEGER_WORLD: Final = [
+    *sorted((ROOT / "intsim/ops").glob("*.py")),
+    *sorted((ROOT / "intsim/models").glob("*.py")),
+    ROOT / "intsim/fixedpoint.py",
+    ROOT / "intsim/profile.py",
+]
+
+# The turnstile: the functions in which a real scale becomes a dyadic.
+TURNSTILE: Final = {
+    "intsim/fixedpoint.py": {
+        "Dyadic.from_real",
+        "Dyadic.exactly",
+        "Dyadic.aligned",
+        "_exponent",
+        "_multiplier",
+    }
+}
+RATIONALS: Final = {"intsim/profile.py"}  # where / may stand beside a Fraction(...)
+
+FLOAT_DTYPE: Final = re.compile(
+    r"(float|complex)(16|32|64|96|128|256)?|[<>=|]?[fcedgFDG](2|4|8|16)?|half|single|double|longdouble|"
+    r"csingle|cdouble|clongdouble|floating|inexact|complexfloating"
+)
+NUMPY_FLOAT_FUNCTIONS: Final = {
+    *("around", "average", "cbrt", "ceil", "cos", "cosh", "divide", "exp", "exp2", "expm1", "fix"),
+    *("floor", "frexp", "ldexp", "linspace", "log", "log10", "log1p", "log2", "logspace", "mean", "median", "nanmean"),
+    *("percentile", "quantile", "reciprocal", "rint", "round", "sin", "sinh", "sqrt", "std", "tan", "tanh"),
+    *("true_divide", "trunc", "var", "inf", "nan", "pi", "e", "euler_gamma", "linalg", "fft", "random"),
+}
+MATH_INTEGER_FUNCTIONS: Final = {"comb", "factorial", "gcd", "isqrt", "lcm", "perm", "prod"}
+FLOAT_METHODS: Final = {"mean", "std", "var", "round", "as_integer_ratio", "hex", "fromhex"}
+NUMPY: Final = {"np", "numpy"}
+
+
+def violations(source: str, path: str = "snippet.py") -> list[str]:
+    """Say where a source file of the integer world uses floats: ``path:line what`` for each place."""
+    return [f"{path}:{line} {what}" for line, what in _walk(ast.parse(source), path, ())]
+
+
+def _walk(node: ast.AST, path: str, scope: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    for child in ast.iter_child_nodes(node):
+        inner = scope
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = (*scope, child.name)
+            if ".".join(inner) in TURNSTILE.get(path, ()):
+                continue
+        if _is_docstring(child):
+            continue
+        if (what := _float_use(child, rationals=path in RATIONALS)) is not None:
+            yield child.lineno, what
+        yield from _walk(child, path, inner)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _float_use(node: ast.AST, *, rationals: bool) -> str | None:
+    match node:
+        case ast.Constant(value=float() | complex() as value):
+            return f"float literal {value}"
+        case ast.Constant(value=str() as value) if FLOAT_DTYPE.fullmatch(value):
+            return f"float dtype {value!r}"
+        case ast.BinOp(op=ast.Div(), left=left, right=right):
+            return None if rationals and (_is_fraction(left) or _is_fraction(right)) else "true division"
+        case ast.AugAssign(op=ast.Div()):
+            return "true division"
+        case ast.Name(id="float" | "complex" | "round" as name):
+            return f"builtin {name}"
+        case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=name):
+            if FLOAT_DTYPE.fullmatch(name) or name in NUMPY_FLOAT_FUNCTIONS:
+                return f"numpy.{name}"
+        case ast.Attribute(value=ast.Name(id="math" | "cmath"), attr=name) if name not in MATH_INTEGER_FUNCTIONS:
+            return f"math.{name}"
+        case ast.Attribute(value=ast.Name(id="operator"), attr="truediv" | "itruediv" as name):
+            return f"operator.{name}"
+        case ast.Attribute(attr=name) if name in FLOAT_METHODS:
+            return f"method .{name}"
+        case ast.ImportFrom(module=module, names=names):
+            banned = [name.name for name in names if _is_banned_import(module or "", name.name)]
+            return f"import of {', '.join(banned)} from {module}" if banned else None
+        case ast.Import(names=names):
+            banned = [
+                name.name
+                for name in names
+                if name.name.partition(".")[0] in {"cmath", "decimal", "scipy", "statistics"}
+            ]
+            return f"import of {', '.join(banned)}" if banned else None
+    return None
+
+
+def _is_fraction(node: ast.AST) -> bool:
+    if isinstance(node, ast.UnaryOp):
+        return _is_fraction(node.operand)
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Fraction"
+
+
+def _is_banned_import(module: str, name: str) -> bool:
+    root = module.partition(".")[0]
+    if root == "numpy":
+        return name in NUMPY_FLOAT_FUNCTIONS or FLOAT_DTYPE.fullmatch(name) is not None or "linalg" in module
+    if root == "math":
+        return name not in MATH_INTEGER_FUNCTIONS
+    return root in {"cmath", "decimal", "scipy", "statistics"} or (root == "operator" and "truediv" in name)
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules a file imports anywhere, functions and type checking included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} must use absolute imports"
+            found |= {node.module or "", *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+# No floats
+
+
+@pytest.mark.parametrize("path", INTEGER_WORLD, ids=relative)
+def test_no_float_is_used_in_the_integer_world(path):
+    assert violations(path.read_text(encoding="utf-8"), relative(path)) == []
+
+
+def test_the_whole_integer_world_is_walked():
+    names = {relative(path) for path in INTEGER_WORLD}
+    operators = ("add", "argmax", "embedding", "exp", "gelu", "layer_norm", "matmul", "mean_pooling", "relu")
+    operators += ("requantize", "sigmoid", "softmax", "tabulated", "tanh")
+    assert {f"intsim/ops/{operator}.py" for operator in operators} <= names
+    assert {"intsim/models/bert.py", "intsim/models/integer_model.py", "intsim/fixedpoint.py"} <= names
+    assert "intsim/carrier.py" not in names
+
+
+def test_every_allowance_is_needed(monkeypatch):
+    for path, functions in TURNSTILE.items():
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for function in functions:
+            monkeypatch.setitem(TURNSTILE, path, functions - {function})
+            assert violations(source, path), f"{function} of {path} uses no float: take it off the list"
+    for path in RATIONALS:
+        assert violations((ROOT / path).read_text(encoding="utf-8"), "elsewhere.py")
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    [
+        "x = 0.5",
+        "x = 1e3",
+        "x = 2j",
+        "y = x / 2",
+        "x /= 2",
+        "y = float(x)",
+        "def f(x: float) -> int: ...",
+        "y = round(x)",
+        "y = x.astype(float)",
+        "y = x.astype('float64')",
+        "y = x.astype('<f4')",
+        "y = x.astype('d')",
+        "y = x.astype(np.float32)",
+        "y: NDArray[np.floating] = x",
+        "y = np.zeros(3, dtype=np.double)",
+        "y = np.sqrt(x)",
+        "y = np.exp(x)",
+        "y = np.rint(x)",
+        "y = np.round(x)",
+        "y = np.mean(x)",
+        "y = np.divide(x, 2)",
+        "y = np.true_divide(x, 2)",
+        "y = numpy.floor(x)",
+        "y = x.mean(axis=-1)",
+        "y = x.std()",
+        "y = x.var(axis=-1)",
+        "y = x.round()",
+        "y = math.sqrt(x)",
+        "y = math.log2(x)",
+        "y = math.inf",
+        "y = operator.truediv(x, 2)",
+        "from math import sqrt",
+        "from numpy import float64",
+        "from numpy import isqrt, sqrt",
+        "from numpy.linalg import norm",
+        "from decimal import Decimal",
+        "import scipy.special",
+        "y = Fraction(1) / 2",
+        "class Dyadic:\n    def from_real(self):\n        return 0.5",
+        "def f():\n    def g():\n        return 0.5",
+    ],
+)
+def test_a_violation_is_found(snippet):
+    assert len(violations(snippet)) == 1
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    [
+        "x = 5",
+        "y = x // 2 + (x >> 1) % 3",
+        '"""A float64 of 0.5 / 2."""',
+        "def f():\n    '''float64'''\n    return 1",
+        "y = np.abs(x, dtype=np.int64)",
+        "y = math.isqrt(5)",
+        "from math import isqrt",
+        "y = ops.exp(x, profile=profile)",
+        "from intsim.ops.exp import exp",
+        "y = x.sum(axis=-1).max()",
+        "a: str = '0.3585'",
+        "y = 'float of the parade'",
+    ],
+)
+def test_integers_are_left_alone(snippet):
+    assert violations(snippet) == []
+
+
+def test_a_quotient_of_fractions_is_let_through_in_the_profile_only():
+    for quotient in ("Fraction(a) / Fraction(b)", "2 / Fraction(a)", "-Fraction(a) / 4"):
+        assert violations(f"x = {quotient}", "intsim/profile.py") == []
+        assert violations(f"x = {quotient}", "intsim/ops/exp.py") != []
+    assert violations("x = a / b", "intsim/profile.py") != []
+    assert violations("x = 2.0 / Fraction(a)", "intsim/profile.py") != []
+
+
+def test_the_turnstile_is_open_for_its_own_functions_only():
+    inside = "class Dyadic:\n    def from_real(self):\n        return 0.5 / 2"
+    assert violations(inside, "intsim/fixedpoint.py") == []
+    assert violations(inside, "intsim/ops/exp.py") != []
+    assert violations("class Other:\n    def from_real(self):\n        return 0.5", "intsim/fixedpoint.py") != []
+    assert violations("def from_real(self):\n    return 0.5", "intsim/fixedpoint.py") != []
+
+
+# Imports
+
+
+def test_imports_go_one_way():
+    world = {relative(path): imports(path) for path in [*INTEGER_WORLD, ROOT / "intsim/carrier.py"]}
+    for path, modules in world.items():
+        for package in (
+            "reference",
+            "intsim.convert",
+            "intsim.quantizers",
+            "intsim.recipes",
+            "intsim.evaluate",
+            "intsim.cli",
+        ):
+            assert not [module for module in modules if within(module, package)], f"{path} imports {package}"
+        if not path.startswith("intsim/models/"):
+            for package in ("intsim.io", "intsim.models"):
+                assert not [module for module in modules if within(module, package)], f"{path} imports {package}"
+    for path in ("intsim/fixedpoint.py", "intsim/profile.py", "intsim/carrier.py"):
+        assert not [module for module in world[path] if within(module, "intsim.ops")]
+    assert not [module for module in world["intsim/fixedpoint.py"] if within(module, "intsim")]
+
+
+def test_the_integer_world_needs_numpy_and_the_standard_library_only():
+    for path in [*INTEGER_WORLD, ROOT / "intsim/carrier.py"]:
+        roots = {module.partition(".")[0] for module in imports(path)}
+        assert roots <= {"numpy", "intsim", *sys.stdlib_module_names}, relative(path)
+
+
+def test_the_reference_imports_nothing_of_intsim():
+    for path in (ROOT / "reference").rglob("*.py"):
+        assert not [module for module in imports(path) if within(module, "intsim")], relative(path)
+
+
+def test_the_oracle_shares_nothing_with_what_it_judges():
+    found = imports(ROOT / "tests/oracle.py")
+    assert not [module for module in found if within(module, "intsim") or within(module, "numpy")]
+
+
+def imported_by(program: str, *arguments: str) -> set[str]:
+    """Return the top-level modules that a Python program of its own process imports."""
+    report = "\nimport sys\nprint(*sorted({name.split('.')[0] for name in sys.modules}), sep=',')"
+    done = subprocess.run(
+        [sys.executable, "-c", program + report, *arguments],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return set(done.stdout.splitlines()[-1].split(","))
+
+
+def test_importing_intsim_brings_no_heavy_or_float_world_with_it():
+    loaded = imported_by("import intsim")
+    heavy = {"torch", "transformers", "onnxruntime", "scipy", "reference", "hypothesis", "matplotlib", "tokenizers"}
+    assert "intsim" in loaded
+    assert not loaded & (heavy | {"pytest", "click", "tqdm", "jupytext"})
+
+
+def test_running_an_integer_model_imports_neither_the_reference_nor_scipy(tiny_bert, tmp_path):
+    from intsim import quantize  # noqa: PLC0415 - the float world, kept out of the other tests of this file
+
+    path = tmp_path / "integer"
+    quantize(tiny_bert(), calibration=["a good movie .", "the plot is bad ,"]).save(path)
+    program = """
+import sys
+import intsim
+model = intsim.load(sys.argv[1])
+result = model([[2, 5, 6, 7, 3]])
+print(result.values.dtype, result.values.shape)
+"""
+    loaded = imported_by(program, str(path))
+    assert "intsim" in loaded
+    assert not loaded & {"reference", "scipy", "torch", "transformers", "onnxruntime", "hypothesis", "tokenizers"}
