@@ -116,8 +116,8 @@ def rescale(
 
     Bounds
     ------
-    sum_i |x_i| |m_i| + 2**(t-1) + |zero_point| < 2**63 is required. Up to 2**52 the sum, its half and its division by 2**t are exact
-    in float64, which then carries them; beyond, int64 does.
+    sum_i |x_i| |m_i| + 2**(t-1) + |zero_point| < 2**63 is required. Up to 2**52 the sum, its half and its division by
+    2**t are exact in float64, which then carries them; beyond, int64 does.
 
     Raises
     ------

@@ -26,7 +26,7 @@ def save(model: IntegerModel, path: str | Path) -> None:
     """
     path = Path(path)
     if (path / "config.json").exists():
-        msg = f"folder {path} must not be that of a Hugging Face checkpoint, whose {FILE} would be replaced; choose another"
+        msg = f"folder {path} must not be that of a Hugging Face checkpoint, whose {FILE} would be replaced"
         raise CheckpointError(msg)
     metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -58,19 +58,19 @@ def load(path: str | Path) -> IntegerModel:
         fields: dict[str, Any] = {**config, "labels": tuple(config["labels"])}
         BertConfig(**fields)  # checks them
         profile = Profile.from_json(metadata["profile"])
-        if profile.hash != metadata["profile_hash"]:
-            msg = f"{file} must carry the hash of its profile, {profile.hash}, got {metadata['profile_hash']}"
-            raise CheckpointError(msg)
-        return IntegerModel(
-            config=config,
-            profile=profile,
-            recipe=metadata["recipe"],
-            formats={name: Format.from_json(value) for name, value in metadata["formats"].items()},
-            tensors=tensors,
-            tokenizer=metadata["tokenizer"],
-        )
-    except CheckpointError:
-        raise
+        hash_ = metadata["profile_hash"]
+        model = {
+            "config": config,
+            "profile": profile,
+            "recipe": metadata["recipe"],
+            "formats": {name: Format.from_json(value) for name, value in metadata["formats"].items()},
+            "tensors": tensors,
+            "tokenizer": metadata["tokenizer"],
+        }
     except (AttributeError, KeyError, TypeError, ValueError, IntsimError) as error:
         msg = f"{file} must carry the metadata of an integer checkpoint, got {error!r}"
         raise CheckpointError(msg) from None
+    if profile.hash != hash_:
+        msg = f"{file} must carry the hash of its profile, {profile.hash}, got {hash_}"
+        raise CheckpointError(msg)
+    return IntegerModel(**model)

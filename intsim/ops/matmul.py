@@ -47,8 +47,8 @@ def matmul(
 
     Bounds
     ------
-    max_n(max|x| sum_k |w_nk| + |bias_n|) < 2**31, max|x| the dtype's; int8 x int8 without zero points passes up to K = 131_071 whatever the
-    codes.
+    max_n(max|x| sum_k |w_nk| + |bias_n|) < 2**31, max|x| the dtype's; int8 x int8 without zero points passes up to
+    K = 131_071 whatever the codes.
     """
     if bias is not None:
         require_integers("bias", bias)

@@ -46,6 +46,12 @@ def _clip(to: IntRange) -> Narrow:
     return lambda y: saturate(y, to).astype(np.int64)
 
 
+AS_INT8: Final = _clip(INT8)
+AS_INT16: Final = _clip(INT16)
+AS_INT32: Final = _clip(INT32)
+AS_UINT8: Final = _clip(UINT8)
+
+
 def _clamp(low: int, high: int) -> Narrow:
     return lambda y: y.clip(low, high)
 
@@ -57,6 +63,24 @@ def _wrap(bits: int, *, signed: bool = True) -> Narrow:
 
 def _keep(y: Int64) -> Int64:
     return y
+
+
+def _then(evaluate: Evaluate, narrow: Narrow) -> Evaluate:
+    """Return an evaluation whose result passes through ``narrow``."""
+
+    def both(*operands: Int64) -> Any:
+        return narrow(evaluate(*operands))
+
+    return both
+
+
+def _first(narrow: Narrow, evaluate: Narrow) -> Narrow:
+    """Return an evaluation of one operand that passes through ``narrow``."""
+
+    def both(operand: Int64) -> Int64:
+        return evaluate(narrow(operand))
+
+    return both
 
 
 def _others(rounding: Rounding) -> list[Rounding]:
@@ -104,7 +128,7 @@ def _requantize(operator: Operator) -> Mutants:
         scaled: Narrow = _keep,
         m: Narrow = _keep,
         acc: Narrow = _keep,
-        narrow: Narrow = _clip(INT8),
+        narrow: Narrow = AS_INT8,
         zero_point: Narrow = _keep,
         inner: Narrow = _keep,
     ) -> Evaluate:
@@ -116,24 +140,24 @@ def _requantize(operator: Operator) -> Mutants:
 
     def twice(x: Int64, multiplier: Int64, shift: Int64, zp: Int64) -> Int64:
         first = rounding_right_shift(x * multiplier, shift.clip(0, 31), Rounding.HALF_UP)
-        return _clip(INT8)(rounding_right_shift(first, (shift - 31).clip(0), Rounding.HALF_AWAY) + zp)
+        return AS_INT8(rounding_right_shift(first, (shift - 31).clip(0), Rounding.HALF_AWAY) + zp)
 
     def logical(x: Int64, multiplier: Int64, shift: Int64, zp: Int64) -> Int64:
         half = np.where(shift > 0, np.int64(1) << (shift - 1).clip(0), 0)
         y = ((x * multiplier + half).view(np.uint64) >> shift.astype(np.uint64)).view(np.int64)
-        return _clip(INT8)(_clip(INT32)(y) + zp)
+        return AS_INT8(AS_INT32(y) + zp)
 
     def before_rounding(x: Int64, multiplier: Int64, shift: Int64, zp: Int64) -> Int64:
         quotient = (x * multiplier >> shift) + zp  # floored
         rest = (x * multiplier) - (x * multiplier >> shift << shift)
         if rounding is Rounding.HALF_EVEN:
-            return _clip(INT8)(quotient + (2 * rest + (quotient & 1) > np.int64(1) << shift))
-        return _clip(INT8)(quotient + (2 * rest >= np.int64(1) << shift))
+            return AS_INT8(quotient + (2 * rest + (quotient & 1) > np.int64(1) << shift))
+        return AS_INT8(quotient + (2 * rest >= np.int64(1) << shift))
 
     def in_float32(x: Int64, multiplier: Int64, shift: Int64, zp: Int64) -> Int64:
         scale = np.ldexp(multiplier.astype(np.float32), -shift.astype(np.int32))
         y = np.rint(x.astype(np.float32) * scale).clip(-(2.0**40), 2.0**40)
-        return _clip(INT8)(y.astype(np.int64) + zp)
+        return AS_INT8(y.astype(np.int64) + zp)
 
     return {
         CONTROL: rule(),
@@ -148,7 +172,7 @@ def _requantize(operator: Operator) -> Mutants:
         "clamped to [0, 127]": rule(narrow=_clamp(0, 127)),
         "scaled value wraps at 32 bits": rule(scaled=_wrap(32)),
         "scaled value wraps at 16 bits": rule(scaled=_wrap(16)),
-        "saturated before the zero point too": rule(inner=_clip(INT8)),
+        "saturated before the zero point too": rule(inner=AS_INT8),
         "zero point before rounding": before_rounding,
         "zero point left out": rule(zero_point=np.zeros_like),
         "zero point subtracted": rule(zero_point=np.negative),
@@ -174,7 +198,7 @@ def _add(operator: Operator) -> Mutants:
         acc: Narrow = _keep,
         residual: Narrow = _keep,
         total: Narrow = _keep,
-        narrow: Narrow = _clip(INT16),
+        narrow: Narrow = AS_INT16,
         zero_point: Narrow = _keep,
         swap: bool = False,
         inner: Narrow = _keep,
@@ -203,14 +227,14 @@ def _add(operator: Operator) -> Mutants:
         **({"shifts exchanged": rule(swap=True)} if mode == "each" else {}),
         "result wraps": rule(narrow=_wrap(16)),
         "clamped to [-32767, 32767]": rule(narrow=_clamp(-32_767, 32_767)),
-        "clamped to 8 bits": rule(narrow=_clip(INT8)),
-        "saturated before the zero point too": rule(inner=_clip(INT16)),
+        "clamped to 8 bits": rule(narrow=AS_INT8),
+        "saturated before the zero point too": rule(inner=AS_INT16),
         "zero point left out": rule(zero_point=np.zeros_like),
         "zero point subtracted": rule(zero_point=np.negative),
         "24-bit multiplier": rule(m=_short),
         "24-bit residual multiplier": rule(n=_short),
         "16-bit accumulator": rule(acc=_wrap(16)),
-        "8-bit residual": rule(residual=_clip(INT8)),
+        "8-bit residual": rule(residual=AS_INT8),
         "residual left out": rule(residual=np.zeros_like),
         "sum wraps at 32 bits": rule(total=_wrap(32)),
     }
@@ -223,7 +247,7 @@ def _exp_rule(
     constants: tuple[int, int, int] = (0, 0, 0),
     by: int = 0,
     most: int = 62,
-    narrow: Narrow = _clip(INT32),
+    narrow: Narrow = AS_INT32,
     z_of: Callable[[Int64, int], Int64] = lambda q, q_ln2: -q // q_ln2,
     polynomial: Narrow = _keep,
 ) -> Narrow:
@@ -261,7 +285,7 @@ def _exp(operator: Operator) -> Mutants:
         "quotient rounded to nearest": _exp_rule(profile, z_of=lambda q, q_ln2: (-q + q_ln2 // 2) // q_ln2),
         "quotient truncated": _exp_rule(profile, z_of=lambda q, q_ln2: np.trunc(-q / q_ln2).astype(np.int64)),
         "result wraps at 16 bits": _exp_rule(profile, narrow=_wrap(16)),
-        "result saturates at 16 bits": _exp_rule(profile, narrow=_clip(INT16)),
+        "result saturates at 16 bits": _exp_rule(profile, narrow=AS_INT16),
         "polynomial wraps at 24 bits": _exp_rule(profile, polynomial=_wrap(24)),
         "polynomial wraps at 16 bits": _exp_rule(profile, polynomial=_wrap(16)),
         "lowest input bit ignored": coarse,
@@ -281,7 +305,7 @@ def _gelu(operator: Operator) -> Mutants:
         clip: bool = True,
         sign: Narrow = np.sign,
         product: Narrow = _keep,
-        narrow: Narrow = _clip(INT32),
+        narrow: Narrow = AS_INT32,
     ) -> Evaluate:
         q_b, q_1 = profile.gelu.constants(profile.step_rounding)
 
@@ -305,7 +329,7 @@ def _gelu(operator: Operator) -> Mutants:
         "sign left out": rule(sign=np.ones_like),
         "sign of 0 is +1": rule(sign=lambda x: np.where(x >= 0, 1, -1)),
         "product wraps at 32 bits": rule(product=_wrap(32)),
-        "result saturates at 16 bits": rule(narrow=_clip(INT16)),
+        "result saturates at 16 bits": rule(narrow=AS_INT16),
         "result wraps at 16 bits": rule(narrow=_wrap(16)),
     }
 
@@ -322,8 +346,8 @@ def _tanh(operator: Operator) -> Mutants:
             one, e = exp(np.zeros(1, np.int64)), exp(-np.abs(x))
             dividend = (one - e) << profile.tanh.output_fraction + by
             if after:
-                return _clip(INT16)(rounding_divide(np.sign(x) * dividend, one + e, rounding))
-            return _clip(INT16)(np.sign(x) * rounding_divide(dividend, one + e, rounding))
+                return AS_INT16(rounding_divide(np.sign(x) * dividend, one + e, rounding))
+            return AS_INT16(np.sign(x) * rounding_divide(dividend, one + e, rounding))
 
         return evaluate
 
@@ -334,8 +358,8 @@ def _tanh(operator: Operator) -> Mutants:
         "one fraction bit too many": rule(by=1),
         "one fraction bit too few": rule(by=-1),
         "exp shift one too many": rule(e_of=_exp_rule(profile, by=1)),
-        "exp of 2**-15 steps wraps": rule(e_of=lambda x: _exp_rule(profile)(_wrap(15)(x).clip(None, 0))),
-        "sign left out": lambda x: np.abs(rule()(x)),
+        "exp of 2**-15 steps wraps": rule(e_of=_first(lambda x: _wrap(15)(x).clip(None, 0), _exp_rule(profile))),
+        "sign left out": _then(rule(), np.abs),
     }
 
 
@@ -348,7 +372,7 @@ def _sigmoid(operator: Operator) -> Mutants:
             one, e = exp(np.zeros(1, np.int64)), exp(-np.abs(x))
             y = rounding_divide(one << fraction, one + e, rounding)
             below = rounding_divide(e << fraction, one + e, rounding) if direct else (1 << fraction) - y
-            return _clip(INT16)(np.where(x >= 0, y, below))
+            return AS_INT16(np.where(x >= 0, y, below))
 
         return evaluate
 
@@ -358,14 +382,14 @@ def _sigmoid(operator: Operator) -> Mutants:
         "one fraction bit too many": rule(by=1),
         "one fraction bit too few": rule(by=-1),
         "negative side divided by itself": rule(direct=True),
-        "negative side is the positive one": lambda x: rule()(np.abs(x)),
-        "one saturates at 2**14 - 1": lambda x: rule()(x).clip(None, (1 << 14) - 1),
+        "negative side is the positive one": _first(np.abs, rule()),
+        "one saturates at 2**14 - 1": _then(rule(), _clamp(0, (1 << 14) - 1)),
     }
 
 
 def _isqrt(_: Operator) -> Mutants:
-    def on(narrow: Narrow) -> Root:
-        return lambda n: isqrt(narrow(n))
+    def rounded_up(n: Int64) -> Int64:
+        return isqrt(n) + (isqrt(n) ** 2 < n)
 
     def from_below(n: Int64) -> Int64:
         bits = np.array([int(value).bit_length() for value in n], np.int64)
@@ -383,10 +407,10 @@ def _isqrt(_: Operator) -> Mutants:
         "float32 square root": _float_sqrt(np.float32),
         "float64 square root": _float_sqrt(np.float64),
         "rounded to nearest": _nearest_sqrt,
-        "rounded up": lambda n: isqrt(n) + (isqrt(n) ** 2 < n),
-        "input wraps at 32 bits": on(_wrap(32, signed=False)),
-        "input saturates at 32 bits": on(_clamp(0, (1 << 32) - 1)),
-        "result saturates at 16 bits": lambda n: isqrt(n).clip(0, 65_535),
+        "rounded up": rounded_up,
+        "input wraps at 32 bits": _first(_wrap(32, signed=False), isqrt),
+        "input saturates at 32 bits": _first(_clamp(0, (1 << 32) - 1), isqrt),
+        "result saturates at 16 bits": _then(isqrt, _clamp(0, 65_535)),
     }
 
 
@@ -401,11 +425,12 @@ def _softmax(operator: Operator) -> Mutants:
         one: int = profile.softmax.one,
         by: int = 0,
         m: Narrow = _keep,
-        x: Narrow = _clip(INT16),
-        narrow: Narrow = _clip(UINT8),
+        x: Narrow = AS_INT16,
+        narrow: Narrow = AS_UINT8,
         exp: Narrow | None = None,
         total: Narrow = _keep,
         difference: Narrow = _keep,
+        mask_of: Narrow = _keep,
         in_maximum: bool = False,
         in_sum: bool = False,
         shown: bool = False,
@@ -416,7 +441,7 @@ def _softmax(operator: Operator) -> Mutants:
         e_of = exp or _exp_rule(profile)
 
         def evaluate(acc: Int64, mask: Int64, multiplier: Int64, shift: Int64) -> Int64:
-            acc, mask = acc.reshape(-1, length), mask.reshape(-1, length)
+            acc, mask = acc.reshape(-1, length), mask_of(mask.reshape(-1, length))
             multiplier, shift = m(multiplier)[:, None], (shift + by).clip(0, 62)[:, None]
             seen = acc if in_maximum else np.where(mask, acc, -(1 << 33))
             peak = seen.max(axis=1, keepdims=True) if maximum else np.zeros_like(shift)
@@ -440,7 +465,7 @@ def _softmax(operator: Operator) -> Mutants:
         "scaled by the other of 255 and 256": rule(one=511 - profile.softmax.one),
         "256 wraps": rule(narrow=_wrap(8, signed=False)),
         "saturates at 127": rule(narrow=_clamp(0, 127)),
-        "mask ignored": lambda acc, mask, m, t: rule()(acc, np.ones_like(mask), m, t),
+        "mask ignored": rule(mask_of=np.ones_like),
         "masked counted in the maximum": rule(in_maximum=True),
         "masked counted in the sum": rule(in_sum=True),
         "masked shown": rule(shown=True),
@@ -478,9 +503,8 @@ def _layer_norm(operator: Operator) -> Mutants:
         squares: Narrow = _keep,
         y_of: Narrow = _keep,
         fraction: int = profile.layer_norm.output_fraction,
-        narrow: Narrow = _clip(INT8),
+        narrow: Narrow = AS_INT8,
         population: int = channels,
-        floor_before_eps: bool = True,
     ) -> Evaluate:
         def evaluate(x: Int64, multiplier: Int64, b: Int64, shift: Int64, epsilon: Int64) -> Int64:
             x, multiplier, b = (field.reshape(-1, channels) for field in (x, multiplier, b))
@@ -501,7 +525,7 @@ def _layer_norm(operator: Operator) -> Mutants:
 
     def bias_late(x: Int64, multiplier: Int64, b: Int64, shift: Int64, epsilon: Int64) -> Int64:
         product_ = rule(bias=np.zeros_like, narrow=_keep)(x, multiplier, b, shift, epsilon)
-        return _clip(INT8)(product_ + rounding_right_shift(b.reshape(-1, channels), shift[:, None], profile.rounding))
+        return AS_INT8(product_ + rounding_right_shift(b.reshape(-1, channels), shift[:, None], profile.rounding))
 
     other = {"exact": "rounded-mean", "rounded-mean": "exact"}[profile.layer_norm.centring]
     mutants: Mutants = {
@@ -519,14 +543,14 @@ def _layer_norm(operator: Operator) -> Mutants:
         "variance wraps at 32 bits": rule(variance=_wrap(32)),
         "squares wrap at 16 bits": rule(squares=_wrap(16)),
         "normalised value wraps at 16 bits": rule(y_of=_wrap(16)),
-        "normalised value saturates at 16 bits": rule(y_of=_clip(INT16)),
+        "normalised value saturates at 16 bits": rule(y_of=AS_INT16),
         "one fraction bit too few": rule(fraction=profile.layer_norm.output_fraction - 1),
         "result wraps": rule(narrow=_wrap(8)),
         "clamped to [-127, 127]": rule(narrow=_clamp(-127, 127)),
         "clamped to [0, 255]": rule(narrow=lambda y: _wrap(8)(y.clip(0, 255))),
         "bias left out": rule(bias=np.zeros_like),
         "bias rounded by itself": bias_late,
-        "bias saturates at 32 bits": rule(bias=_clip(INT32)),
+        "bias saturates at 32 bits": rule(bias=AS_INT32),
         "negative weight as positive": rule(m=np.abs),
         "16-bit weight": rule(m=lambda values: values >> 16 << 16),
         "shift one too many": rule(by=1),
@@ -566,7 +590,7 @@ def _matmul(operator: Operator) -> Mutants:
     return {
         CONTROL: rule(),
         "accumulator wraps at 16 bits": rule(partial=_wrap(16)),
-        "accumulator saturates at 16 bits": rule(partial=_clip(INT16)),
+        "accumulator saturates at 16 bits": rule(partial=AS_INT16),
         "accumulator wraps at 18 bits": rule(partial=_wrap(18)),
         "product wraps at 15 bits": rule(product=_wrap(15)),
         "product saturates at 15 bits": rule(product=_clip(IntRange(15))),
@@ -581,7 +605,7 @@ def _matmul(operator: Operator) -> Mutants:
         "bias of 16 bits": rule(bias=_wrap(16)),
         "bias of the next column": rule(bias=lambda c: np.roll(c, 1, axis=-1)),
         "weights transposed": transposed,
-        "result transposed": lambda a, b, c: rule()(a, b, c).swapaxes(1, 2),
+        "result transposed": _then(rule(), lambda acc: acc.swapaxes(1, 2)),
         "result saturates at 24 bits": rule(narrow=_clip(IntRange(24))),
         "float32 accumulator": rule(narrow=lambda acc: acc.astype(np.float32).astype(np.int64)),
     }
@@ -595,7 +619,7 @@ def _quantize(_: Operator) -> Mutants:
         *,
         round_: Callable[[Any], Any] = np.rint,
         quotient: Callable[[Any, Any], Any] = lambda x, s: x.astype(np.float64) / s,
-        narrow: Narrow = _clip(INT8),
+        narrow: Narrow = AS_INT8,
         zero_point: Narrow = _keep,
         inside: bool = False,
         inner: Narrow = _keep,
@@ -625,7 +649,7 @@ def _quantize(_: Operator) -> Mutants:
         "zero point before rounding": rule(inside=True),
         "zero point left out": rule(zero_point=np.zeros_like),
         "zero point subtracted": rule(zero_point=np.negative),
-        "saturated before the zero point too": rule(inner=_clip(INT8)),
+        "saturated before the zero point too": rule(inner=AS_INT8),
         "result wraps": rule(narrow=_wrap(8)),
         "clamped to [-127, 127]": rule(narrow=_clamp(-127, 127)),
         "clamped to [-127, 126]": rule(narrow=_clamp(-127, 126)),

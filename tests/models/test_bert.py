@@ -34,7 +34,6 @@ CALIBRATION: Final = (
 )
 IDS: Final = (2, 9, 10, 11, 6, 12, 5, 13, 3)
 CARRIER: Final = "INTSIM_MATMUL"
-NOT_YET: Final = pytest.mark.xfail(strict=True, reason="reported with a patch of models/")
 
 WIDE_NORM: Final = """
 [[weights]]
@@ -233,7 +232,6 @@ def test_a_recipe_of_odd_widths_equals_the_oracles(tiny: Callable[..., Path], tm
     _assert_same(_sequence(_run(intsim.load(folder), [IDS]), 0, len(IDS)), _judged(folder, IDS))
 
 
-@NOT_YET
 def test_layer_norms_of_16_bits_with_a_zero_point_equal_the_oracles(tiny: Callable[..., Path], tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(WIDE_NORM.replace("bits = 12", "bits = 16"))
@@ -454,13 +452,11 @@ def test_invalid_input_is_refused_in_one_sentence(
     assert not str(caught.value).endswith(".")
 
 
-@NOT_YET
 def test_a_ragged_batch_is_refused_in_one_sentence(tiny: Callable[..., Path]) -> None:
     with pytest.raises(IntsimError, match="input_ids must be"):
         intsim.load(tiny())([[1, 2], [3]])
 
 
-@NOT_YET
 @pytest.mark.parametrize("mask", [[[0.5, 1.0]], [[float("nan"), 1.0]]], ids=str)
 def test_a_mask_of_fractions_is_refused(tiny: Callable[..., Path], mask: list[list[float]]) -> None:
     with pytest.raises(IntsimError, match="attention_mask must be"):

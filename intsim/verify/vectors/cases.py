@@ -105,6 +105,16 @@ def _add_edges(operator: Operator, level: Level) -> Iterator[Case]:
             if fits(acc, residual, m, n, shift, shift):
                 yield case(acc, residual, m, n, shift, next(zero_points))
 
+    yield from _add_ties(case, fits)
+    for acc, residual in product((INT32.max, INT32.min), (32_767, -32_768)):  # the sum passes 32 bits
+        for zero_point in (0, -1, 1):
+            yield case(acc, residual, (1 << 30) - 1, (1 << 30) - 1, 30, zero_point)
+    for total, zero_point in product((-32_769, -32_768, 32_767, 32_768, 65_535, -65_536, 1 << 20), (0, 1, -1, 300)):
+        yield case(total - zero_point - 7, 7, 1, 1, 0, zero_point)
+
+
+def _add_ties(case: Callable[..., Case], fits: Callable[..., bool]) -> Iterator[Case]:
+    zero_points = cycle((0, -1, 1, 5, INT16.min, INT16.max, 128))
     quotients = [0, -1, 1, -2, 2, 3, -4, 126, 127, -128, 32_766, 32_767, -32_768, -32_769]
     ties = [(1, 1, 1), (1 << 29, 1 << 29, 30), (1 << 29, 1 << 28, 31), (1 << 30, 1 << 22, 38), (-1, 1, 1), (4, 2, 3)]
     ties += [(1_073_741_789, 805_306_457, 40), (715_827_882, 1_000_000_007, 41), (600_000_001, 1_073_741_827, 43)]
@@ -121,11 +131,6 @@ def _add_edges(operator: Operator, level: Level) -> Iterator[Case]:
             for near in range(n - 1, n + 3):
                 if abs(near) <= MAX_MULTIPLIER and fits(0, residual, 0, near, shift, shift):
                     yield case(0, residual, 0, near, shift, 0)
-    for acc, residual in product((INT32.max, INT32.min), (32_767, -32_768)):  # the sum passes 32 bits
-        for zero_point in (0, -1, 1):
-            yield case(acc, residual, (1 << 30) - 1, (1 << 30) - 1, 30, zero_point)
-    for total, zero_point in product((-32_769, -32_768, 32_767, 32_768, 65_535, -65_536, 1 << 20), (0, 1, -1, 300)):
-        yield case(total - zero_point - 7, 7, 1, 1, 0, zero_point)
 
 
 def _exp_edges(operator: Operator, _: Level) -> Iterator[Case]:

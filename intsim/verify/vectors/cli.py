@@ -163,9 +163,9 @@ def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, siz
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(PROFILES)))
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))
 def kill(names: tuple[str, ...], *, profile_name: str) -> None:
-    """Measure the vectors: which known bugs of the operators OP (all by default) does each level catch?
+    """Say at which level the vectors of the operators OP (all by default) catch each known bug.
 
-    Prints a Markdown table; exit status 1 if level 1 misses a bug that some input shows.
+    A Markdown table; exit status 1 if level 1 misses a bug that some input shows.
     """
     from intsim.verify.mutants import kill_matrix  # noqa: PLC0415  a test of the tests, not of a device
 
