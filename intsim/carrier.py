@@ -130,8 +130,10 @@ def rescale(
             msg = "ratios must share one shift to be rounded once, got different shifts; build them with Dyadic.aligned"
             raise ValueError(msg)
     half = int((np.int64(1) << shift).max()) >> 1
-    bound = abs(zero_point) + half + sum(
-        magnitude(x) * int(abs(ratio.multiplier).max()) for x, ratio in zip(operands, ratios, strict=True)
+    bound = (
+        abs(zero_point)
+        + half
+        + sum(magnitude(x) * int(abs(ratio.multiplier).max()) for x, ratio in zip(operands, ratios, strict=True))
     )
     if bound >= 1 << 63:
         msg = f"operands times multipliers must stay below 2**63, got a bound of {bound}"

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
 
 from intsim.errors import IntsimError
-from intsim.fixedpoint import Rounding, round_fraction
+from intsim.fixedpoint import MAX_SHIFT, MULTIPLIER_BITS, Rounding, round_fraction
 
 __all__ = [
     "IBERT",
@@ -38,6 +38,18 @@ SQRT2: Final = Fraction("1.41421356237309504880168872420969807857")
 
 def _constant(value: Fraction, fraction_bits: int, rounding: Rounding) -> int:
     return round_fraction(value * 2**fraction_bits, rounding)
+
+
+def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
+    if not lowest <= value <= highest:
+        msg = f"{name} must be in [{lowest}, {highest}], got {value}"
+        raise ValueError(msg)
+
+
+def _check_positive(name: str, decimal: str) -> None:
+    if Fraction(decimal) <= 0:
+        msg = f"{name} must be positive, got {decimal}"
+        raise ValueError(msg)
 
 
 class _Checked:
@@ -67,12 +79,16 @@ class Exp(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        q_ln2 = _constant(LN2, self.fraction, Rounding.FLOOR)
-        if not 0 <= self.fraction <= 28 or q_ln2 < 1:
-            msg = f"exp must have 1 to 28 fraction bits, got {self.fraction}"
+        _check_range("guard_bits", self.guard_bits, 0, 28)
+        _check_range("fraction bits of exp", self.fraction, 1, 28)
+        _check_positive("a", self.a)
+        q_ln2, q_b, q_c = self.constants(Rounding.FLOOR)
+        z = (1 << (15 + self.guard_bits)) // max(q_ln2, 1)
+        if self.output_shift < 0 or self.output_shift + z > MAX_SHIFT:
+            msg = f"exp must shift by at most 62 bits, got output_shift={self.output_shift} and up to {z} more"
             raise ValueError(msg)
-        if not 0 <= self.output_shift + (1 << (15 + self.guard_bits)) // q_ln2 <= 62:
-            msg = f"exp must shift by at most 62 bits, got output_shift={self.output_shift} and up to z more"
+        if q_ln2 < 1 or max(q_b**2, (q_b - q_ln2) ** 2) + abs(q_c) >= (1 << 31 << self.output_shift):
+            msg = f"exp must give results below 2**31, got a={self.a}, b={self.b}, c={self.c}"
             raise ValueError(msg)
 
     @property
@@ -99,6 +115,10 @@ class Softmax(_Checked):
 
     one: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("one", self.one, 1, 256)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gelu(_Checked):
@@ -111,6 +131,17 @@ class Gelu(_Checked):
     a: str
     b: str
     output_shift: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("input_fraction of gelu", self.input_fraction, 0, 15)
+        _check_range("output_shift of gelu", self.output_shift, 0, MAX_SHIFT)
+        _check_positive("-a", f"-{self.a}".removeprefix("--"))
+        _check_positive("-b", f"-{self.b}".removeprefix("--"))
+        q_b, q_1 = self.constants(Rounding.FLOOR)
+        if 2**15 * max(q_b**2, 2 * abs(q_1)) >= (1 << 31 << self.output_shift):
+            msg = f"gelu must give results below 2**31, got a={self.a}, b={self.b}, output_shift={self.output_shift}"
+            raise ValueError(msg)
 
     @property
     def output_scale(self) -> Fraction:
@@ -130,12 +161,20 @@ class Tanh(_Checked):
 
     output_fraction: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("output_fraction of tanh", self.output_fraction, 0, 14)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sigmoid(_Checked):
     """Sigmoid from i-exp, whose input format it shares."""
 
     output_fraction: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("output_fraction of sigmoid", self.output_fraction, 0, 14)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +187,10 @@ class LayerNorm(_Checked):
 
     centring: Literal["exact", "rounded-mean"]
     output_fraction: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("output_fraction of layer_norm", self.output_fraction, 0, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +225,10 @@ class Profile(_Checked):
     tanh: Tanh
     sigmoid: Sigmoid
     layer_norm: LayerNorm
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as plain JSON values."""

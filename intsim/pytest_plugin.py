@@ -27,7 +27,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Name the profiles if a test module has imported them."""
-    return [] if config.stash.get(hashes_shown, False) else _profiles()
+    return [] if config.stash.get(hashes_shown, False) or config.get_verbosity() < 0 else _profiles()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ AffineParams and LayerNormParams wherever intsim is installed.
 
 import dataclasses
 import math
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -56,7 +56,7 @@ __all__ = [
     "softmax_rows",
 ]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = int | Shape | st.SearchStrategy[Shape] | None
 
@@ -224,6 +224,8 @@ def affine_params(
         raise InvalidArgument(msg)
     if isinstance(to, IntRange):
         to = st.just(to)
+    elif to is not None:
+        _require_type("to", to, st.SearchStrategy)
     default = st.sampled_from([(), (1,), (3,), (1, 1), (3, 1)])
     return _affine_params(int_ranges() if to is None else to, _shapes(shape, default=default), min_scale, max_scale)
 
@@ -307,9 +309,9 @@ def matmul_operands(
 ) -> st.SearchStrategy[MatmulOperands]:
     """Return operands whose accumulator fits int32, up to a sum that is exactly 2**31 - 1 or -(2**31 - 1).
 
-    With X = max|x - x_zero_point| by the dtype of x, what ``ops.matmul`` demands is X max_n sum_k |w_nk| + max|bias| <
-    2**31. Weights beyond it are cut down to it, and the bias often takes exactly what they leave, or what they leave of
-    2**24, where float32 stops being exact.
+    With X = max|x - x_zero_point| by the dtype of x, what ``ops.matmul`` demands of every output channel n is
+    X sum_k |w_nk - w_zero_point| + |bias_n| < 2**31. Weights beyond it are cut down to it, and the bias often takes
+    exactly what they leave, or what they leave of 2**24, where float32 stops being exact.
 
     Parameters
     ----------
@@ -361,13 +363,16 @@ def _matmul_operands(
             weight = min(max(int(row[column]) - w_zero_point, -left), left)
             row[column] = weight + w_zero_point
             left -= abs(weight)
-    used = largest * int(np.abs(rows.astype(np.int64) - w_zero_point).sum(axis=1).max())
-    bias = draw(st.none() | arrays(np.int32, n, elements=_biases(INT32.max - used, FLOAT32_EXACT - used)))
-    if extreme and bias is not None:
+    sums = np.abs(rows.astype(np.int64) - w_zero_point).sum(axis=1).reshape(-1, n).max(axis=0)
+    used = [largest * int(total) for total in sums]
+    bias = None
+    if draw(st.booleans()):
+        bias = np.array([draw(_biases(INT32.max - each, FLOAT32_EXACT - each)) for each in used], np.int32)
+    if extreme and bias is not None and draw(st.booleans()):
         products = (x_q[(*(0,) * len(leading), 0)].astype(np.int64) - x_zero_point) @ (
             rows[0].astype(np.int64) - w_zero_point
         )
-        bias[0] = (INT32.max - used) * (1 if products >= 0 else -1)
+        bias[0] = (INT32.max - used[0]) * (1 if products >= 0 else -1)
     return MatmulOperands(x_q, w_q, x_zero_point, w_zero_point, bias)
 
 
@@ -417,6 +422,8 @@ def softmax_rows(
             msg = f"ratio must be one positive dyadic, got {ratio}"
             raise InvalidArgument(msg)
         ratio = st.just(ratio)
+    elif ratio is not None:
+        _require_type("ratio", ratio, st.SearchStrategy)
     ratios = dyadics(shape=(), min_multiplier=1) if ratio is None else ratio
     shapes = _shapes(shape, default=array_shapes(max_dims=3, max_side=4), last_axis=True)
     masks = st.booleans() if masked is None else st.just(masked)
@@ -433,19 +440,19 @@ def _softmax_rows(
     ratio, shape = draw(ratios), draw(shapes)
     multiplier, shift = int(ratio.multiplier), int(ratio.shift)
     span = min(2**32 - 1, (2**63 - 1 - (1 << shift >> 1)) // multiplier)
+    kinds = {
+        "equal": st.just(0),
+        "one-hot": st.just(-span),
+        "ties": _tie_dense(multiplier, shift, -span, 0),
+        "any": _edge_dense(-span, 0),
+    }
     acc = np.empty(shape, np.int32)
     with_mask = draw(masks)
     mask = np.ones(shape, np.bool_)
     for index in np.ndindex(shape[:-1]):
         peak = draw(_edge_dense(INT32.min, INT32.max))
-        low = max(-span, INT32.min - peak)
-        differences = {
-            "equal": st.just(0),
-            "one-hot": st.just(low),
-            "ties": _tie_dense(multiplier, shift, low, 0),
-            "any": _edge_dense(low, 0),
-        }[draw(st.sampled_from(["equal", "one-hot", "ties", "any"]))]
-        row = peak + np.array(_draw_each(draw, differences, shape[-1]), np.int64)
+        differences = _draw_each(draw, kinds[draw(st.sampled_from(list(kinds)))], shape[-1])
+        row = np.maximum(peak + np.array(differences, np.int64), INT32.min)
         top = draw(st.integers(0, shape[-1] - 1))
         row[top] = peak
         if with_mask:
@@ -560,7 +567,7 @@ def _layer_norm_params(draw: st.DrawFn, channels: st.SearchStrategy[int], max_ep
 # Building blocks
 
 
-@cache
+@lru_cache
 def _edges(low: int, high: int) -> list[int]:
     """Return the integers of [low, high] next to its ends, its middles, 0 and the powers of two, and walking zeros."""
     around = {low, high, low // 2, high // 2, 0}
@@ -572,6 +579,7 @@ def _edges(low: int, high: int) -> list[int]:
     return sorted((value for value in values if low <= value <= high), key=lambda value: (abs(value), value < 0))
 
 
+@lru_cache
 def _edge_dense(low: int, high: int) -> st.SearchStrategy[int]:
     """Return every integer of [low, high], the edges often."""
     return st.sampled_from(_edges(low, high)) | st.integers(low, high)
@@ -614,14 +622,21 @@ def _tie_dense(multiplier: int, shift: int, low: int, high: int) -> st.SearchStr
             first = low + (residue - low) % (1 << n)
             if first > high:
                 continue
-            reached = _edge_dense(0, (high - first) >> n).map(lambda j, first=first: first + (j << n))
+
+            def reach(j: int, first: int = first) -> int:
+                return first + (j << n)
+
+            reached = _edge_dense(0, (high - first) >> n).map(reach)
             choices.append(reached)
             if beside == 0:
                 near = st.tuples(reached, st.sampled_from([1, -1]))
                 choices.append(near.map(lambda drawn: min(max(sum(drawn), low), high)))
     if multiplier:
         lowest, highest = sorted((low * multiplier >> shift, high * multiplier >> shift))
-        around = st.tuples(_edge_dense(lowest, highest), st.sampled_from([0, 1]))
+        halves = _edge_dense(lowest, highest)
+        if near_zero := range(max(lowest, -129), min(highest, 128) + 1):  # the results that fit 8 bits, and one more
+            halves |= st.sampled_from(near_zero)
+        around = st.tuples(halves, st.sampled_from([0, 1]))
 
         def beside_half(drawn: tuple[int, int]) -> int:
             k, step = drawn
@@ -646,7 +661,7 @@ def _elementwise(
     return values
 
 
-def _draw_each(draw: st.DrawFn, elements: st.SearchStrategy[T], count: int) -> list[T]:
+def _draw_each(draw: st.DrawFn, elements: st.SearchStrategy[_T], count: int) -> list[_T]:
     return [draw(elements) for _ in range(count)]
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import intsim
 from intsim.cli import main
+from intsim.inspect import _row
 
 TinyBert = Callable[..., Path]
 
@@ -307,6 +308,24 @@ def test_inspect_summarises_an_integer_checkpoint(command: Command, classifier: 
         assert bits == 1 or row["min"] < -(2 ** (bits - 2)) or row["max"] >= 2 ** (bits - 2)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "bits"),
+    [
+        (0, 0, 1),
+        (-1, 0, 1),
+        (0, 1, 2),
+        (-2, 1, 2),
+        (-128, 127, 8),
+        (-129, 0, 9),
+        (0, 128, 9),
+        (-(2**63), 2**63 - 1, 64),
+    ],
+)
+def test_inspect_counts_the_bits_of_twos_complement(low: int, high: int, bits: int) -> None:
+    row = _row("x", np.array([[low], [high]]))
+    assert row == {"name": "x", "dtype": "int64", "shape": [2, 1], "bits": bits, "min": low, "max": high}
+
+
 def test_inspect_summarises_a_float_checkpoint(command: Command, source: Path) -> None:
     summary = _object(command("inspect", source, "--json"))
     assert summary["kind"] == "checkpoint"
@@ -389,6 +408,7 @@ def test_eval_scores_a_regression_head(command: Command, tiny_bert: TinyBert, tm
     data = _write(tmp_path / "data.csv", DATA["stsb"])
     result = _object(command("eval", model, "--task", "stsb", "--data", data, "--json"))
     assert sorted(result["metrics"]) == ["pearson", "spearman"]
+    assert _object(command("run", model, "--text", "good\tbad", "--json"))["label"] is None  # a score is no class
 
 
 def test_eval_joins_several_files(command: Command, classifier: Path, tmp_path: Path) -> None:
@@ -397,6 +417,31 @@ def test_eval_joins_several_files(command: Command, classifier: Path, tmp_path: 
     one = command("eval", classifier, "--task", "cola", "--data", whole, "--json")
     two = command("eval", classifier, "--task", "cola", "--data", halves[0], "--data", halves[1], "--json")
     assert _object(one) == _object(two)
+
+
+# ---- compare
+
+
+def test_compare_of_equal_traces_ends_with_status_0_and_of_others_with_1(
+    command: Command, classifier: Path, tmp_path: Path
+) -> None:
+    for name, text in (("first", "not bad"), ("second", "not bad"), ("other", "not good")):
+        assert command("run", classifier, "--text", text, "--trace", tmp_path / name).status == 0
+    equal = command("compare", tmp_path / "first", tmp_path / "second")
+    assert (equal.status, equal.stderr) == (0, "")
+    _object(command("compare", tmp_path / "first", tmp_path / "second", "--json"))
+    different = command("compare", tmp_path / "first", tmp_path / "other")
+    assert different.status == 1
+    assert "first embeddings.word_embeddings" in different.stdout
+    shown = command("compare", tmp_path / "first", tmp_path / "other", "--json", "--max-errors", "1")
+    assert shown.status == 1
+    assert isinstance(json.loads(shown.stdout), dict)
+
+
+def test_compare_refuses_what_it_cannot_read(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("text")
+    for name in ("absent", "text"):
+        _sentence(command("compare", tmp_path / name, tmp_path / name))
 
 
 # ---- profiles

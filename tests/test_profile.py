@@ -49,8 +49,8 @@ def another_value(inner, name):
         inner[name] = Rounding.TOWARD_ZERO
     elif isinstance(value, str):
         inner[name] = value + "1"
-    else:
-        inner[name] = value + 1
+    else:  # in the direction that leaves the operators inside their bounds
+        inner[name] = value + 1 if name == "output_shift" or value == 0 else value - 1
 
 
 every_leaf = pytest.mark.parametrize("path", list(leaves(INTSIM.to_json())), ids="/".join)
@@ -252,7 +252,6 @@ def test_a_shift_of_exp_beyond_62_is_refused():
         Profile.from_json(data | {"exp": data["exp"] | {"output_shift": 60}})
 
 
-@pytest.mark.xfail(reason="defect: not checked when the profile is built; wrong integers or a late crash")
 @pytest.mark.parametrize("changes", BEYOND.values(), ids=list(BEYOND))
 def test_constants_beyond_the_bounds_of_an_operator_are_refused(changes):
     data = INTSIM.to_json()

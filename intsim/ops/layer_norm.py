@@ -87,7 +87,7 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     Bounds
     ------
     |x| <= 2**15 and N <= 2**14: |sum x| <= 2**29, |c| < 2**30, x**2 <= 2**30, N sum x**2 <= 2**58, so v < 2**62 for
-    eps < 2**61. |c| <= sqrt((N - 1) v) and isqrt(v) > sqrt(v) / sqrt(3), so |y| < 2**f * sqrt(3 N) < 2**24.
+    eps < 2**61. |c| <= sqrt((N - 1) v) and isqrt(v) >= sqrt(v) / sqrt(3), so |y| <= 2**f * sqrt(3 N) < 2**24.
 
     Source
     ------

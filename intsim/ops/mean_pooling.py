@@ -33,11 +33,14 @@ def mean_pooling(x_q: Integers, mask: NDArray[np.bool_], *, profile: Profile, ze
     Raises
     ------
     TypeError
-        If ``x_q`` is not an integer array.
+        If ``x_q`` is not an integer array of at most 32 bits.
     ValueError
         If a row of ``mask`` is all false.
     """
     require_integers("x_q", x_q)
+    if x_q.dtype.itemsize > 4:
+        msg = f"x_q must have codes of at most 32 bits, got {x_q.dtype}"
+        raise TypeError(msg)
     keep = mask[..., None]
     count = keep.sum(axis=-2, dtype=np.int64)
     if (count == 0).any():

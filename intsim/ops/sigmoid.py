@@ -42,7 +42,7 @@ def sigmoid(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     one < 2**24, so the dividend is below 2**38.
     """
     fraction = profile.sigmoid.output_fraction
-    e = exp(saturate(-np.abs(x_q), INT16), profile=profile).astype(np.int64)
     one = exp(np.zeros(1, np.int16), profile=profile).astype(np.int64)
+    e = exp(saturate(-np.abs(x_q), INT16), profile=profile).astype(np.int64)
     y_q = rounding_divide(one << fraction, one + e, profile.step_rounding)
     return saturate(np.where(x_q >= 0, y_q, (1 << fraction) - y_q), INT16)

@@ -42,6 +42,8 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     ------
     TypeError
         If ``acc`` is not an integer array, or ``mask`` not a boolean one.
+    ValueError
+        If ``ratio`` is not one positive dyadic, or differences of ``acc`` times its multiplier could leave int64.
 
     Bounds
     ------
@@ -55,6 +57,9 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     if mask is not None and mask.dtype != np.bool_:
         msg = f"mask must have dtype bool, got {mask.dtype}"
         raise TypeError(msg)
+    if ratio.multiplier.ndim or ratio.multiplier <= 0:
+        msg = f"ratio must be one positive dyadic, got multiplier {ratio.multiplier}"
+        raise ValueError(msg)
     # int32 holds the difference of scores below 2**30
     difference_dtype = np.int32 if magnitude(acc) < 1 << 30 else np.int64
 

@@ -41,7 +41,7 @@ def tanh(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     ------
     one < 2**24, so the dividend is below 2**38.
     """
-    e = exp(saturate(-np.abs(x_q), INT16), profile=profile).astype(np.int64)
     one = exp(np.zeros(1, np.int16), profile=profile).astype(np.int64)
+    e = exp(saturate(-np.abs(x_q), INT16), profile=profile).astype(np.int64)
     magnitude = rounding_divide((one - e) << profile.tanh.output_fraction, one + e, profile.step_rounding)
     return saturate(np.sign(x_q) * magnitude, INT16)

@@ -4,6 +4,7 @@
 The figures are printed: ``pytest -m slow -s tests/accuracy/test_minilm.py``.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -144,4 +145,9 @@ def test_a_classifier_follows_its_float_model(
         integers = intsim.quantize(path, recipe=recipe, calibration=texts)
         results[recipe] = evaluate(integers, task, examples, reference=path)
         _show(recipe, results[recipe])
+    published = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    assert (results["intsim"].n, results["intsim"].reference) == (
+        published["n"],
+        {metric: pytest.approx(published[metric], abs=1e-5)},
+    )
     assert _points(results["intsim"], metric) <= most

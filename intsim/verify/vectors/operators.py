@@ -73,6 +73,8 @@ class Operator:
 
     def results(self, cases: Int64) -> Int64:
         """Return the expected results (cases, result words) of (cases, operand words)."""
+        if not len(cases):  # operators take the largest constant of a batch
+            return np.empty((0, self.result.count), np.int64)
         return np.asarray(self.evaluate(*self.split(cases)), np.int64).reshape(len(cases), self.result.count)
 
 
