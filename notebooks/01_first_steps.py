@@ -84,7 +84,7 @@ print("intsim: ", trace[name][0, :, channel].tolist())
 # %% [markdown]
 # ## Attention is integers too
 #
-# A row of probabilities is uint8, where 255 stands for 1. The first head of the first layer, from `[CLS]` to every token:
+# A row of probabilities is uint8, where 255 stands for 1. The first head of the first layer, from `[CLS]`:
 
 # %%
 probs = trace["encoder.layer.0.attention.self.probs"][0, 0]
@@ -94,8 +94,8 @@ dict(zip(encoding.tokens, probs[0].tolist(), strict=True))
 # ## GELU, with two multiplications
 #
 # GELU contains the error function. I-BERT replaces it by a second-order polynomial, which integers can evaluate. intsim
-# keeps I-BERT's form with coefficients that make the largest error smaller. Its input is a 16-bit fixed-point number, so
-# the whole function is 65,536 integers, and every one can be held against the real thing:
+# keeps I-BERT's form with coefficients that make the largest error smaller. Its input is a 16-bit fixed-point number,
+# so the whole function is 65,536 integers, and every one can be held against the real thing:
 
 # %%
 import matplotlib.pyplot as plt

@@ -59,7 +59,7 @@ def load(path: str | Path) -> IntegerModel:
         BertConfig(**fields)  # checks them
         profile = Profile.from_json(metadata["profile"])
         hash_ = metadata["profile_hash"]
-        model = {
+        model: dict[str, Any] = {
             "config": config,
             "profile": profile,
             "recipe": metadata["recipe"],
