@@ -18,6 +18,7 @@ from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.io.trace_file import write_trace
 from intsim.models import IntegerModel
 from intsim.profile import PROFILES, find_profile
+from intsim.verify.vectors.cli import vectors
 
 __all__ = ["main"]
 
@@ -41,6 +42,9 @@ def main() -> None:
 @click.version_option(package_name="intsim")
 def cli() -> None:
     """Run transformers on integers alone, every bit decided by a named rule."""
+
+
+cli.add_command(vectors)
 
 
 @cli.command()

@@ -62,9 +62,8 @@ def bert(
         params, to = model.layer_norm_params(name), model.formats[name].range
         return call(name, ops.layer_norm, x, params, to=to, profile=profile)
 
-    def residual(
-        name: str, x: Integers, skip: Integers, skip_zero_point: int
-    ) -> Integers:  # LayerNorm(dense(x) + skip)
+    def residual(name: str, x: Integers, skip: Integers, skip_zero_point: int) -> Integers:
+        # LayerNorm(dense(x) + skip)
         acc = product(f"{name}.dense", x)
         skip = skip.astype(np.int32) - np.int32(skip_zero_point)
         ratios = [model.ratio(f"{name}.dense"), model.ratio(f"{name}.residual")]
