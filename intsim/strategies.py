@@ -581,8 +581,9 @@ def _edges(low: int, high: int) -> list[int]:
 
 @lru_cache
 def _edge_dense(low: int, high: int) -> st.SearchStrategy[int]:
-    """Return every integer of [low, high], the edges often."""
-    return st.sampled_from(_edges(low, high)) | st.integers(low, high)
+    """Return every integer of [low, high], the edges often, the ends and 0 most."""
+    ends = [end for end in (0, 1, -1, high, low, high - 1, low + 1) if low <= end <= high]
+    return st.sampled_from(ends) | st.sampled_from(_edges(low, high)) | st.integers(low, high)
 
 
 def _multipliers(low: int, high: int) -> st.SearchStrategy[int]:
@@ -612,7 +613,7 @@ def _tie_dense(multiplier: int, shift: int, low: int, high: int) -> st.SearchStr
     See ``accumulators``; with no bits dropped, or a product of 0, there is nothing to tie.
     """
     edges = _edge_dense(low, high)
-    choices = [edges]
+    choices: list[st.SearchStrategy[int]] = [edges]
     trailing = (multiplier & -multiplier).bit_length() - 1 if multiplier else 0
     odd, n = multiplier >> trailing, shift - trailing
     if multiplier and n >= 1:
@@ -629,13 +630,14 @@ def _tie_dense(multiplier: int, shift: int, low: int, high: int) -> st.SearchStr
             reached = _edge_dense(0, (high - first) >> n).map(reach)
             choices.append(reached)
             if beside == 0:
+                choices.append(reached)  # twice: what this is for
                 near = st.tuples(reached, st.sampled_from([1, -1]))
                 choices.append(near.map(lambda drawn: min(max(sum(drawn), low), high)))
     if multiplier:
         lowest, highest = sorted((low * multiplier >> shift, high * multiplier >> shift))
         halves = _edge_dense(lowest, highest)
-        if near_zero := range(max(lowest, -129), min(highest, 128) + 1):  # the results that fit 8 bits, and one more
-            halves |= st.sampled_from(near_zero)
+        if eight_bits := [k for k in (-1, 0, 126, 127, -129, -128, 254, 255) if lowest <= k <= highest]:
+            halves |= st.sampled_from(eight_bits)  # where int8 and uint8 change sign and saturate
         around = st.tuples(halves, st.sampled_from([0, 1]))
 
         def beside_half(drawn: tuple[int, int]) -> int:
@@ -657,7 +659,8 @@ def _elementwise(
     shape = draw(shapes)
     values = np.empty(shape, dtype)
     for index in np.ndindex(shape):
-        values[index] = draw(each[index[-1]] if len(each) > 1 else each[0])
+        element = each[int(index[-1])] if len(each) > 1 else each[0]
+        values[index] = draw(element)
     return values
 
 

@@ -385,6 +385,14 @@ def test_a_layer_norm_whose_bias_dwarfs_its_weight_is_refused_by_name(tiny_bert:
     assert message.startswith(f"LayerNorm '{name}' must have a bias below 2**61 in units of its product, got ")
 
 
+@pytest.mark.parametrize("recipe", ["intsim", "ibert"])
+def test_scores_beyond_any_dyadic_are_refused(tiny_bert: TinyBert, tmp_path: Path, recipe: str) -> None:
+    name = f"bert.{LAYER}.attention.self"
+    tensors = {f"{name}.{part}.bias": np.full(16, 1e30, np.float32) for part in ("query", "key")}
+    message = _refusal(tiny_bert(tensors=tensors), tmp_path / "out", recipe=recipe)
+    assert "must have constants that fit the profile, got: ratio must be below 2**31, got " in message
+
+
 @pytest.mark.parametrize("change", [{"vocab_size": 12}, {"type_vocab_size": 1}], ids=str)
 def test_a_tokenizer_beyond_the_embedding_is_refused(
     tiny_bert: TinyBert, tmp_path: Path, change: dict[str, int]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ("-p", "no:intsim", "-p", "intsim.pytest_plugin")  # once, installed or not
 INTSIM_USER = """
     import numpy as np
-    import intsim
+    from intsim import PROFILES
 
     def test_equal(assert_bit_exact):
         assert_bit_exact(np.array([1], np.int8), [1])

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import encode, parse_tokenizer
+from intsim.io.tokenizer import encode, pad, parse_tokenizer
 
 TinyBert = Callable[..., Path]
 Trace = Mapping[str, NDArray[Any]]
@@ -76,10 +76,10 @@ def tiny(tiny_bert: TinyBert, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 @pytest.fixture(scope="module")
 def wide(tiny_bert: TinyBert, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an integer BERT large enough for BLAS to use threads, and whose last product needs float64."""
+    """Return an integer BERT large enough for BLAS to use threads, and whose last product passes 2**24: float64's."""
     sizes = {"hidden_size": 64, "intermediate_size": 2048, "num_hidden_layers": 1, "num_attention_heads": 2}
-    signs = np.where(np.random.default_rng(3).random((64, 2048)) < 0.5, -0.02, 0.02).astype(np.float32)
-    path = tiny_bert(config=sizes, tensors={"bert.encoder.layer.0.output.dense.weight": signs})
+    large = np.random.default_rng(3).uniform(0.019, 0.02, (64, 2048)).astype(np.float32)
+    path = tiny_bert(config=sizes, tensors={"bert.encoder.layer.0.output.dense.weight": large})
     folder = tmp_path_factory.mktemp("wide")
     intsim.quantize(path, calibration=CALIBRATION).save(folder)
     return folder
@@ -241,9 +241,22 @@ def test_layer_norms_of_16_bits_with_a_zero_point_equal_the_oracles(tiny: Callab
     _assert_same(_sequence(_run(model, [IDS]), 0, len(IDS)), _judged(folder, IDS))
 
 
+@pytest.mark.parametrize("recipe", ["intsim", "ibert"])
+def test_an_eps_of_many_integer_units_equals_the_oracles(tiny: Callable[..., Path], recipe: str) -> None:
+    folder = tiny(recipe, config={"layer_norm_eps": 0.3})
+    model = intsim.load(folder)
+    assert int(model.tensors["embeddings.LayerNorm.eps"]) > 2**16
+    _assert_same(_sequence(_run(model, [IDS]), 0, len(IDS)), _judged(folder, IDS))
+
+
 def test_a_product_carried_by_float64_equals_the_oracles(wide: Path) -> None:
     ids = IDS[:3]
-    trace = _run(intsim.load(wide), [ids])
+    model = intsim.load(wide)
+    trace = _run(model, [ids])
+    name = "encoder.layer.0.output.dense"
+    products = trace[f"{name}.acc"].astype(int) - model.tensors[f"{name}.bias"]
+    assert np.abs(products).max() > 2**24
+    assert (products % 2).any()
     _assert_same(_sequence(trace, 0, len(ids)), _judged(wide, ids))
 
 
@@ -289,6 +302,14 @@ def test_embedded_model_gives_the_golden_integers(
     (tmp_path / "embedded.json").write_text(f"{found}\n", encoding="utf-8")
     changed = f"{tmp_path / 'embedded.json'} differs from {GOLDEN}; copy it only if the embedded model was made anew"
     assert json.loads(found) == golden, changed
+
+
+def test_one_padded_batch_gives_the_golden_logits(embedded: intsim.IntegerModel) -> None:
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))["sentences"]
+    tokenizer = parse_tokenizer(embedded.tokenizer or "")
+    ids, mask, types = pad([encode(tokenizer, text, longest=128) for text in golden])
+    result = embedded(ids, attention_mask=mask, token_type_ids=types)
+    assert result.values.tolist() == [sentence["classifier"] for sentence in golden.values()]
 
 
 # ---- what must not change a bit
