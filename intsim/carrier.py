@@ -9,6 +9,7 @@ significand bits holds every integer up to 2**p: p = 24 for float32, 53 for floa
 Setting the environment variable ``INTSIM_MATMUL=integer`` keeps ``matmul`` on plain integers.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +90,8 @@ def matmul(
     dtype = np.int32 if plain else np.float32 if bound <= FLOAT32_EXACT else np.float64
     x_carried, w_carried = x.astype(dtype), w.astype(dtype)
     if w.ndim == 2:  # one large product instead of a loop of small ones
-        product = (x_carried.reshape(-1, depth) @ w_carried.T).reshape(*x.shape[:-1], w.shape[0])
+        rows = x_carried.reshape(math.prod(x.shape[:-1]), depth)
+        product = (rows @ w_carried.T).reshape(*x.shape[:-1], w.shape[0])
     else:
         product = x_carried @ w_carried.swapaxes(-1, -2)
     if bias is not None:

@@ -63,11 +63,10 @@ def bert(
         return call(name, ops.layer_norm, x, params, to=to, profile=profile)
 
     def residual(name: str, x: Integers, skip: Integers, skip_zero_point: int) -> Integers:
-        # LayerNorm(dense(x) + skip)
         acc = product(f"{name}.dense", x)
         skip = skip.astype(np.int32) - np.int32(skip_zero_point)
         ratios = [model.ratio(f"{name}.dense"), model.ratio(f"{name}.residual")]
-        return layer_norm(f"{name}.LayerNorm", add(f"{name}.sum", [acc, skip], ratios))
+        return layer_norm(f"{name}.LayerNorm", add(f"{name}.sum", [acc, skip], ratios))  # of dense(x) + skip
 
     def heads(x: Integers) -> Integers:  # (B, T, C) -> (B, H, T, D)
         return x.reshape(*x.shape[:2], model.config["num_attention_heads"], -1).swapaxes(1, 2)

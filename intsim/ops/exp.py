@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """i-exp: e**x for x <= 0 by a second-order polynomial and a shift."""
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
     return _table(profile).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
 
 
-@cache
+@lru_cache(maxsize=16)
 def _table(profile: Profile) -> Integers:
     """Return e_q of 0, then of -2**15 ... -1."""
     return _definition(np.concatenate([[0], np.arange(INT16.min, 0)]), profile)

@@ -2,7 +2,7 @@
 """Run a function of one int16 as a table of its definition over all 2**16 inputs."""
 
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import lru_cache, wraps
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ class UnaryOperator(Protocol):
 def tabulated(definition: Callable[[NDArray[np.int64], Profile], Integers]) -> UnaryOperator:
     """Return the operator that looks x_q up in the table of ``definition``, built once per profile."""
 
-    @cache
+    @lru_cache(maxsize=16)
     def table(profile: Profile) -> Integers:
         return definition(np.arange(2**16).astype(np.int16).astype(np.int64), profile)
 

@@ -23,9 +23,6 @@ INTSIM_USER = """
 """
 
 
-NEEDS_A_LAZY_PACKAGE = pytest.mark.xfail(reason="intsim/__init__.py imports NumPy and every operator at once")
-
-
 @pytest.fixture(autouse=True)
 def this_intsim_in_other_folders(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(intsim.__file__).parents[1]))
@@ -42,7 +39,6 @@ def test_the_header_names_the_versions(pytester):
     result.stdout.re_match_lines([r"intsim: \S.*, numpy \d+\.\d+"])
 
 
-@NEEDS_A_LAZY_PACKAGE
 def test_the_profiles_are_not_named_where_nothing_uses_them(pytester):
     pytester.makepyfile("def test_nothing(): pass")
     run(pytester).stdout.no_fnmatch_line("intsim profiles*")
@@ -121,7 +117,6 @@ sys.exit(pytest.main(["-p", "no:intsim", "-p", "intsim.pytest_plugin", "--collec
     assert done.returncode == 0, done.stdout
 
 
-@NEEDS_A_LAZY_PACKAGE
 def test_importing_the_plugin_does_not_import_numpy():
     program = "import sys, intsim.pytest_plugin; sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
