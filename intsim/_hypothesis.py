@@ -4,8 +4,6 @@
 from importlib import import_module
 from typing import Any, Final
 
-from hypothesis import strategies as st
-
 __all__ = ["register"]
 
 TYPES: Final = {
@@ -20,10 +18,12 @@ TYPES: Final = {
 
 def register() -> None:
     """Register a strategy for each type, itself imported only when it is first asked for."""
+    from hypothesis import strategies as st  # noqa: PLC0415  at the top it would import this module again, unfinished
+
     for path, name in TYPES.items():
         module, _, kind = path.rpartition(".")
 
-        def strategy(_: type, name: str = name) -> st.SearchStrategy[Any]:
+        def strategy(_: type, name: str = name) -> Any:
             return getattr(import_module("intsim.strategies"), name)()
 
         st.register_type_strategy(getattr(import_module(module), kind), strategy)

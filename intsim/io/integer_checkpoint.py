@@ -63,7 +63,7 @@ def load(path: str | Path) -> IntegerModel:
             "config": config,
             "profile": profile,
             "recipe": metadata["recipe"],
-            "formats": {name: Format.from_json(value) for name, value in metadata["formats"].items()},
+            "formats": {name: _format(value) for name, value in metadata["formats"].items()},
             "tensors": tensors,
             "tokenizer": metadata["tokenizer"],
         }
@@ -74,3 +74,11 @@ def load(path: str | Path) -> IntegerModel:
         msg = f"{file} must carry the hash of its profile, {profile.hash}, got {hash_}"
         raise CheckpointError(msg)
     return IntegerModel(**model)
+
+
+def _format(value: dict[str, Any]) -> Format:
+    for key, kind in (("bits", int), ("signed", bool), ("narrow", bool)):
+        if type(value[key]) is not kind:
+            msg = f"{key} must be of type {kind.__name__}, got {value[key]!r}"
+            raise TypeError(msg)
+    return Format.from_json(value)

@@ -295,7 +295,21 @@ def test_an_invalid_config_is_refused(folder: Path, field: str, value: object) -
 
 
 @pytest.mark.parametrize(
-    "change", [{"bits": "a"}, {"bits": 99}, {"scale": 5}, {"narrow": True, "signed": False}], ids=str
+    "change",
+    [
+        {"bits": "a"},
+        {"bits": 99},
+        {"bits": 8.0},
+        {"bits": True},
+        {"scale": 5},
+        {"scale": {"multiplier": 1.5, "shift": 3}},
+        {"zero_point": 0.5},
+        {"zero_point": 10**9},
+        {"narrow": 0.5},
+        {"signed": 0},
+        {"narrow": True, "signed": False},
+    ],
+    ids=str,
 )
 def test_an_invalid_format_is_refused(folder: Path, change: dict[str, Any]) -> None:
     _edit(folder, lambda metadata: metadata["formats"]["pooler"].update(change))

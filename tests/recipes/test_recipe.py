@@ -336,3 +336,19 @@ def test_the_output_of_an_encoder_follows_the_rule_of_the_last_hidden_state(
     assert encoder.output_format.range.bits == 13
     classifier = _quantized(tiny_bert(), recipe(WEIGHTS, last, ACTIVATIONS))
     assert classifier.formats["encoder.layer.1.output.LayerNorm"].range.bits == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("symmetric = true", "symmetric = false"), "activation 'encoder.layer.0.attention.self.query' must have zero"),
+        (("bits = 8", "bits = 16"), "must keep its accumulator in int32"),
+    ],
+)
+def test_a_recipe_that_the_arithmetic_has_no_place_for_is_refused(
+    recipe: Callable[..., Path], tiny_bert: TinyBert, change: tuple[str, str], complaint: str
+) -> None:
+    path = recipe(WEIGHTS, ACTIVATIONS.replace(*change))
+    with pytest.raises(IntsimError) as caught:
+        intsim.quantize(tiny_bert(), recipe=path, calibration=TEXTS)
+    assert complaint in str(caught.value)
