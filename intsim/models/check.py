@@ -80,7 +80,9 @@ def check_bert(model: IntegerModel) -> None:
                 msg = f"sum '{name}' must have one common shift, got several"
                 raise CheckpointError(msg)
             _check_int64(name, *terms)
-        codes(name)
+        if not np.can_cast(codes(name).dtype, np.int16):
+            msg = f"activation '{name}' must have codes that fit int16 for LayerNorm, got {codes(name)}"
+            raise CheckpointError(msg)
 
     def layer_norm(name: str) -> None:
         weight = ratio(name, (channels,))

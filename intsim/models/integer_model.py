@@ -90,7 +90,7 @@ class Result:
         return argmax(self.values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IntegerModel:
     """A transformer whose every value between token ids and output is an integer.
 

@@ -232,3 +232,8 @@ def test_scores_with_a_ratio_that_is_not_positive_are_refused(model: intsim.Inte
 def test_a_zero_point_that_is_not_a_code_is_refused(model: intsim.IntegerModel, zero_point: float) -> None:
     with pytest.raises((CheckpointError, ValueError, TypeError), match="zero_point"):
         dataclasses.replace(model, formats=_format(model, "pooler", zero_point=zero_point))
+
+
+def test_a_sum_that_does_not_fit_int16_is_refused(model: intsim.IntegerModel) -> None:
+    formats = _format(model, "embeddings.sum", range=intsim.IntRange(16, signed=False), zero_point=0)
+    assert "'embeddings.sum'" in _refusal(model, formats=formats)
