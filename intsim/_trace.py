@@ -10,10 +10,11 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Call", "Level", "Trace", "call", "recording_steps", "step", "trace"]
+__all__ = ["Call", "Interpreter", "Level", "Trace", "call", "interpreted_by", "recording_steps", "step", "trace"]
 
 Integers: TypeAlias = NDArray[np.integer]
 Level: TypeAlias = Literal["tensors", "steps"]
+Interpreter: TypeAlias = Callable[[str, Callable[..., Integers], tuple[Any, ...], Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Trace(dict[str, NDArray[Any]]):
 
 _trace: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)
 _scope: Final[ContextVar[str | None]] = ContextVar("scope", default=None)
+_interpreter: Final[ContextVar[Interpreter | None]] = ContextVar("interpreter", default=None)
 
 
 @contextmanager
@@ -75,6 +77,19 @@ def trace(level: Level = "tensors") -> Generator[Trace, None, None]:
         _trace.reset(token)
 
 
+@contextmanager
+def interpreted_by(interpreter: Interpreter) -> Generator[None, None, None]:
+    """Let ``interpreter(name, operator, operands, constants)`` stand for every call of an operator in the block.
+
+    A model's forward pass then walks over whatever the interpreter returns in place of arrays: intervals, graph nodes.
+    """
+    token = _interpreter.set(interpreter)
+    try:
+        yield
+    finally:
+        _interpreter.reset(token)
+
+
 def call(name: str, operator: Callable[..., Integers], *operands: Any, **constants: Any) -> Integers:
     """Return operator(*operands, **constants), and add it to the current trace under ``name``, if there is one.
 
@@ -83,6 +98,8 @@ def call(name: str, operator: Callable[..., Integers], *operands: Any, **constan
     TypeError
         If the result is not made of integers: a float in the integer world is a defect.
     """
+    if (interpreter := _interpreter.get()) is not None:
+        return interpreter(name, operator, operands, constants)
     current = _trace.get()
     if current is None:
         return operator(*operands, **constants)
