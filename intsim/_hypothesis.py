@@ -11,6 +11,7 @@ TYPES: Final = {
     "intsim.fixedpoint.IntRange": "int_ranges",
     "intsim.ops.layer_norm.LayerNormParams": "layer_norm_params",
     "intsim.profile.Profile": "profiles",
+    "intsim.requantization.Requantization": "requantizations",
     "intsim.quantizers.affine.AffineParams": "affine_params",
     "intsim.quantizers.scheme.Scheme": "schemes",
 }

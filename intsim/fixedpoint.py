@@ -23,8 +23,10 @@ __all__ = [
     "Dyadic",
     "IntRange",
     "Rounding",
+    "bit_length",
     "isqrt",
     "round_fraction",
+    "round_to_significant",
     "rounding_divide",
     "rounding_right_shift",
     "saturate",
@@ -47,38 +49,36 @@ class Rounding(enum.StrEnum):
     HALF_EVEN = "half-even"  # to nearest, ties to the even neighbour
 
 
-def _rounds_up(
-    rounding: Rounding, *, twice_rest: Int64, divisor: Int64, quotient: Int64, negative: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Say where floor(p / divisor) = quotient is to be raised by one; twice_rest = 2 * (p mod divisor)."""
+def _rounds_up(rounding: Rounding, *, twice_rest: Int64, divisor: Int64, quotient: Int64) -> NDArray[np.bool_]:
+    """Say where quotient + rest / divisor rounds to quotient + 1; twice_rest = 2 * rest, 0 <= rest < divisor."""
     match rounding:
         case Rounding.FLOOR:
-            return np.zeros_like(negative)
+            return np.zeros_like(twice_rest, np.bool_)
         case Rounding.TOWARD_ZERO:
-            return negative & (twice_rest > 0)
+            return (quotient < 0) & (twice_rest > 0)
         case Rounding.HALF_UP:
             return twice_rest >= divisor
         case Rounding.HALF_AWAY:
-            return np.where(negative, twice_rest > divisor, twice_rest >= divisor)
+            return np.where(quotient < 0, twice_rest > divisor, twice_rest >= divisor)
         case Rounding.HALF_EVEN:
             return twice_rest + (quotient & 1) > divisor
 
 
-def rounding_right_shift(x: Int64, shift: ArrayLike, rounding: Rounding) -> Int64:
-    """Return RND(x / 2**shift).
+def rounding_right_shift(x: Int64, shift: ArrayLike, rounding: Rounding, *, offset: ArrayLike = 0) -> Int64:
+    """Return RND(x / 2**shift + offset) for an integer offset, which decides where half-even and half-away send a tie.
 
     Bounds
     ------
-    Any int64 ``x``; 0 <= shift <= 62 (not checked: it is a constant validated by ``Dyadic``). The rest of the floor
-    division is below 2**62, so twice the rest fits.
+    Any int64 ``x``; 0 <= shift <= 62 (not checked: it is a constant validated by ``Dyadic``); the sum within int64. The
+    rest of the floor division is below 2**62, so twice the rest fits.
     """
     shift = np.asarray(shift, np.int64)
-    quotient: Int64 = x >> shift
+    floor: Int64 = x >> shift
+    quotient: Int64 = floor + np.asarray(offset, np.int64)
     if rounding is Rounding.FLOOR:
         return quotient
-    twice_rest = (x - (quotient << shift)) << 1
-    up = _rounds_up(rounding, twice_rest=twice_rest, divisor=np.int64(1) << shift, quotient=quotient, negative=x < 0)
-    return quotient + up
+    twice_rest = (x - (floor << shift)) << 1
+    return quotient + _rounds_up(rounding, twice_rest=twice_rest, divisor=np.int64(1) << shift, quotient=quotient)
 
 
 def rounding_divide(dividend: Int64, divisor: Int64, rounding: Rounding) -> Int64:
@@ -92,8 +92,26 @@ def rounding_divide(dividend: Int64, divisor: Int64, rounding: Rounding) -> Int6
     if rounding is Rounding.FLOOR:
         return quotient
     twice_rest = (dividend - quotient * divisor) << 1
-    up = _rounds_up(rounding, twice_rest=twice_rest, divisor=divisor, quotient=quotient, negative=dividend < 0)
-    return quotient + up
+    return quotient + _rounds_up(rounding, twice_rest=twice_rest, divisor=divisor, quotient=quotient)
+
+
+def bit_length(n: Int64) -> Int64:
+    """Return how many bits n >= 0 takes: 0 for 0, else floor(log2 n) + 1."""
+    length = np.zeros_like(n)
+    for step in (32, 16, 8, 4, 2, 1):  # by halving
+        length += step * (n >> (length + step) > 0)
+    return length + (n > 0)
+
+
+def round_to_significant(x: Int64, bits: int, *, unit: ArrayLike = 0) -> Int64:
+    """Return x to its leading ``bits`` bits and to a multiple of 2**unit, ties to even: float32 keeps 24.
+
+    Bounds
+    ------
+    |x| < 2**62, so that the next power of two fits; unit <= 62, above which every x is a tie or less.
+    """
+    drop = np.maximum(bit_length(np.abs(x)) - bits, unit)
+    return rounding_right_shift(x, drop, Rounding.HALF_EVEN) << drop
 
 
 def round_fraction(value: Fraction, rounding: Rounding) -> int:
@@ -173,10 +191,7 @@ def isqrt(n: Int64) -> Int64:
     if n.size and (n.min() < 0 or n.max() >= 1 << MAX_SHIFT):
         msg = f"n must be in [0, 2**62), got [{n.min()}, {n.max()}]"
         raise ValueError(msg)
-    top = np.zeros_like(n)  # position of the highest bit set, by halving
-    for step in (32, 16, 8, 4, 2, 1):
-        top += step * (n >> (top + step) > 0)
-    root: Int64 = np.int64(1) << ((top >> 1) + 1)
+    root: Int64 = np.int64(1) << ((bit_length(n) + 1) >> 1)
     while True:
         # root + n // root <= 2**32 + 2**31; the maximum only guards n = 0, whose root reaches 0
         lower: Int64 = (root + n // np.maximum(root, 1)) >> 1
@@ -243,7 +258,7 @@ class Dyadic:
         Raises
         ------
         ValueError
-            If a ratio is not finite or is 2**bits or more, or ``bits`` is not in [8, 31].
+            If a ratio is not finite or is 2**bits or more, or ``bits`` is not in [4, 31].
         """
         real = np.asarray(ratio, np.float64)
         exponent = _exponent(real, bits=bits)
@@ -283,8 +298,8 @@ class Dyadic:
 
 def _exponent(real: NDArray[np.float64], *, bits: int) -> Int64:
     """Return e with |real| < 2**e after rounding to ``bits`` bits, at least bits - 62."""
-    if not 8 <= bits <= MULTIPLIER_BITS:
-        msg = f"bits must be in [8, 31], got {bits}"
+    if not 4 <= bits <= MULTIPLIER_BITS:
+        msg = f"bits must be in [4, 31], got {bits}"
         raise ValueError(msg)
     if not np.isfinite(real).all():
         msg = "ratio must be finite, got a NaN or an infinity"

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Self
 
+from intsim._checked import Checked, check_range
 from intsim.errors import IntsimError
-from intsim.fixedpoint import MAX_SHIFT, MULTIPLIER_BITS, Rounding, round_fraction
+from intsim.fixedpoint import MAX_SHIFT, Rounding, round_fraction
+from intsim.requantization import RULES, Requantization
 
 __all__ = [
     "IBERT",
@@ -40,31 +42,14 @@ def _constant(value: Fraction, fraction_bits: int, rounding: Rounding) -> int:
     return round_fraction(value * 2**fraction_bits, rounding)
 
 
-def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
-    if not lowest <= value <= highest:
-        msg = f"{name} must be in [{lowest}, {highest}], got {value}"
-        raise ValueError(msg)
-
-
 def _check_positive(name: str, decimal: str) -> None:
     if Fraction(decimal) <= 0:
         msg = f"{name} must be positive, got {decimal}"
         raise ValueError(msg)
 
 
-class _Checked:
-    """A dataclass whose fields have the types they are declared with, to the letter: no bool for an int."""
-
-    def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if value not in get_args(kind) if get_origin(kind) is Literal else type(value) is not kind:
-                msg = f"{name} must be {getattr(kind, '__name__', None) or get_args(kind)}, got {value!r}"
-                raise TypeError(msg)
-
-
 @dataclass(frozen=True, kw_only=True)
-class Exp(_Checked):
+class Exp(Checked):
     """i-exp (Kim et al. 2021, Algorithm 2): e**p ~ a(p + b)**2 + c on (-ln 2, 0], shifted right by z.
 
     Real values: the input is x * 2**-input_fraction, the output e * output_scale.
@@ -79,8 +64,8 @@ class Exp(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("guard_bits", self.guard_bits, 0, 28)
-        _check_range("fraction bits of exp", self.fraction, 1, 28)
+        check_range("guard_bits", self.guard_bits, 0, 28)
+        check_range("fraction bits of exp", self.fraction, 1, 28)
         _check_positive("a", self.a)
         q_ln2, q_b, q_c = self.constants(Rounding.FLOOR)
         z = (1 << (15 + self.guard_bits)) // max(q_ln2, 1)
@@ -110,18 +95,18 @@ class Exp(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Softmax(_Checked):
+class Softmax(Checked):
     """Probabilities are uint8 codes of 1 / one, saturated at 255."""
 
     one: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("one", self.one, 1, 256)
+        check_range("one", self.one, 1, 256)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gelu(_Checked):
+class Gelu(Checked):
     """i-GELU (Kim et al. 2021, Algorithm 3) with erf(x) ~ sgn(x) [a(min(|x|, -b) + b)**2 + 1].
 
     Real values: the input is x * 2**-input_fraction, the output y * output_scale.
@@ -134,8 +119,8 @@ class Gelu(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("input_fraction of gelu", self.input_fraction, 0, 15)
-        _check_range("output_shift of gelu", self.output_shift, 0, MAX_SHIFT)
+        check_range("input_fraction of gelu", self.input_fraction, 0, 15)
+        check_range("output_shift of gelu", self.output_shift, 0, MAX_SHIFT)
         _check_positive("-a", f"-{self.a}".removeprefix("--"))
         _check_positive("-b", f"-{self.b}".removeprefix("--"))
         q_b, q_1 = self.constants(Rounding.FLOOR)
@@ -156,29 +141,29 @@ class Gelu(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tanh(_Checked):
+class Tanh(Checked):
     """Tanh from i-exp, whose input is one bit coarser, since tanh needs e**-2|x|."""
 
     output_fraction: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("output_fraction of tanh", self.output_fraction, 0, 14)
+        check_range("output_fraction of tanh", self.output_fraction, 0, 14)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sigmoid(_Checked):
+class Sigmoid(Checked):
     """Sigmoid from i-exp, whose input format it shares."""
 
     output_fraction: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("output_fraction of sigmoid", self.output_fraction, 0, 14)
+        check_range("output_fraction of sigmoid", self.output_fraction, 0, 14)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerNorm(_Checked):
+class LayerNorm(Checked):
     """LayerNorm by exact integer square root.
 
     ``exact`` centring subtracts sum(x) from N x, ``rounded-mean`` subtracts the rounded mean from x.
@@ -190,21 +175,21 @@ class LayerNorm(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("output_fraction of layer_norm", self.output_fraction, 0, 16)
+        check_range("output_fraction of layer_norm", self.output_fraction, 0, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(_Checked):
+class Profile(Checked):
     """Every convention that decides a bit.
 
     Parameters
     ----------
     name, version
         What the profile is called. A change of any other field makes a new version.
-    multiplier_bits
-        Width of the multipliers of requantization.
+    requantization
+        From an accumulator to codes.
     rounding
-        Rounding of requantization and of sums.
+        Rounding of sums of several scales, and of what softmax reads and LayerNorm writes.
     step_rounding
         Rounding of everything else that drops bits: constants, shifts and quotients inside nonlinear operators.
     sum
@@ -215,7 +200,7 @@ class Profile(_Checked):
 
     name: str
     version: int
-    multiplier_bits: int
+    requantization: Requantization
     rounding: Rounding
     step_rounding: Rounding
     sum: Literal["once", "each"]
@@ -225,10 +210,6 @@ class Profile(_Checked):
     tanh: Tanh
     sigmoid: Sigmoid
     layer_norm: LayerNorm
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_range("multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as plain JSON values."""
@@ -244,6 +225,7 @@ class Profile(_Checked):
             If a field is missing or unknown, or a rounding has an unknown name.
         """
         parts: dict[str, Callable[..., Any]] = {
+            "requantization": lambda **rule: Requantization.from_json(rule),
             "exp": Exp,
             "softmax": Softmax,
             "gelu": Gelu,
@@ -274,8 +256,8 @@ class Profile(_Checked):
 # (softmax divides the scale away), absolute for GELU.
 INTSIM: Final = Profile(
     name="intsim",
-    version=1,
-    multiplier_bits=31,
+    version=2,
+    requantization=RULES["dyadic"],
     rounding=Rounding.HALF_UP,
     step_rounding=Rounding.HALF_UP,
     sum="once",
@@ -293,8 +275,8 @@ INTSIM: Final = Profile(
 # drops 8 bits to fit 32; the one-hot probability 256 saturates at 255; LayerNorm adds eps of at least one unit.
 IBERT: Final = Profile(
     name="ibert",
-    version=1,
-    multiplier_bits=31,
+    version=2,
+    requantization=RULES["hawq"],
     rounding=Rounding.HALF_EVEN,
     step_rounding=Rounding.FLOOR,
     sum="each",

@@ -38,6 +38,7 @@ from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Round
 from intsim.ops.layer_norm import LayerNormParams
 from intsim.profile import PROFILES, Profile
 from intsim.quantizers import AffineParams, Scheme
+from intsim.requantization import FLOAT32_BITS, RULES, Requantization
 
 __all__ = [
     "MatmulOperands",
@@ -52,6 +53,7 @@ __all__ = [
     "layer_norm_rows",
     "matmul_operands",
     "profiles",
+    "requantizations",
     "schemes",
     "softmax_rows",
 ]
@@ -269,6 +271,17 @@ def schemes(*, min_bits: int = 2, max_bits: int = 16) -> st.SearchStrategy[Schem
     )
 
 
+def requantizations() -> st.SearchStrategy[Requantization]:
+    """Return the rules in the field, and rules that take every axis from one of them."""
+    axes = [field.name for field in dataclasses.fields(Requantization) if field.name != "name"]
+    mixed = st.fixed_dictionaries(
+        {axis: st.sampled_from([getattr(rule, axis) for rule in RULES.values()]) for axis in axes}
+    )
+    return st.sampled_from(list(RULES.values())) | mixed.filter(
+        lambda drawn: drawn["arithmetic"] != "binary32" or drawn["multiplier_bits"] <= FLOAT32_BITS
+    ).map(lambda drawn: Requantization(name="mixed", **drawn))
+
+
 def profiles() -> st.SearchStrategy[Profile]:
     """Return the presets, and profiles that take every rule from one of them and the roundings freely.
 
@@ -280,7 +293,7 @@ def profiles() -> st.SearchStrategy[Profile]:
         rule: st.sampled_from([getattr(preset, rule) for preset in presets]) for rule in rules
     }
     fields["rounding"] = fields["step_rounding"] = st.sampled_from(Rounding)
-    fields["multiplier_bits"] = st.sampled_from([31, 8]) | st.integers(8, 31)
+    fields["requantization"] = requantizations()
     mixed = st.fixed_dictionaries(fields).map(lambda drawn: dataclasses.replace(presets[0], name="mixed", **drawn))
     return st.sampled_from(presets) | mixed
 

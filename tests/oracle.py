@@ -8,8 +8,9 @@ function ``round_fraction``. Nothing can overflow, and nothing is fast.
 
 Rounding modes are strings: ``"floor"``, ``"toward-zero"``, ``"half-up"`` (ties toward +infinity),
 ``"half-away"``, ``"half-even"``. A *dyadic* is a pair ``(m, t)`` standing for ``m / 2**t``. A
-*profile* is the plain dict of its JSON; its ``rounding`` serves requantization and sums, its
-``step_rounding`` every constant, shift and quotient inside a nonlinear operator.
+*profile* is the plain dict of its JSON; its ``requantization`` is a rule, its ``rounding`` serves
+sums, what softmax reads and LayerNorm writes, its ``step_rounding`` every constant, shift and
+quotient inside a nonlinear operator.
 
 Dims: T tokens, C channels, H heads, D = C / H head dim. There is no batch axis.
 """
@@ -123,9 +124,30 @@ def quantize(x: Fraction, scale: Fraction, zero_point: int, lo: int, hi: int) ->
     return saturate(round_fraction(Fraction(x) / Fraction(scale), "half-even") + zero_point, lo, hi)
 
 
-def requantize(acc: int, m: int, t: int, *, zero_point: int, lo: int, hi: int, rounding: str) -> int:
-    """Rescale an accumulator by ``m / 2**t``, add the zero point, saturate."""
-    return saturate(rounding_shift(acc * m, t, rounding) + zero_point, lo, hi)
+def requantize(
+    acc: int, m: int, t: int, *, zero_point: int, lo: int, hi: int, rounding: str | dict[str, Any], addend: int = 0
+) -> int:
+    """Rescale an accumulator by ``m / 2**t``, add the zero point, saturate; by one rounding or by a rule's JSON."""
+    if isinstance(rounding, str):
+        return saturate(rounding_shift(acc * m + addend, t, rounding) + zero_point, lo, hi)
+    rule = rounding
+    acc = saturate(acc, *int_range(rule["accumulator_bits"], signed=True, narrow=False))
+    if rule["arithmetic"] == "binary32":
+        value = Fraction(significant(significant(acc) * m), 2**t)
+    elif rule["arithmetic"] == "two-roundings":
+        first = min(t, 31)
+        value = Fraction(rounding_shift(acc * m + addend, first, "half-up"), 2 ** (t - first))
+    else:
+        value = Fraction(acc * m + addend, 2**t)
+    if rule["zero_point"] == "before":
+        return saturate(round_fraction(value + zero_point, rule["rounding"]), lo, hi)
+    return saturate(round_fraction(value, rule["rounding"]) + zero_point, lo, hi)
+
+
+def significant(x: int, bits: int = 24) -> int:
+    """Round to the leading bits, ties to even, as float32 does."""
+    unit = 2 ** max(x.bit_length() - bits, 0)
+    return round_fraction(Fraction(x, unit), "half-even") * unit
 
 
 def add(
@@ -452,7 +474,7 @@ def _dense(model: _Model, name: str, x: Rows) -> Rows:
 
 def _rescale(model: _Model, name: str, rows: Rows, fmt: dict[str, Any]) -> Rows:
     """Requantize rows into the format, by the dyadic of the name."""
-    into = _target(model, fmt)
+    into = _target(model, fmt) | {"rounding": model.profile["requantization"]}
     dyadics = _dyadics(model, name, len(rows[0]))
     model.trace[name] = [
         [requantize(acc, m, t, **into) for acc, (m, t) in zip(row, dyadics, strict=True)] for row in rows

@@ -316,9 +316,9 @@ def test_a_ratio_that_is_not_finite_is_refused(ratio):
             build(ratio)
 
 
-@pytest.mark.parametrize("bits", [7, 32, 0, -1])
-def test_a_multiplier_width_outside_8_to_31_is_refused(bits):
-    with pytest.raises(ValueError, match=r"bits must be in \[8, 31\]"):
+@pytest.mark.parametrize("bits", [3, 32, 0, -1])
+def test_a_multiplier_width_outside_4_to_31_is_refused(bits):
+    with pytest.raises(ValueError, match=r"bits must be in \[4, 31\]"):
         Dyadic.from_real(0.5, bits=bits)
 
 

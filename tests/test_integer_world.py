@@ -17,8 +17,11 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 INTEGER_WORLD: Final = [
     *sorted((ROOT / "intsim/ops").glob("*.py")),
     *sorted((ROOT / "intsim/models").glob("*.py")),
+    *sorted((ROOT / "intsim/kernels").glob("*.py")),
     ROOT / "intsim/fixedpoint.py",
+    ROOT / "intsim/float32.py",
     ROOT / "intsim/profile.py",
+    ROOT / "intsim/requantization.py",
 ]
 
 # The turnstile: the functions in which a real scale becomes a dyadic.
@@ -29,7 +32,8 @@ TURNSTILE: Final = {
         "Dyadic.aligned",
         "_exponent",
         "_multiplier",
-    }
+    },
+    "intsim/requantization.py": {"Requantization.ratio"},
 }
 RATIONALS: Final = {"intsim/profile.py"}  # where / may stand beside a Fraction(...)
 

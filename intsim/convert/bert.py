@@ -80,13 +80,13 @@ def convert_bert(
         dyadics = (
             Dyadic.aligned(*ratios.values())
             if profile.sum == "once"
-            else [Dyadic.from_real(ratio, bits=profile.multiplier_bits) for ratio in ratios.values()]
+            else [profile.requantization.ratio(ratio) for ratio in ratios.values()]
         )
         for name, dyadic in zip(ratios, dyadics, strict=True):
             put_ratio(name, dyadic)
 
     def rescale(name: str, ratio: ArrayLike) -> None:
-        put_ratio(name, Dyadic.from_real(ratio, bits=profile.multiplier_bits))
+        put_ratio(name, profile.requantization.ratio(ratio))
 
     def weight(name: str, smallest: ArrayLike = 0.0) -> NDArray[np.float64]:
         """Quantize the weight; return s_w, at least ``smallest``, one per output channel or one in all."""

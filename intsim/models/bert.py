@@ -48,7 +48,7 @@ def bert(
         return call(f"{name}.acc", ops.matmul, x, weight, bias=bias, carrier=carrier)
 
     def rescale(name: str, x: Integers, to: IntRange | None = None) -> Integers:
-        ratio, rounding = model.ratio(name), profile.rounding
+        ratio, rounding = model.ratio(name), profile.requantization
         if to is not None:  # a fixed format of the profile
             return call(name, ops.requantize, x, ratio, to=to, rounding=rounding)
         out = model.formats[name]

@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requantization: a wide integer of one scale to a narrow one of another."""
 
-from intsim.carrier import Integers, require_integers, rescale
-from intsim.fixedpoint import Dyadic, IntRange, Rounding
+import numpy as np
+
+from intsim._trace import step
+from intsim.carrier import Integers, in_blocks, magnitude, require_integers, rescale
+from intsim.fixedpoint import Dyadic, IntRange, Rounding, round_to_significant, rounding_right_shift, saturate
+from intsim.requantization import FLOAT32_BITS, Requantization
 
 __all__ = ["requantize"]
 
 
-def requantize(acc: Integers, ratio: Dyadic, *, to: IntRange, rounding: Rounding, zero_point: int = 0) -> Integers:
-    """Return saturate(RND(acc * multiplier / 2**shift) + zero_point): one exact product, one rounding.
+def requantize(
+    acc: Integers,
+    ratio: Dyadic,
+    *,
+    to: IntRange,
+    rounding: Rounding | Requantization,
+    zero_point: int = 0,
+    addend: Integers | None = None,
+) -> Integers:
+    """Return saturate(RND((acc * multiplier + addend) / 2**shift) + zero_point), RND as ``rounding`` says.
 
     Parameters
     ----------
@@ -19,9 +31,11 @@ def requantize(acc: Integers, ratio: Dyadic, *, to: IntRange, rounding: Rounding
     to
         Range of the result.
     rounding
-        How the dropped bits are rounded.
+        How the dropped bits are rounded: one exact rounding, or a whole rule of ``intsim.requantization.RULES``.
     zero_point
-        Code of the result that stands for 0, added after rounding.
+        Code of the result that stands for 0.
+    addend
+        Integers in units of the product, () or (C,): the ``add`` of PULP's RequantShift, 0 by default.
 
     Returns
     -------
@@ -31,9 +45,9 @@ def requantize(acc: Integers, ratio: Dyadic, *, to: IntRange, rounding: Rounding
     Raises
     ------
     TypeError
-        If ``acc`` is not an integer array.
+        If ``acc`` or ``addend`` is not an integer array.
     ValueError
-        If acc * multiplier could leave int64.
+        If acc * multiplier + addend could leave int64, or a float32 rule gets an addend.
 
     Bounds
     ------
@@ -41,7 +55,50 @@ def requantize(acc: Integers, ratio: Dyadic, *, to: IntRange, rounding: Rounding
 
     Source
     ------
-    Jacob et al. 2018, section 2.2, with a single rounding; Yao et al. 2021 (HAWQ-V3) for dyadic numbers.
+    Jacob et al. 2018, section 2.2, with a single rounding; Yao et al. 2021 (HAWQ-V3) for dyadic numbers; the other
+    rules as ``intsim.requantization`` says.
     """
     require_integers("acc", acc)
-    return rescale([acc], [ratio], zero_point=zero_point, to=to, rounding=rounding)
+    operands, ratios = [acc], [ratio]
+    if addend is not None:
+        require_integers("addend", addend)
+        operands.append(addend)
+        ratios.append(Dyadic(np.ones_like(ratio.shift), ratio.shift))
+    if isinstance(rounding, Rounding):
+        return rescale(operands, ratios, zero_point=zero_point, to=to, rounding=rounding)
+    if rounding.is_one_rounding:
+        return rescale(operands, ratios, zero_point=zero_point, to=to, rounding=rounding.rounding)
+    return _by_rule(acc, ratio, rule=rounding, to=to, zero_point=zero_point, addend=addend)
+
+
+def _by_rule(
+    acc: Integers, ratio: Dyadic, *, rule: Requantization, to: IntRange, zero_point: int, addend: Integers | None
+) -> Integers:
+    if rule.arithmetic == "binary32" and addend is not None:
+        msg = f"addend must be left out under rule {rule.name}, whose product is a float32"
+        raise ValueError(msg)
+    bound = magnitude(acc) * int(np.abs(ratio.multiplier).max()) + (0 if addend is None else magnitude(addend))
+    if bound >= 1 << 62:
+        msg = f"acc * multiplier + addend must stay below 2**62, got a bound of {bound}"
+        raise ValueError(msg)
+    accumulator = IntRange(rule.accumulator_bits)
+    inside, outside = (zero_point, 0) if rule.zero_point == "before" else (0, zero_point)
+
+    def rows(acc: Integers, multiplier: Integers, shift: Integers, addend: Integers) -> Integers:
+        x = acc.astype(np.int64).clip(accumulator.min, accumulator.max)
+        match rule.arithmetic:
+            case "one-rounding":
+                product = x * multiplier + addend
+            case "two-roundings":  # gemmlowp: the high half of twice the product, then a rounding shift of the rest
+                first = np.minimum(shift, 31)
+                product = rounding_right_shift(x * multiplier + addend, first, Rounding.HALF_UP)
+                shift = shift - first
+            case "binary32":
+                product = round_to_significant(round_to_significant(x, FLOAT32_BITS) * multiplier, FLOAT32_BITS)
+        rounded = rounding_right_shift(product, shift, rule.rounding, offset=inside) + outside
+        step("product", product)
+        step("rounded", rounded)
+        return saturate(rounded, to)
+
+    none = np.zeros((), np.int64)
+    return in_blocks(rows, [acc, ratio.multiplier, ratio.shift, none if addend is None else addend], to.dtype)

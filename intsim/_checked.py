@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation that the frozen rules of a profile share."""
+
+from typing import Literal, get_args, get_origin, get_type_hints
+
+__all__ = ["Checked", "check_range"]
+
+
+class Checked:
+    """A dataclass whose fields have the types they are declared with, to the letter: no bool for an int."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if value not in get_args(kind) if get_origin(kind) is Literal else type(value) is not kind:
+                msg = f"{name} must be {getattr(kind, '__name__', None) or get_args(kind)}, got {value!r}"
+                raise TypeError(msg)
+
+
+def check_range(name: str, value: int, lowest: int, highest: int) -> None:
+    """Refuse a value outside [lowest, highest].
+
+    Raises
+    ------
+    ValueError
+        Naming it.
+    """
+    if not lowest <= value <= highest:
+        msg = f"{name} must be in [{lowest}, {highest}], got {value}"
+        raise ValueError(msg)
