@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Assertions for test suites: equal in every bit, or within so many LSB of a real.
+"""For test suites: equal in every bit, within so many LSB of a real, or a kernel held against its rule.
 
 from intsim.testing import assert_bit_exact
 
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from intsim.fixedpoint import Dyadic
+from intsim.verify.witness import Row, Witness, examine, telling_neighbours
 
-__all__ = ["assert_bit_exact", "assert_within_lsb"]
+__all__ = ["Row", "Witness", "assert_bit_exact", "assert_within_lsb", "examine", "telling_neighbours"]
 
 Array: TypeAlias = NDArray[Any]
 

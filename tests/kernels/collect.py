@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every witness whose package is installed, and the table of what they said.
+
+``python -m tests.kernels.collect`` examines them all, prints the table and writes ``intsim/witnesses.json``, which
+``intsim profiles --witnesses`` shows, and the table in README.
+"""
+
+import importlib
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from intsim.verify.witness import Row, Witness, examine
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = ROOT / "intsim/witnesses.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- witnesses -->\n", "<!-- end of witnesses -->\n"
+MODULES = sorted(path.stem for path in Path(__file__).parent.glob("*_witnesses.py"))
+
+
+def collect() -> tuple[list[Witness], dict[str, str]]:
+    """Return the witnesses, and module -> reason for what is not installed.
+
+    With INTSIM_REQUIRE_KERNELS=1 a missing package is an error.
+    """
+    found: list[Witness] = []
+    missing: dict[str, str] = {}
+    for module in MODULES:
+        try:
+            found += importlib.import_module(f"kernels.{module}").WITNESSES
+        except ImportError as error:
+            if os.environ.get("INTSIM_REQUIRE_KERNELS") == "1":
+                raise
+            missing[module] = f"{error}; pip install '.[kernels]'"
+    return found, missing
+
+
+def markdown(rows: list[Row]) -> str:
+    lines = ["| operator | kernel | version | equals | cases | differing bits |", "|---|---|---|---|--:|--:|"]
+    lines += [
+        f"| {row.operator} | {row.kernel} | {row.package} {row.version} "
+        f"| `{row.rule}` | {row.cases:,} | {row.differing} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    rows = []
+    for witness in collect()[0]:
+        rows.append(examine(witness))
+        print(markdown(rows).splitlines()[-1], flush=True)
+    TABLE.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    head, rest = readme.split(BEGIN)
+    README.write_text(head + BEGIN + markdown(rows) + END + rest.split(END)[1], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "tests"))
+    main()

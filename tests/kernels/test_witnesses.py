@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels people use, held against the integer rules they are said to equal."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from kernels.collect import BEGIN, END, MODULES, README, TABLE, collect, markdown
+
+from intsim.verify.witness import Row, Witness, examine, telling_neighbours
+
+WITNESSES, MISSING = collect()
+every_witness = pytest.mark.parametrize("witness", WITNESSES, ids=lambda w: f"{w.package} {w.kernel}")
+QUICK = 2000
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_package_is_installed(module):
+    if module in MISSING:
+        pytest.skip(MISSING[module])
+
+
+@every_witness
+def test_a_kernel_equals_its_rule(witness: Witness):
+    row = examine(witness, cases=QUICK)
+    assert row.differing == 0, row
+
+
+@pytest.mark.slow
+@every_witness
+def test_a_kernel_equals_its_rule_as_often_as_the_table_says(witness: Witness):
+    row = asdict(examine(witness))
+    assert row["differing"] == 0, row
+    committed = [each for each in json.loads(TABLE.read_text(encoding="utf-8")) if each["kernel"] == row["kernel"]]
+    assert [name_of(each) for each in committed] == [name_of(row)], "run python -m tests.kernels.collect"
+    assert committed[0]["differing"] == 0
+    assert committed[0]["cases"] >= 20_000
+
+
+@pytest.mark.slow
+@every_witness
+def test_the_nearest_other_rules_are_told_from_the_kernel(witness: Witness):
+    assert witness.neighbours
+    assert telling_neighbours(witness) == set(witness.neighbours)
+
+
+@pytest.mark.skipif(bool(MISSING), reason="; ".join(MISSING.values()))
+def test_the_table_has_a_row_for_every_witness_and_no_other():
+    rows = json.loads(TABLE.read_text(encoding="utf-8"))
+    assert [(row["operator"], row["kernel"], row["rule"]) for row in rows] == [
+        (witness.operator, witness.kernel, witness.rule) for witness in WITNESSES
+    ]
+
+
+def test_readme_shows_the_table():
+    rows = [Row(**row) for row in json.loads(TABLE.read_text(encoding="utf-8"))]
+    assert markdown(rows) == README.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+
+
+def name_of(row: dict) -> tuple[str, ...]:
+    return tuple(row[key] for key in ("operator", "kernel", "package", "rule", "note"))
