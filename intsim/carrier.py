@@ -103,7 +103,7 @@ def rescale(
     operands: Sequence[Integers],
     ratios: Sequence[Dyadic],
     *,
-    zero_point: int,
+    zero_point: int | Integers,
     to: IntRange,
     rounding: Rounding,
 ) -> Integers:
@@ -115,6 +115,8 @@ def rescale(
         Integer arrays that broadcast to the shape of the first.
     ratios
         Their dyadics, equal in shift; a per-channel one runs along the last axis.
+    zero_point
+        One, or one per channel.
 
     Bounds
     ------
@@ -132,8 +134,9 @@ def rescale(
             msg = "ratios must share one shift to be rounded once, got different shifts; build them with Dyadic.aligned"
             raise ValueError(msg)
     half = int((np.int64(1) << shift).max()) >> 1
+    offset = np.asarray(zero_point, np.int64)
     bound = (
-        abs(zero_point)
+        int(np.abs(offset).max())
         + half
         + sum(magnitude(x) * int(abs(ratio.multiplier).max()) for x, ratio in zip(operands, ratios, strict=True))
     )
@@ -152,8 +155,8 @@ def rescale(
             for x, factor in zip(parts[1:n], parts[n + 1 :], strict=True):
                 y += x * factor
             round_in_place(y)
-            if zero_point:
-                y += zero_point
+            if offset.any():
+                y += offset
             return np.clip(y, to.min, to.max, out=y).astype(to.dtype)
 
         return in_blocks(block, [*operands, *factors], to.dtype)
@@ -163,7 +166,7 @@ def rescale(
         total = np.multiply(parts[0], parts[n], dtype=np.int64)
         for x, m in zip(parts[1:n], parts[n + 1 : -1], strict=True):
             total += np.multiply(x, m, dtype=np.int64)
-        rounded = rounding_right_shift(total, parts[-1], rounding) + zero_point
+        rounded = rounding_right_shift(total, parts[-1], rounding) + offset
         step("product", total)
         step("rounded", rounded)
         return saturate(rounded, to)

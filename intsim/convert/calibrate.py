@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation ranges, found by running the float reference model over text."""
+"""What the float reference model computes over text: activation ranges, and the moments of what its layers read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,23 +10,47 @@ from tqdm import tqdm
 
 from intsim.io.huggingface import BertConfig
 from intsim.io.tokenizer import Encoding, pad
-from intsim.quantizers import RangeEstimator
 from reference.models.bert import bert
 
-__all__ = ["calibrate"]
+__all__ = ["Moments", "calibrate"]
 
 BATCH: Final = 16
+
+
+class Moments:
+    """Mean of x and of x x.T over the vectors seen along the last axis."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum: NDArray[np.float64] | float = 0.0
+        self.products: NDArray[np.float64] | float = 0.0
+
+    def update(self, x: NDArray[np.floating]) -> None:
+        """Take in a batch, (vectors, C)."""
+        self.count += len(x)
+        self.sum = self.sum + x.sum(axis=0)
+        self.products = self.products + x.T @ x
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean vector, (C,)."""
+        return np.asarray(self.sum) / self.count
+
+    @property
+    def second(self) -> NDArray[np.float64]:
+        """Mean of the outer products, (C, C)."""
+        return np.asarray(self.products) / self.count
 
 
 def calibrate(
     weights: Mapping[str, NDArray[np.float64]],
     config: BertConfig,
     encodings: Sequence[Encoding],
-    estimators: Mapping[str, RangeEstimator],
+    observers: Mapping[str, Sequence[Callable[[NDArray[np.floating]], None]]],
     *,
     progress: bool = False,
 ) -> None:
-    """Show every activation in ``estimators`` to its estimator, real tokens only, a batch of texts at a time.
+    """Show every activation to its observers, real tokens only, a batch of texts at a time.
 
     Parameters
     ----------
@@ -34,8 +58,8 @@ def calibrate(
         The float model.
     encodings
         The tokens of each text.
-    estimators
-        Activation name -> the estimator that is updated.
+    observers
+        Activation name -> functions that are shown its vectors, (vectors, C).
     progress
         Whether to draw a progress bar on stderr.
     """
@@ -45,8 +69,8 @@ def calibrate(
         ids, mask, types = pad(batch)
 
         def observe(name: str, x: NDArray[np.floating], mask: NDArray[np.bool_] = mask) -> NDArray[np.floating]:
-            if name in estimators:
-                estimators[name].update(x[mask] if x.ndim == 3 else x)
+            for see in observers.get(name, ()):
+                see(x[mask] if x.ndim == 3 else x)
             return x
 
         bert(

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face checkpoint to an integer model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
-from intsim.convert.bert import activation_names, convert_bert
-from intsim.convert.calibrate import calibrate
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.convert.bert import activation_names, convert_bert, input_sources
+from intsim.convert.calibrate import Moments, calibrate
+from intsim.convert.permutation import permute_channels, range_order
 from intsim.errors import CheckpointError, IntsimError
-from intsim.io.huggingface import open_checkpoint
-from intsim.io.tokenizer import encode, parse_tokenizer, read_tokenizer
-from intsim.models.integer_model import IntegerModel
+from intsim.fixedpoint import IntRange
+from intsim.io.huggingface import BertConfig, open_checkpoint
+from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_tokenizer
+from intsim.models.integer_model import Dynamic, IntegerModel
 from intsim.profile import Profile, find_profile
-from intsim.quantizers import AffineParams
-from intsim.recipes import load_recipe
+from intsim.quantizers import AffineParams, Granularity, MinMax
+from intsim.recipes import ActivationRule, load_recipe
 
 __all__ = ["default_calibration", "quantize"]
 
@@ -78,11 +83,36 @@ def quantize(
 
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
     names = activation_names(config, classifier=checkpoint.has_classifier)
-    matched = {name: rules.activation(name) for name in names}
+    matched: dict[str, ActivationRule] = {name: rules.activation(name) for name in names}
     if not checkpoint.has_classifier:
         matched[names[-1]] = rules.activation("last_hidden_state")
+    order = None
+    if rules.permutation == "range":
+        order = _order([name for name, rule in matched.items() if rule.groups > 1], weights, config, encodings)
+        weights = permute_channels(weights, order)
+
+    sources = input_sources(config, classifier=checkpoint.has_classifier)
+    dynamic: dict[str, Dynamic] = {}
+    seen: dict[str, str] = {name: name for name in matched}  # what each estimator is shown
+    for name, source in sources.items():
+        rule = rules.input(name)
+        if rule is not None and rule.range == "static":
+            matched[name], seen[name] = rule, source
+        elif rule is not None:
+            alone = name in {"pooler.input", "classifier.input"}  # one token, whose sequence is itself
+            dynamic[name] = Dynamic(
+                range=IntRange(rule.bits, narrow=True),
+                per="token" if alone else rule.range,
+                clip=rule.clip == "tm-iqr" and not alone,
+            )
     estimators = {name: rule.new_estimator() for name, rule in matched.items()}
-    calibrate(weights, config, encodings, estimators, progress=progress)
+    moments = {source: Moments() for source in sources.values()} if rules.needs_moments else {}
+    observers: dict[str, list[Callable[[NDArray[np.floating]], None]]] = {}
+    for name, estimator in estimators.items():
+        observers.setdefault(seen[name], []).append(estimator.update)
+    for name, moment in moments.items():
+        observers.setdefault(name, []).append(moment.update)
+    calibrate(weights, config, encodings, observers, progress=progress)
     activations: dict[str, AffineParams] = {}
     for name, estimator in estimators.items():
         try:
@@ -92,15 +122,43 @@ def quantize(
             raise CheckpointError(msg) from None
 
     try:
-        tensors, formats = convert_bert(weights, config, activations, recipe=rules, profile=numerics)
+        tensors, formats = convert_bert(
+            weights,
+            config,
+            activations,
+            dynamic,
+            groups={name: rule.groups for name, rule in matched.items()},
+            moments=moments,
+            recipe=rules,
+            profile=numerics,
+        )
     except ValueError as error:
         msg = f"checkpoint {path} must have constants that fit the profile, got: {error}"
         raise CheckpointError(msg) from None
+    if order is not None and not checkpoint.has_classifier:
+        tensors["order"] = np.argsort(order)
     return IntegerModel(
         config={**asdict(config), "labels": list(config.labels)},
         profile=numerics,
         recipe=rules.source,
         formats=formats,
+        dynamic=dynamic,
         tensors=tensors,
         tokenizer=tokenizer_json,
     )
+
+
+def _order(
+    names: Sequence[str],
+    weights: Mapping[str, NDArray[np.float64]],
+    config: BertConfig,
+    encodings: Sequence[Encoding],
+) -> NDArray[np.int64]:
+    """Return the channels by the range that the named activations have in them."""
+    per_channel = {name: MinMax(granularity=Granularity(kind="channel", axis=-1)) for name in names}
+    if not names:
+        msg = "recipe must quantize some activation in groups to permute its channels, got none"
+        raise IntsimError(msg)
+    calibrate(weights, config, encodings, {name: [estimator.update] for name, estimator in per_channel.items()})
+    bounds = {name: estimator.range() for name, estimator in per_channel.items()}
+    return range_order({name: high - low for name, (low, high) in bounds.items()})

@@ -7,13 +7,13 @@ from typing import Any, Final
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import BertConfig
 from intsim.io.safetensors_file import read, write
-from intsim.models.integer_model import Format, IntegerModel
+from intsim.models.integer_model import Dynamic, Format, IntegerModel
 from intsim.profile import Profile
 
 __all__ = ["load", "save"]
 
 FILE: Final = "model.safetensors"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 def save(model: IntegerModel, path: str | Path) -> None:
@@ -35,6 +35,7 @@ def save(model: IntegerModel, path: str | Path) -> None:
         "profile_hash": model.profile.hash,
         "recipe": model.recipe,
         "formats": {name: format_.to_json() for name, format_ in model.formats.items()},
+        "dynamic": {name: dynamic.to_json() for name, dynamic in model.dynamic.items()},
         "tokenizer": model.tokenizer,
     }
     write(path / FILE, model.tensors, metadata)
@@ -64,6 +65,7 @@ def load(path: str | Path) -> IntegerModel:
             "profile": profile,
             "recipe": metadata["recipe"],
             "formats": {name: _format(value) for name, value in metadata["formats"].items()},
+            "dynamic": {name: Dynamic.from_json(value) for name, value in metadata["dynamic"].items()},
             "tensors": tensors,
             "tokenizer": metadata["tokenizer"],
         }

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,7 @@ from intsim.fixedpoint import Dyadic, IntRange
 from intsim.ops import LayerNormParams, argmax
 from intsim.profile import Profile
 
-__all__ = ["Format", "IntegerModel", "Result"]
+__all__ = ["Dynamic", "Format", "IntegerModel", "Result"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -30,19 +30,36 @@ class Format:
     range
         The codes.
     zero_point
-        Code that stands for 0.
+        Code that stands for 0; one for each group of consecutive channels, where there are several.
     scale
-        Real step, as an exact dyadic rational. The integer model never uses it; whoever reads its integers does.
+        Real step, as an exact dyadic rational; 0-d, or one for each group. The integer model never uses it; whoever
+        reads its integers does.
     """
 
     range: IntRange
-    zero_point: int
+    zero_point: int | tuple[int, ...]
     scale: Dyadic
 
     def __post_init__(self) -> None:
-        if type(self.zero_point) is not int or not self.range.min <= self.zero_point <= self.range.max:
-            msg = f"zero_point must be an integer in [{self.range.min}, {self.range.max}], got {self.zero_point}"
+        shape = (len(self.zero_point),) if isinstance(self.zero_point, tuple) else ()
+        if self.scale.multiplier.shape != shape:
+            msg = f"scale must be one for each zero point, got shape {self.scale.multiplier.shape} for {shape}"
             raise ValueError(msg)
+        for zero_point in self.zero_point if isinstance(self.zero_point, tuple) else (self.zero_point,):
+            if type(zero_point) is not int or not self.range.min <= zero_point <= self.range.max:
+                msg = f"zero_point must be an integer in [{self.range.min}, {self.range.max}], got {zero_point}"
+                raise ValueError(msg)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels have a scale and a zero point of their own."""
+        return len(self.zero_point) if isinstance(self.zero_point, tuple) else 1
+
+    def offset(self, channels: int) -> "int | Integers":
+        """Return the zero point, (channels,) of them if there are groups."""
+        if isinstance(self.zero_point, int):
+            return self.zero_point
+        return np.repeat(np.array(self.zero_point, np.int32), channels // self.groups)
 
     def to_json(self) -> dict[str, Any]:
         """Return the format as plain JSON values."""
@@ -50,18 +67,52 @@ class Format:
             "bits": self.range.bits,
             "signed": self.range.signed,
             "narrow": self.range.narrow,
-            "zero_point": self.zero_point,
-            "scale": {"multiplier": int(self.scale.multiplier), "shift": int(self.scale.shift)},
+            "zero_point": list(self.zero_point) if isinstance(self.zero_point, tuple) else self.zero_point,
+            "scale": {"multiplier": self.scale.multiplier.tolist(), "shift": self.scale.shift.tolist()},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Format":
         """Return the format that ``to_json`` wrote."""
+        zero_point = data["zero_point"]
         return cls(
             range=IntRange(data["bits"], data["signed"], data["narrow"]),
-            zero_point=data["zero_point"],
+            zero_point=tuple(zero_point) if isinstance(zero_point, list) else zero_point,
             scale=Dyadic(data["scale"]["multiplier"], data["scale"]["shift"]),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynamic:
+    """How the input of a product is quantized while running: symmetric codes whose scale is ``dynamic_bound``.
+
+    Parameters
+    ----------
+    range
+        The codes.
+    per
+        ``token`` or ``sequence``.
+    clip
+        Whether the bound is clipped by TM-IQR; per sequence only.
+    """
+
+    range: IntRange
+    per: Literal["token", "sequence"]
+    clip: bool
+
+    @property
+    def unit(self) -> int:
+        """What 1 is in the bound."""
+        return 8 if self.clip else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"bits": self.range.bits, "per": self.per, "clip": self.clip}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Dynamic":
+        """Return what ``to_json`` wrote."""
+        return cls(range=IntRange(data["bits"], narrow=True), per=data["per"], clip=data["clip"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +155,8 @@ class IntegerModel:
         What was given how many bits, for the record.
     formats
         Activation name -> its format.
+    dynamic
+        Name of a product's input -> how it is quantized while running, where it is.
     tensors
         Weights, biases, multipliers, shifts: name -> integer array.
     tokenizer
@@ -119,6 +172,7 @@ class IntegerModel:
     profile: Profile
     recipe: Mapping[str, Any]
     formats: Mapping[str, Format]
+    dynamic: Mapping[str, Dynamic]
     tensors: Mapping[str, Integers]
     tokenizer: str | None = None
 
@@ -183,6 +237,13 @@ class IntegerModel:
     def ratio(self, name: str) -> Dyadic:
         """Return the dyadic ``name.multiplier`` / 2**``name.shift``."""
         return Dyadic(self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"])
+
+    def ratios(self, name: str) -> list[Dyadic]:
+        """Return the dyadics of the terms of a sum, whose constants are stacked along the first axis."""
+        multiplier, shift = self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"]
+        if multiplier.ndim < 2:
+            return [self.ratio(name)]
+        return [Dyadic(*pair) for pair in zip(multiplier, shift, strict=True)]
 
     def layer_norm_params(self, name: str) -> LayerNormParams:
         """Return the constants of the LayerNorm ``name``."""

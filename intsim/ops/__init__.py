@@ -4,14 +4,18 @@
 from intsim.fixedpoint import isqrt
 from intsim.ops.add import add
 from intsim.ops.argmax import argmax
+from intsim.ops.dynamic_bound import dynamic_bound
 from intsim.ops.embedding import embedding
 from intsim.ops.exp import exp
 from intsim.ops.gelu import gelu
 from intsim.ops.layer_norm import LayerNormParams, layer_norm
 from intsim.ops.matmul import matmul
 from intsim.ops.mean_pooling import mean_pooling
+from intsim.ops.permute import permute
+from intsim.ops.quantize_dynamic import quantize_dynamic
 from intsim.ops.relu import relu
 from intsim.ops.requantize import requantize
+from intsim.ops.scale_rows import scale_rows
 from intsim.ops.sigmoid import sigmoid
 from intsim.ops.softmax import softmax
 from intsim.ops.tanh import tanh
@@ -20,6 +24,7 @@ __all__ = [
     "LayerNormParams",
     "add",
     "argmax",
+    "dynamic_bound",
     "embedding",
     "exp",
     "gelu",
@@ -27,8 +32,11 @@ __all__ = [
     "layer_norm",
     "matmul",
     "mean_pooling",
+    "permute",
+    "quantize_dynamic",
     "relu",
     "requantize",
+    "scale_rows",
     "sigmoid",
     "softmax",
     "tanh",

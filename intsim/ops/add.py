@@ -19,7 +19,7 @@ def add(
     *,
     to: IntRange,
     profile: Profile,
-    zero_point: int = 0,
+    zero_point: int | Integers = 0,
 ) -> Integers:
     """Bring every operand to the scale of the result, add, saturate.
 
@@ -36,7 +36,7 @@ def add(
         saturate(R(sum_i x_i m_i / 2**t) + zero_point), all ratios sharing the shift t (``Dyadic.aligned``);
         ``each`` is saturate(sum_i R(x_i m_i / 2**t_i) + zero_point), as HAWQ and I-BERT's code do.
     zero_point
-        Code of the result that stands for 0.
+        Code of the result that stands for 0, one or one per channel.
 
     Returns
     -------

@@ -17,7 +17,7 @@ def requantize(
     *,
     to: IntRange,
     rounding: Rounding | Requantization,
-    zero_point: int = 0,
+    zero_point: int | Integers = 0,
     addend: Integers | None = None,
 ) -> Integers:
     """Return saturate(RND((acc * multiplier + addend) / 2**shift) + zero_point), RND as ``rounding`` says.
@@ -33,7 +33,7 @@ def requantize(
     rounding
         How the dropped bits are rounded: one exact rounding, or a whole rule of ``intsim.requantization.RULES``.
     zero_point
-        Code of the result that stands for 0.
+        Code of the result that stands for 0, one or one per channel.
     addend
         Integers in units of the product, () or (C,): the ``add`` of PULP's RequantShift, 0 by default.
 
@@ -72,7 +72,7 @@ def requantize(
 
 
 def _by_rule(
-    acc: Integers, ratio: Dyadic, *, rule: Requantization, to: IntRange, zero_point: int, addend: Integers | None
+    acc: Integers, ratio: Dyadic, *, rule: Requantization, to: IntRange, zero_point: int | Integers, addend: Integers | None
 ) -> Integers:
     if rule.arithmetic == "binary32" and addend is not None:
         msg = f"addend must be left out under rule {rule.name}, whose product is a float32"

@@ -9,8 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from intsim.errors import IntsimError
 from intsim.quantizers import (
+    PER_TENSOR,
+    AffineParams,
+    Granularity,
     MeanSquaredError,
     MinMax,
     Percentile,
@@ -19,32 +25,73 @@ from intsim.quantizers import (
     Scheme,
 )
 
-__all__ = ["ActivationRule", "Recipe", "WeightRule", "load_recipe", "recipe_names"]
+__all__ = ["ActivationRule", "InputRule", "Recipe", "WeightRule", "load_recipe", "recipe_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightRule:
-    """How the weights whose name matches one of ``names`` (shell patterns) are quantized: symmetric, narrow."""
+    """How the weights whose name matches one of ``names`` (shell patterns) are quantized: symmetric, narrow.
+
+    One scale for the ``tensor``, for each ``channel`` of its output, or for each ``group`` of consecutive output
+    channels (``axis = "output"``) or input channels, in ``groups`` of equal length. ``estimator`` is ``min-max`` or
+    ``mse``; ``rounding`` is ``nearest`` or ``adaround``.
+    """
 
     names: tuple[str, ...]
     bits: int
-    granularity: Literal["tensor", "channel"]
+    granularity: Literal["tensor", "channel", "group"]
+    groups: int = 1
+    axis: Literal["output", "input"] = "output"
+    estimator: Literal["min-max", "mse"] = "min-max"
+    rounding: Literal["nearest", "adaround"] = "nearest"
 
     def __post_init__(self) -> None:
         _check("bits of a weight", self.bits, range(2, 9))
-        _check("granularity", self.granularity, ("tensor", "channel"))
+        _check("granularity", self.granularity, ("tensor", "channel", "group"))
+        _check("groups of a weight", self.groups, range(1, 1 << 14))
+        _check("axis", self.axis, ("output", "input"))
+        _check("estimator of a weight", self.estimator, ("min-max", "mse"))
+        _check("rounding of a weight", self.rounding, ("nearest", "adaround"))
+        if (self.groups > 1) != (self.granularity == "group") or (self.axis == "input" and self.groups == 1):
+            msg = f"groups and axis must go with granularity 'group', got {self.granularity!r} and {self.groups} groups"
+            raise ValueError(msg)
 
     @property
     def scheme(self) -> Scheme:
         """Scheme of the weights."""
         return Scheme(bits=self.bits, symmetric=True, convention="narrow")
 
+    @property
+    def input_groups(self) -> int:
+        """How many groups of input channels have a scale of their own."""
+        return self.groups if self.axis == "input" else 1
+
+    def params(self, w: NDArray[np.float64], *, embedding: bool) -> AffineParams:
+        """Return scale and codes for a weight (N, K), or for an embedding table, whose channels are its columns.
+
+        Raises
+        ------
+        ValueError
+            If the weight holds nothing but 0 or is not finite, or the groups do not divide its channels.
+        """
+        axis = 1 if embedding or self.axis == "input" else 0
+        groups = self.groups if self.granularity == "group" else None
+        granularity = PER_TENSOR
+        if self.granularity != "tensor":
+            granularity = Granularity(kind=self.granularity, axis=axis, groups=groups)
+        estimator = MinMax(granularity=granularity)
+        if self.estimator == "mse":
+            estimator = MeanSquaredError(scheme=self.scheme, granularity=granularity)
+        estimator.update(w)
+        return self.scheme.params(*estimator.range())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationRule:
     """How the activations whose name matches one of ``names`` (shell patterns) are quantized.
 
-    Symmetric codes are narrow, asymmetric ones use the full range.
+    Symmetric codes are narrow, asymmetric ones use the full range. ``groups`` of consecutive channels have a range each
+    (Bondarenko et al.'s per-embedding-group quantization).
 
     ``estimator`` is ``min-max``, ``running-min-max`` (with ``momentum``), ``percentile`` (with ``percentile``) or
     ``mse``.
@@ -53,6 +100,7 @@ class ActivationRule:
     names: tuple[str, ...]
     bits: int
     symmetric: bool
+    groups: int = 1
     estimator: str = "min-max"
     momentum: float = 0.9
     percentile: float = 99.99
@@ -60,6 +108,7 @@ class ActivationRule:
     def __post_init__(self) -> None:
         _check("bits of an activation", self.bits, range(2, 17))
         _check("symmetric", self.symmetric, (True, False))
+        _check("groups of an activation", self.groups, range(1, 1 << 14))
         _check("estimator", self.estimator, ("min-max", "running-min-max", "percentile", "mse"))
         for name in ("momentum", "percentile"):
             value = getattr(self, name)
@@ -75,18 +124,46 @@ class ActivationRule:
 
     def new_estimator(self) -> RangeEstimator:
         """Return a range estimator that has seen nothing yet."""
+        granularity = PER_TENSOR if self.groups == 1 else Granularity(kind="group", axis=-1, groups=self.groups)
         match self.estimator:
             case "running-min-max":
-                return RunningMinMax(momentum=self.momentum)
+                return RunningMinMax(momentum=self.momentum, granularity=granularity)
             case "percentile":
-                return Percentile(percentile=self.percentile)
+                return Percentile(percentile=self.percentile, granularity=granularity)
             case "mse":
-                return MeanSquaredError(scheme=self.scheme)
+                return MeanSquaredError(scheme=self.scheme, granularity=granularity)
             case _:
-                return MinMax()
+                return MinMax(granularity=granularity)
 
 
-Rule = TypeVar("Rule", WeightRule, ActivationRule)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRule(ActivationRule):
+    """How products read activations, where they take fewer bits than the activation has.
+
+    ``range`` is ``static``, or found while running for each ``token`` or each ``sequence``; the latter are symmetric,
+    and ``clip = "tm-iqr"`` clips that of a sequence.
+    """
+
+    range: Literal["static", "token", "sequence"] = "static"
+    clip: Literal["none", "tm-iqr"] = "none"
+
+    def __post_init__(self) -> None:
+        super(InputRule, self).__post_init__()  # noqa: UP008  slots make a new class
+        _check("range", self.range, ("static", "token", "sequence"))
+        _check("clip", self.clip, ("none", "tm-iqr"))
+        if self.range != "static" and not self.symmetric:
+            msg = f"inputs must be symmetric to be quantized while running, got symmetric=false for range {self.range!r}"
+            raise ValueError(msg)
+        if self.clip != "none" and self.range != "sequence":
+            msg = f"clip must go with range 'sequence', got {self.range!r}"
+            raise ValueError(msg)
+        if self.groups > 1:
+            msg = "groups must be those of the activation, not of the input of a product"
+            raise ValueError(msg)
+        _check("bits of an input", self.bits, range(2, 9) if self.range != "static" else range(2, 17))
+
+
+Rule = TypeVar("Rule", WeightRule, ActivationRule, InputRule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +174,15 @@ class Recipe:
     profile: str
     weights: tuple[WeightRule, ...]
     activations: tuple[ActivationRule, ...]
+    inputs: tuple[InputRule, ...]
+    permutation: Literal["none", "range"]
+    bias_correction: bool
     source: Mapping[str, Any]
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether conversion looks at the moments of what layers read."""
+        return self.bias_correction or any(rule.rounding == "adaround" for rule in self.weights)
 
     def weight(self, name: str) -> WeightRule:
         """Return the rule of the weight ``name``."""
@@ -106,6 +191,10 @@ class Recipe:
     def activation(self, name: str) -> ActivationRule:
         """Return the rule of the activation ``name``."""
         return _first_match(self.activations, name)
+
+    def input(self, name: str) -> InputRule | None:
+        """Return the rule of the input ``name`` of a product, if it has one."""
+        return next((rule for rule in self.inputs if _matches(rule, name)), None)
 
 
 def recipe_names() -> list[str]:
@@ -116,21 +205,27 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str | Path) -> Recipe:
     """Return a preset by its name, or a recipe from a TOML file.
 
+    Parameters
+    ----------
+    name
+        ``NAME``, or ``NAME:parameter=value,...`` to give the recipe's own parameters other values.
+
     Raises
     ------
     IntsimError
         If there is no such preset or file, or the file breaks a rule.
     """
-    if str(name) in recipe_names():
-        text = (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+    file, _, changes = str(name).partition(":") if not Path(name).exists() else (str(name), "", "")
+    if file in recipe_names():
+        text = (_PRESETS / f"{file}.toml").read_text(encoding="utf-8")
     else:
         try:
-            text = Path(name).read_text(encoding="utf-8")
+            text = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            msg = f"recipe must be one of {', '.join(recipe_names())}, or a readable TOML file, got {str(name)!r}"
+            msg = f"recipe must be one of {', '.join(recipe_names())}, or a readable TOML file, got {file!r}"
             raise IntsimError(msg) from None
     try:
-        return _parse(tomllib.loads(text))
+        return _parse(_fill_in(tomllib.loads(text), changes))
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         msg = f"recipe {str(name)!r} must follow the form of the presets, got: {error}"
         raise IntsimError(msg) from None
@@ -139,14 +234,42 @@ def load_recipe(name: str | Path) -> Recipe:
 _PRESETS: Final = resources.files("intsim.recipes")
 
 
+def _fill_in(data: dict[str, Any], changes: str) -> dict[str, Any]:
+    """Put the values of [parameters] where ``"$name"`` stands, the changes first."""
+    parameters: dict[str, Any] = data.pop("parameters", {})
+    for change in filter(None, changes.split(",")):
+        key, _, value = change.partition("=")
+        if key not in parameters:
+            msg = f"parameter must be one of {', '.join(parameters) or 'none'}, got {key!r}"
+            raise ValueError(msg)
+        parameters[key] = value if isinstance(parameters[key], str) else tomllib.loads(f"value = {value}")["value"]
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(inner) for key, inner in cast("dict[str, Any]", value).items()}
+        if isinstance(value, list):
+            return [fill(inner) for inner in cast("list[Any]", value)]
+        if isinstance(value, str) and value.startswith("$"):
+            if value[1:] not in parameters:
+                msg = f"{value} must stand in [parameters]"
+                raise ValueError(msg)
+            return parameters[value[1:]]
+        return value
+
+    return fill(data)
+
+
 def _parse(data: dict[str, Any]) -> Recipe:
-    if unknown := data.keys() - {"name", "profile", "weights", "activations"}:
+    known = {"name", "profile", "weights", "activations", "inputs", "permutation", "bias_correction"}
+    if unknown := data.keys() - known:
         msg = f"unknown key {min(unknown)!r}"
         raise ValueError(msg)
     for key in ("name", "profile"):
         if not isinstance(data.get(key, ""), str):
             msg = f"{key} must be a text, got {data[key]!r}"
             raise TypeError(msg)
+    _check("permutation", data.get("permutation", "none"), ("none", "range"))
+    _check("bias_correction", data.get("bias_correction", False), (True, False))
 
     def rules(kind: type[Rule], key: str) -> tuple[Rule, ...]:
         tables = _tables(key, data.get(key, []))
@@ -158,6 +281,9 @@ def _parse(data: dict[str, Any]) -> Recipe:
         profile=data.get("profile", "intsim"),
         weights=rules(WeightRule, "weights"),
         activations=rules(ActivationRule, "activations"),
+        inputs=rules(InputRule, "inputs"),
+        permutation=data.get("permutation", "none"),
+        bias_correction=data.get("bias_correction", False),
         source=data,
     )
 
@@ -177,9 +303,13 @@ def _patterns(names: object) -> tuple[str, ...]:
     return tuple(cast("list[str]", patterns))
 
 
+def _matches(rule: WeightRule | ActivationRule, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in rule.names)
+
+
 def _first_match(rules: Sequence[Rule], name: str) -> Rule:
     for rule in rules:
-        if any(fnmatchcase(name, pattern) for pattern in rule.names):
+        if _matches(rule, name):
             return rule
     msg = f'recipe must have a rule for every tensor, got none for {name!r}; end with names = "*"'
     raise IntsimError(msg)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamic quantization: codes relative to a bound found while running."""
+
+import numpy as np
+
+from intsim.carrier import Integers, divide, require_integers
+from intsim.fixedpoint import IntRange, Rounding
+
+__all__ = ["quantize_dynamic"]
+
+
+def quantize_dynamic(
+    x_q: Integers, bound: Integers, *, unit: int, to: IntRange, rounding: Rounding, zero_point: int = 0
+) -> Integers:
+    """Return saturate(RND((x - zero_point) * unit * q_max / bound)), symmetric codes whose scale is bound / q_max.
+
+    Parameters
+    ----------
+    x_q
+        (..., T, C) integers of at most 16 bits.
+    bound
+        Of ``dynamic_bound``: one for each row or each sequence. Where it is 0, so are the codes.
+    unit
+        What 1 is in the bound: 8 where it was clipped, else 1.
+    to
+        Range of the codes, symmetric; q_max is its highest.
+    rounding
+        Of the exact quotient.
+    zero_point
+        Code of ``x_q`` that stands for 0.
+
+    Returns
+    -------
+    ndarray
+        Codes in the dtype of ``to``. What lies beyond a clipped bound saturates.
+
+    Raises
+    ------
+    TypeError
+        If an operand is not an integer array.
+
+    Bounds
+    ------
+    |x - zero_point| unit q_max < 2**17 * 2**3 * 2**15.
+
+    Source
+    ------
+    Yao et al. 2022 (ZeroQuant); El-Kurdi et al. 2022, eq. (2).
+    """
+    require_integers("x_q", x_q)
+    require_integers("bound", bound)
+    centred = x_q.astype(np.int32) - np.int32(zero_point)
+    return divide(
+        np.where(bound > 0, centred, 0), np.maximum(bound, 1), multiplier=unit * to.max, to=to, rounding=rounding
+    )
