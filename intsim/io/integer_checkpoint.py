@@ -4,13 +4,17 @@
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
+from intsim.carrier import Integers
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import BertConfig
+from intsim.io.packing import pack, packed_bits, unpack
 from intsim.io.safetensors_file import read, write
 from intsim.models.integer_model import Dynamic, Format, IntegerModel
 from intsim.profile import Profile
 
-__all__ = ["load", "save"]
+__all__ = ["load", "save", "stored_bytes"]
 
 FILE: Final = "model.safetensors"
 FORMAT_VERSION: Final = 2
@@ -38,7 +42,22 @@ def save(model: IntegerModel, path: str | Path) -> None:
         "dynamic": {name: dynamic.to_json() for name, dynamic in model.dynamic.items()},
         "tokenizer": model.tokenizer,
     }
-    write(path / FILE, model.tensors, metadata)
+    stored, metadata["packed"] = _packed(model)
+    write(path / FILE, stored, metadata)
+
+
+def stored_bytes(model: IntegerModel) -> int:
+    """Return how many bytes the tensors of ``model`` take in its file."""
+    return sum(values.nbytes for values in _packed(model)[0].values())
+
+
+def _packed(model: IntegerModel) -> tuple[dict[str, Integers], dict[str, Any]]:
+    """Return the tensors, those of fewer than 8 bits packed, and of these the bits and shapes."""
+    tensors, packed = dict(model.tensors), dict[str, Any]()
+    for name, codes in model.tensors.items():
+        if codes.dtype == np.int8 and (bits := packed_bits(codes)) < 8:
+            tensors[name], packed[name] = pack(codes, bits), {"bits": bits, "shape": list(codes.shape)}
+    return tensors, packed
 
 
 def load(path: str | Path) -> IntegerModel:
@@ -60,6 +79,8 @@ def load(path: str | Path) -> IntegerModel:
         BertConfig(**fields)  # checks them
         profile = Profile.from_json(metadata["profile"])
         hash_ = metadata["profile_hash"]
+        for name, form in metadata["packed"].items():
+            tensors[name] = unpack(tensors[name], form["bits"], tuple(form["shape"]))
         model: dict[str, Any] = {
             "config": config,
             "profile": profile,
