@@ -72,7 +72,7 @@ def bert(
         return x.reshape(*x.shape[:2], model.config["num_attention_heads"], -1).swapaxes(1, 2)
 
     tables = [f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")]
-    ids: list[Integers] = [input_ids, np.arange(input_ids.shape[1]), token_type_ids]
+    ids: list[Integers] = [input_ids, np.arange(input_ids.shape[1], like=input_ids), token_type_ids]
     parts = [  # (B, T, C), but (T, C) for positions
         call(table, ops.embedding, rows, tensors[f"{table}.weight"]) for table, rows in zip(tables, ids, strict=True)
     ]
