@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Summaries of what is in a checkpoint, an integer checkpoint or a trace."""
+"""Summaries of what is in a checkpoint, an integer checkpoint or a trace, and of how wide a model's integers get."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ from intsim.errors import CheckpointError
 from intsim.io import integer_checkpoint
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.safetensors_file import read
+from intsim.io.trace_file import check_manifest
+from intsim.models.widths import signed_bits, widths
+from intsim.verify.widths import observe
 
-__all__ = ["summarise"]
+__all__ = ["summarise", "summarise_widths"]
 
 
 def summarise(path: str | Path) -> dict[str, Any]:
@@ -36,16 +41,16 @@ def summarise(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_file():
         tensors, metadata = read(path)
-        try:
-            return {
-                "kind": "trace",
-                "profile": metadata["profile"]["name"],
-                "profile_hash": metadata["profile_hash"],
-                "tensors": [_row(entry["name"], tensors[entry["name"]]) for entry in metadata["trace"]],
-            }
-        except (KeyError, TypeError):
+        if "trace" not in metadata:
             msg = f"file {path} must be a trace of intsim run, got another file; of a checkpoint give the folder"
-            raise CheckpointError(msg) from None
+            raise CheckpointError(msg)
+        profile = check_manifest(str(path), tensors, metadata)
+        return {
+            "kind": "trace",
+            "profile": profile.name,
+            "profile_hash": profile.hash,
+            "tensors": [_row(entry["name"], tensors[entry["name"]]) for entry in metadata["trace"]],
+        }
     if (path / "config.json").exists() or not (path / integer_checkpoint.FILE).exists():
         checkpoint = open_checkpoint(path)
         rows = [
@@ -66,14 +71,47 @@ def summarise(path: str | Path) -> dict[str, Any]:
     }
 
 
+def summarise_widths(path: str | Path, texts: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return the width of every intermediate of an integer checkpoint as plain JSON values.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    texts
+        Run them, and set the ranges they reach beside those no text can leave.
+
+    Returns
+    -------
+    dict
+        The profile, and ``tensors``: one row for each name of a trace of level ``steps``, in its order, with the bits
+        that its range needs, the bits its declared range or its dtype has, the dtype and the range.
+
+    Raises
+    ------
+    IntsimError
+        If it is not an integer checkpoint, or a text cannot be run.
+    """
+    model = integer_checkpoint.load(path)
+    seen = None if texts is None else observe(model, texts)
+    rows: list[dict[str, Any]] = []
+    for name, width in widths(model).items():
+        row: dict[str, Any] = {"name": name, "bits": width.bits, "given": width.given, "dtype": str(width.dtype)}
+        row |= {"min": width.min, "max": width.max}
+        if seen is not None:
+            low, high = seen[name]
+            row |= {"seen_bits": replace(width, min=low, max=high).bits, "seen_min": low, "seen_max": high}
+        rows.append(row)
+    return {"kind": "widths", "profile": model.profile.name, "profile_hash": model.profile.hash, "tensors": rows}
+
+
 def _row(name: str, values: NDArray[Any]) -> dict[str, Any]:
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    bits = max(low.bit_length() if low >= 0 else (low + 1).bit_length(), high.bit_length()) + 1
     return {
         "name": name,
         "dtype": str(values.dtype),
         "shape": list(values.shape),
-        "bits": bits,
+        "bits": signed_bits(low, high),
         "min": low,
         "max": high,
     }

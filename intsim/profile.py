@@ -225,7 +225,6 @@ class Profile(Checked):
             If a field is missing or unknown, or a rounding has an unknown name.
         """
         parts: dict[str, Callable[..., Any]] = {
-            "requantization": lambda **rule: Requantization.from_json(rule),
             "exp": Exp,
             "softmax": Softmax,
             "gelu": Gelu,
@@ -238,6 +237,7 @@ class Profile(Checked):
             fields: dict[str, Any] = {
                 name: parts[name](**value) if name in parts else value for name, value in data.items()
             }
+            fields["requantization"] = Requantization.from_json(fields["requantization"])
             for name in ("rounding", "step_rounding"):
                 fields[name] = Rounding(fields[name])
             return cls(**fields)

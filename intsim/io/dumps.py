@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dumps of a forward pass, ours or a device's: named integer arrays in a safetensors trace, an npz or a memh folder."""
 
-import json
 import shutil
 import sys
 import tempfile
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.io.safetensors_file import read_any
+from intsim.io.safetensors_file import parse_metadata, read_any
+from intsim.io.trace_file import check_manifest
 
 __all__ = ["Dump", "HexWords", "read_dump"]
 
@@ -76,11 +76,9 @@ def _read_file(path: Path, name: str) -> Dump:
     _require_integers(name, tensors)
     if text is None:
         return tensors
-    order: list[str] = [entry["name"] for entry in json.loads(text).get("trace", [])]
-    if missing := [tensor for tensor in order if tensor not in tensors]:
-        msg = f"{name} must hold every tensor of its manifest, got none for '{missing[0]}'"
-        raise IntsimError(msg)
-    return {tensor: tensors[tensor] for tensor in order} or tensors
+    metadata = parse_metadata(name, text)
+    check_manifest(name, tensors, metadata)
+    return {entry["name"]: tensors[entry["name"]] for entry in metadata["trace"]}
 
 
 def _read_npz(path: Path, name: str) -> Dump:

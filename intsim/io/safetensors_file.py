@@ -4,7 +4,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError
 
-__all__ = ["read", "read_any", "write"]
+__all__ = ["parse_metadata", "read", "read_any", "write"]
 
 KEY: Final = "intsim"
+BLOCK: Final = 1 << 18  # elements copied at a time where the memory of an array is not in order
 DTYPES: Final = {
     "bool": "BOOL",
     "int8": "I8",
@@ -60,8 +61,8 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
             temporary = Path(file.name)
             file.write(len(head).to_bytes(8, "little") + head)
             for name in order:
-                little = tensors[name].dtype.newbyteorder("<")
-                file.write(np.asarray(tensors[name], little, order="C").data)
+                for block in _in_order(tensors[name]):
+                    file.write(block.data)
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
@@ -70,6 +71,20 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
     finally:
         if temporary is not None:  # after a replacement there is none left
             temporary.unlink(missing_ok=True)
+
+
+def _in_order(values: NDArray[Any]) -> Iterable[NDArray[Any]]:
+    """Return the little-endian elements in C order, in contiguous pieces."""
+    nditer: Any = np.nditer  # its types lack "contig"
+    return nditer(
+        values,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_flags=[["readonly", "contig"]],
+        op_dtypes=[values.dtype.newbyteorder("<")],
+        order="C",
+        casting="equiv",
+        buffersize=BLOCK,
+    )
 
 
 def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -81,15 +96,26 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         If the file is missing, truncated, or not intsim's.
     """
     tensors, text = read_any(path)
+    return tensors, parse_metadata(str(path), text or "")
+
+
+def parse_metadata(path: str, text: str) -> dict[str, Any]:
+    """Return the metadata of the file ``path``, whose text ``read_any`` gave.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no JSON object.
+    """
     try:
-        metadata: Any = json.loads(text or "")
+        metadata: Any = json.loads(text)
     except json.JSONDecodeError:
         msg = f"{path} must carry intsim's metadata, got a safetensors file without it; make one with intsim quantize"
         raise CheckpointError(msg) from None
     if not isinstance(metadata, dict):
         msg = f"{path} must carry a JSON object as intsim's metadata, got {metadata!r:.40}"
         raise CheckpointError(msg)
-    return tensors, cast("dict[str, Any]", metadata)
+    return cast("dict[str, Any]", metadata)
 
 
 def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
@@ -108,4 +134,8 @@ def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
     except (OSError, safetensors.SafetensorError, AttributeError, TypeError) as error:  # the last two: no NumPy dtype
         msg = f"{path} must be a readable safetensors file, got: {error}"
         raise CheckpointError(msg) from None
+    for values in tensors.values():
+        if values.dtype.kind not in "biuf":  # ml_dtypes, where it is installed, teaches NumPy bfloat16 and its like
+            msg = f"{path} must be a readable safetensors file, got: a tensor of dtype {values.dtype}"
+            raise CheckpointError(msg)
     return tensors, texts.get(KEY)

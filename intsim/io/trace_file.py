@@ -2,6 +2,8 @@
 """A trace on disk: its arrays, what each of them is and, at level ``steps``, how to compute it again."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -10,14 +12,15 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim._trace import Call, Trace
-from intsim.errors import CheckpointError
+from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 from intsim.io.safetensors_file import read, write
 from intsim.models.integer_model import IntegerModel
 from intsim.ops import LayerNormParams
 from intsim.profile import Profile
+from intsim.requantization import Requantization
 
-__all__ = ["read_trace", "write_trace"]
+__all__ = ["check_manifest", "read_trace", "write_trace"]
 
 FORMAT_VERSION: Final = 1
 
@@ -25,9 +28,10 @@ FORMAT_VERSION: Final = 1
 def write_trace(path: Path, trace: Trace, model: IntegerModel) -> None:
     """Write ``trace``, taken of ``model``, as one safetensors file.
 
-    The manifest lists the arrays in forward order: name, operator (``step`` for what happens inside one), dtype, shape,
-    and bits, scale and zero point where the activation has a format. At level ``steps`` each operator's operands and
-    constants go with it, so that its call can be repeated from the file alone.
+    The manifest lists the arrays in forward order: index, name, operator (``step`` for what happens inside one), dtype,
+    shape, bits, and what a code stands for, real = (code - zero_point) * scale: the scale is an exact rational,
+    ``"p/q"``, or one per channel. At level ``steps`` each operator's operands and constants go with it, so that its
+    call can be repeated from the file alone.
 
     Raises
     ------
@@ -57,20 +61,26 @@ def write_trace(path: Path, trace: Trace, model: IntegerModel) -> None:
                 return {"list": [encode(item, f"{name}.{i}") for i, item in enumerate(items)]}
             case Profile():
                 return {"profile": value.hash}
+            case Requantization():
+                return {"requantization": value.to_json()}
             case _:
                 return value
 
+    scales = _scales(trace, model)
     manifest: list[dict[str, Any]] = []
-    for name, values in trace.items():
-        call = trace.calls.get(name)
+    for index, (name, values) in enumerate(trace.items()):
+        call, out = trace.calls.get(name), model.formats.get(name)
+        scale = scales.get(name)
         entry: dict[str, Any] = {
+            "index": index,
             "name": name,
             "operator": "step" if call is None else call.operator.__name__,
             "dtype": str(values.dtype),
             "shape": list(values.shape),
+            "bits": 8 * values.dtype.itemsize if out is None else out.range.bits,
+            "scale": None if scale is None else [str(s) for s in scale] if scale.ndim else str(scale),
+            "zero_point": None if scale is None else 0 if out is None else out.zero_point,
         }
-        if name in model.formats:
-            entry |= model.formats[name].to_json()
         if call is not None and trace.level == "steps":
             entry["operands"] = [encode(value, f"{name}@{i}") for i, value in enumerate(call.operands)]
             entry["constants"] = {
@@ -87,6 +97,86 @@ def write_trace(path: Path, trace: Trace, model: IntegerModel) -> None:
     write(path, tensors, metadata)
 
 
+def _scales(trace: Trace, model: IntegerModel) -> dict[str, NDArray[Any]]:
+    """Return the exact scale of every result whose scale its model fixes, () or (C,).
+
+    An activation has that of its format, a nonlinear operator that of its profile. Whatever is rescaled next, an
+    accumulator above all, has the scale that its reader takes it for: ratio times the scale of the reader's result.
+    That of attention scores includes 1 / sqrt(D).
+    """
+    profile = model.profile
+    scales = {name: _rational(out.scale) for name, out in model.formats.items()}
+    results = {
+        "softmax": Fraction(1, profile.softmax.one),
+        "gelu": profile.gelu.output_scale,
+        "tanh": Fraction(1, 1 << profile.tanh.output_fraction),
+        "sigmoid": Fraction(1, 1 << profile.sigmoid.output_fraction),
+    }
+    operands = {
+        "softmax": Fraction(1, 1 << profile.exp.input_fraction),
+        "gelu": Fraction(1, 1 << profile.gelu.input_fraction),
+        "tanh": Fraction(1, 1 << profile.exp.input_fraction + 1),
+        "sigmoid": Fraction(1, 1 << profile.exp.input_fraction),
+    }
+    names = {id(call.result): name for name, call in trace.calls.items()}
+    previous = {after: before for before, after in pairwise(trace.calls)}
+    for name, call in reversed(trace.calls.items()):  # readers first
+        operator = call.operator.__name__
+        if operator in results:
+            scales[name] = np.array(results[operator])
+        scale = np.array(operands[operator]) if operator in operands else scales.get(name)
+        match operator:
+            case "add":
+                read = zip(*call.operands, strict=True)
+            case "requantize" | "softmax":
+                read = [call.operands]
+            case "gelu" | "tanh" | "sigmoid" | "relu":
+                read = [(*call.operands, Dyadic(1, 0))]
+            case _:
+                continue
+        for values, ratio in read:
+            # heads that were put side by side on the way are another array: the result before
+            source = names.get(id(values)) or (previous.get(name) if operator == "requantize" else None)
+            if source is not None and scale is not None:
+                scales.setdefault(source, np.asarray(_rational(ratio) * scale))
+    return scales
+
+
+def _rational(dyadic: Dyadic) -> NDArray[Any]:
+    return np.asarray(dyadic.multiplier.astype(object) * Fraction(1) / (1 << dyadic.shift.astype(object)))
+
+
+def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> Profile:
+    """Return the profile of the trace in the file ``path`` if its arrays are those of its manifest.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not a whole trace of this format version.
+    """
+    if (version := metadata.get("format_version")) != FORMAT_VERSION or "trace" not in metadata:
+        msg = f"{path} must be a trace of format version {FORMAT_VERSION}, got another file, version {version}"
+        raise CheckpointError(msg)
+    try:
+        profile = Profile.from_json(metadata["profile"])
+        manifest = [(entry["name"], entry["dtype"], entry["shape"]) for entry in metadata["trace"]]
+        expected_hash = metadata["profile_hash"]
+    except (IntsimError, KeyError, TypeError) as error:
+        msg = f"{path} must carry a profile and a manifest, got damaged ones: {error}; run the model again"
+        raise CheckpointError(msg) from None
+    if profile.hash != expected_hash:
+        msg = f"{path} must carry the hash of its profile, {profile.hash}, got {expected_hash}"
+        raise CheckpointError(msg)
+    for name, dtype, shape in manifest:
+        if (values := tensors.get(name)) is None:
+            msg = f"{path} must hold every tensor of its manifest, got none for '{name}'"
+            raise CheckpointError(msg)
+        if (str(values.dtype), list(values.shape)) != (dtype, shape):
+            msg = f"tensor '{name}' of {path} must be {dtype} {shape}, got {values.dtype} {list(values.shape)}"
+            raise CheckpointError(msg)
+    return profile
+
+
 def read_trace(path: str | Path) -> tuple[Trace, Profile]:
     """Return the trace in the file ``path``, its calls included where it was taken at level ``steps``, and its profile.
 
@@ -96,13 +186,7 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
         If the file is not a whole trace of this format version.
     """
     tensors, metadata = read(Path(path))
-    if (version := metadata.get("format_version")) != FORMAT_VERSION or "trace" not in metadata:
-        msg = f"{path} must be a trace of format version {FORMAT_VERSION}, got version {version}; run the model again"
-        raise CheckpointError(msg)
-    profile = Profile.from_json(metadata["profile"])
-    if profile.hash != metadata["profile_hash"]:
-        msg = f"{path} must carry the hash of its profile, got {metadata['profile_hash']}"
-        raise CheckpointError(msg)
+    profile = check_manifest(str(path), tensors, metadata)
 
     def decode(value: object) -> Any:
         if not isinstance(value, dict):
@@ -120,18 +204,20 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
                 return IntRange(*content)
             case "list":
                 return [decode(item) for item in content]
+            case "requantization":
+                return Requantization.from_json(content)
             case _:
                 return profile
 
-    trace = Trace(metadata["level"])
     try:
+        trace = Trace(metadata["level"])
         for entry in cast("Sequence[Mapping[str, Any]]", metadata["trace"]):
             name = entry["name"]
             trace[name] = tensors[name]
             if "operands" in entry:
                 constants = {key: decode(value) for key, value in entry["constants"].items()}
-                if "rounding" in constants:
-                    constants["rounding"] = Rounding(constants["rounding"])
+                if isinstance(rounding := constants.get("rounding"), str):
+                    constants["rounding"] = Rounding(rounding)
                 trace.calls[name] = Call(
                     name=name,
                     operator=getattr(ops, entry["operator"]),
@@ -140,6 +226,6 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
                     result=trace[name],
                 )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{path} must hold every tensor and constant of its manifest, got none for {error}"
+        msg = f"{path} must hold what its calls need, got none for {error}; run the model again"
         raise CheckpointError(msg) from None
     return trace, profile

@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traces: what is recorded, and that a file of them can be run again."""
 
+import json
+import math
+import sys
+from fractions import Fraction
 from importlib import resources
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import intsim
+from intsim.cli import main
 from intsim.errors import CheckpointError
-from intsim.io.safetensors_file import read
+from intsim.io.dumps import read_dump
+from intsim.io.safetensors_file import read, write
 from intsim.io.trace_file import read_trace, write_trace
+from intsim.verify.compare import compare
 
 IDS = [[2, 187, 1194, 16, 994, 3]]
+MANIFEST = ["index", "name", "operator", "dtype", "shape", "bits", "scale", "zero_point"]
+same_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +79,166 @@ def test_every_call_of_a_saved_trace_gives_its_result_again(model, steps, tmp_pa
         assert np.array_equal(call.operator(*call.operands, **call.constants), steps[name]), name
 
 
-def test_the_manifest_says_what_each_tensor_is(model, steps, tmp_path):
-    write_trace(tmp_path / "trace.safetensors", steps, model)
-    _, metadata = read(tmp_path / "trace.safetensors")
-    entries = {entry["name"]: entry for entry in metadata["trace"]}
-    query = entries["encoder.layer.0.attention.self.query"]
-    assert (query["operator"], query["dtype"], query["shape"]) == ("requantize", "int8", [1, 6, 128])
-    assert (query["bits"], query["zero_point"]) == (8, 0)
-    assert query["scale"]["multiplier"] > 0
-    assert entries["encoder.layer.0.attention.self.query:product"]["operator"] == "step"
+@pytest.fixture(scope="module")
+def saved(model, steps, tmp_path_factory):
+    path = tmp_path_factory.mktemp("trace") / "trace.safetensors"
+    write_trace(path, steps, model)
+    return path
+
+
+@pytest.fixture(scope="module")
+def manifest(saved):
+    _, metadata = read(saved)
+    return {entry["name"]: entry for entry in metadata["trace"]}
+
+
+def test_the_manifest_says_what_each_tensor_is(model, steps, saved, manifest):
+    assert [(entry["index"], name) for name, entry in manifest.items()] == list(enumerate(steps))
+    for name, entry in manifest.items():
+        values = steps[name]
+        assert set(MANIFEST) <= set(entry)
+        assert (entry["dtype"], entry["shape"]) == (str(values.dtype), list(values.shape))
+        assert int(values.min()) >= -(1 << (entry["bits"] - 1))
+        assert int(values.max()) < 1 << entry["bits"] - (values.dtype.kind == "i")
+        assert (entry["operator"] == "step") == (":" in name)
+        assert (entry["scale"] is None) == (entry["zero_point"] is None) == (":" in name)
+    context = manifest["encoder.layer.0.attention.self.context"]
+    assert (context["operator"], context["dtype"], context["shape"]) == ("requantize", "int8", [1, 6, 128])
+    assert (context["bits"], context["zero_point"]) == (8, 12)
+    _, metadata = read(saved)
     assert metadata["profile_hash"] == model.profile.hash
 
 
-@pytest.mark.parametrize("kept", [0, 7, 100, 20_000, -1])
-def test_a_truncated_trace_is_refused(model, steps, tmp_path, kept):
+def test_the_scales_of_the_manifest_follow_the_arithmetic(model, manifest):
+    def scale(name):
+        text = manifest[f"encoder.layer.1.{name}"]["scale"]
+        return Fraction(text) if isinstance(text, str) else np.array([Fraction(s) for s in text])
+
+    profile, self = model.profile, "attention.self"
+    assert scale(f"{self}.probs") == Fraction(1, profile.softmax.one)
+    assert scale("intermediate.dense") == Fraction(1, 1 << profile.gelu.input_fraction)
+    assert scale("intermediate.gelu") == profile.gelu.output_scale
+    # a ratio of scales has 31 bits
+    scores = scale(f"{self}.query") * scale(f"{self}.key") / Fraction(math.sqrt(32))
+    assert abs(scale(f"{self}.scores.acc") / scores - 1) < Fraction(1, 2**29)
+    context = scale(f"{self}.probs") * scale(f"{self}.value")
+    assert abs(scale(f"{self}.context.acc") / context - 1) < Fraction(1, 2**29)
+    assert scale("intermediate.dense.acc").shape == (512,)
+
+
+@pytest.mark.parametrize("labels", [None, ("negative", "positive")])
+@pytest.mark.parametrize("hidden_act", ["relu", "gelu"])
+@pytest.mark.parametrize("recipe", ["intsim", "ibert"])
+def test_every_result_of_every_model_has_a_scale(tiny_bert, tmp_path, labels, hidden_act, recipe):
+    model = intsim.quantize(tiny_bert(labels=labels, hidden_act=hidden_act), recipe=recipe, calibration=["a good plot"])
+    with intsim.trace() as trace:
+        model([[2, 5, 6, 7, 3]])
+    write_trace(tmp_path / "trace.safetensors", trace, model)
+    _, metadata = read(tmp_path / "trace.safetensors")
+    assert len(metadata["trace"]) > 40
+    assert all(entry["scale"] is not None for entry in metadata["trace"])
+
+
+@same_file
+@given(st.data())
+def test_any_bit_flipped_in_a_file_is_found_at_its_tensor_and_index(saved, steps, tmp_path, data):
+    raw = bytearray(saved.read_bytes())
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:start])
+    name = data.draw(st.sampled_from(list(steps)))
+    first, end = header[name]["data_offsets"]
+    byte, bit = data.draw(st.integers(first, end - 1)), data.draw(st.integers(0, 7))
+    raw[start + byte] ^= 1 << bit
+    (tmp_path / "flipped.safetensors").write_bytes(raw)
+    result = compare(read_dump(saved), read_dump(tmp_path / "flipped.safetensors"))
+    assert result.first is not None
+    (mismatch,) = result.first.mismatches
+    assert (result.differing, result.first.count) == ((name,), 1)
+    assert mismatch.index == np.unravel_index((byte - first) // steps[name].itemsize, steps[name].shape)
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["intsim", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return exit_.value.code, capsys.readouterr().err
+
+
+@same_file
+@given(st.data())
+def test_a_trace_cut_anywhere_is_refused_in_one_sentence(saved, tmp_path, monkeypatch, capsys, data):
+    raw = saved.read_bytes()
+    header = 8 + int.from_bytes(raw[:8], "little")
+    edges = [0, 1, 7, 8, 9, header - 1, header, header + 1, len(raw) - 1]
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(raw[: data.draw(st.sampled_from(edges) | st.integers(0, len(raw) - 1))])
+    for command in (["compare", cut, saved], ["compare", saved, cut], ["diagnose", cut, saved], ["inspect", cut]):
+        status, message = run(monkeypatch, capsys, *command)
+        assert status == 3
+        # diagnose takes a file of less than a length for vectors
+        assert message.startswith((f"intsim: {cut} must", "intsim: expected and actual must both be vectors"))
+        assert message.count("\n") == 1
+
+
+def damaged_hash(_tensors, metadata):
+    metadata["profile_hash"] = "0" * 64
+
+
+def damaged_profile(_tensors, metadata):
+    metadata["profile"]["step_rounding"] = "floor"
+
+
+def no_profile(_tensors, metadata):
+    del metadata["profile"]
+
+
+def no_manifest(_tensors, metadata):
+    del metadata["trace"]
+
+
+def no_level(_tensors, metadata):
+    del metadata["level"]
+
+
+def no_tensor(tensors, _metadata):
+    del tensors["pooler"]
+
+
+def wider_tensor(tensors, _metadata):
+    tensors["pooler"] = tensors["pooler"].astype(np.int16)
+
+
+def no_operand(tensors, _metadata):
+    del tensors["classifier.acc@1"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damaged_hash, "trace.safetensors must carry the hash of its profile"),
+        (damaged_profile, "trace.safetensors must carry the hash of its profile"),
+        (no_profile, "trace.safetensors must carry a profile and a manifest, got damaged ones: 'profile'"),
+        (no_manifest, "trace.safetensors must be a trace of format version 1"),
+        (no_level, "trace.safetensors must hold what its calls need, got none for 'level'"),
+        (no_tensor, "trace.safetensors must hold every tensor of its manifest, got none for 'pooler'"),
+        (wider_tensor, r"tensor 'pooler' of .*trace.safetensors must be int8 \[1, 128\], got int16 \[1, 128\]"),
+        (no_operand, "trace.safetensors must hold what its calls need, got none for 'classifier.acc@1'"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_trace_that_contradicts_itself_is_refused(saved, tmp_path, monkeypatch, capsys, damage, message):
+    tensors, metadata = read(saved)
+    damage(tensors, metadata)
     path = tmp_path / "trace.safetensors"
-    write_trace(path, steps, model)
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match=r"trace.safetensors must"):
+    write(path, tensors, metadata)
+    with pytest.raises(CheckpointError, match=message):
         read_trace(path)
+    if damage not in {no_level, no_operand}:  # of use to diagnose alone
+        for command in (["compare", path, saved], ["compare", saved, path], ["inspect", path]):
+            status, printed = run(monkeypatch, capsys, *command)
+            assert (status, printed.count("\n")) == (3, 1)
+    status, printed = run(monkeypatch, capsys, "diagnose", path, saved)
+    assert (status, printed.count("\n")) == (3, 1)
 
 
 def test_an_integer_checkpoint_is_not_a_trace(model, tmp_path):

@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "intsim/witnesses.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- witnesses -->\n", "<!-- end of witnesses -->\n"
-MODULES = sorted(path.stem for path in Path(__file__).parent.glob("*_witnesses.py"))
+MODULES = sorted(
+    path.stem for path in Path(__file__).parent.glob("*_witnesses.py") if not path.stem.startswith("test_")
+)
 
 
 def collect() -> tuple[list[Witness], dict[str, str]]:

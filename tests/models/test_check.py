@@ -116,7 +116,10 @@ def test_a_bias_that_could_overflow_the_accumulator_is_refused(model: intsim.Int
             damaged[-1] = bias
             message = _refusal(model, tensors=_with(model, name, damaged))
             layer = name.removesuffix(".bias")
-            assert re.fullmatch(rf"layer '{layer}' must keep its accumulator in int32, got a bound of \d+", message)
+            assert re.fullmatch(
+                rf"'{layer}.acc' must stay within the bounds of matmul, got: .* int32 accumulator, got a bound of \d+",
+                message,
+            )
 
 
 def test_the_bound_of_the_accumulator_is_tight(model: intsim.IntegerModel) -> None:
@@ -152,7 +155,7 @@ def test_a_model_that_is_accepted_runs(model: intsim.IntegerModel, bits: int) ->
 def test_unequal_shifts_in_a_sum_are_refused(model: intsim.IntegerModel, name: str, total: str) -> None:
     shift = model.tensors[f"{name}.shift"]
     message = _refusal(model, tensors=_with(model, f"{name}.shift", shift + 1))
-    assert message == f"sum '{total}' must have one common shift, got several"
+    assert message.startswith(f"'{total}' must stay within the bounds of add, got: ratios must share one shift")
 
 
 def test_one_unequal_shift_among_the_channels_of_a_sum_is_refused(model: intsim.IntegerModel) -> None:
@@ -160,7 +163,9 @@ def test_one_unequal_shift_among_the_channels_of_a_sum_is_refused(model: intsim.
     shift = model.tensors[name].copy()
     shift[-1] -= 1
     message = _refusal(model, tensors=_with(model, name, shift))
-    assert message == f"sum '{ATTENTION}.output.sum' must have one common shift, got several"
+    assert message.startswith(
+        f"'{ATTENTION}.output.sum' must stay within the bounds of add, got: ratios must share one"
+    )
 
 
 def test_a_profile_that_rounds_each_operand_takes_any_shifts(tiny_bert: TinyBert) -> None:
@@ -191,7 +196,7 @@ def test_a_layer_norm_that_could_overflow_int64_is_refused(model: intsim.Integer
     tensors[f"{name}.multiplier"] = np.full(16, -(2**31) + 1)
     tensors[f"{name}.shift"] = np.full(16, 62)
     assert _refusal(model, tensors=tensors).startswith(
-        f"'{name}' must keep its sum of products in int64, got a bound of "
+        f"'{name}' must stay within the bounds of layer_norm, got: operands times multipliers must stay below 2**63"
     )
 
 
@@ -214,18 +219,63 @@ def test_a_zero_point_of_the_output_is_refused(tiny_bert: TinyBert) -> None:
     assert f"'{name}'" in _refusal(encoder, formats=_format(encoder, name, zero_point=3))
 
 
+def _wide(model: intsim.IntegerModel, *names: str) -> dict[str, Any]:
+    """Return the changes that let activations take all of 16 bits, their weights as they are."""
+    tensors, formats = dict(model.tensors), dict(model.formats)
+    for name in names:
+        tensors[f"{name}.shift"] = np.full_like(tensors[f"{name}.shift"], 20)  # a ratio of a thousand
+        formats[name] = dataclasses.replace(formats[name], range=intsim.IntRange(16))
+    return {"tensors": tensors, "formats": formats}
+
+
 def test_scores_that_could_overflow_int32_are_refused(model: intsim.IntegerModel) -> None:
-    wide = intsim.IntRange(16)
-    formats = {
-        name: dataclasses.replace(format_, range=wide) for name, format_ in model.formats.items() if "self" in name
-    }
-    assert "'encoder.layer.0.attention.self.scores'" in _refusal(model, formats={**model.formats, **formats})
+    name = f"{ATTENTION}.self"
+    dataclasses.replace(model, **_wide(model, f"{name}.query"))
+    assert f"'{name}.scores.acc'" in _refusal(model, **_wide(model, f"{name}.query", f"{name}.key"))
+
+
+@pytest.mark.parametrize(("longest", "accepted"), [(257, True), (258, False)])
+def test_the_bound_of_the_context_is_that_of_the_longest_text(
+    tiny_bert: TinyBert, longest: int, *, accepted: bool
+) -> None:
+    """255 * 2**15 * 257 < 2**31 <= 255 * 2**15 * 258."""
+    model = intsim.quantize(tiny_bert(config={"max_position_embeddings": longest}), calibration=TEXTS)
+    changes = _wide(model, f"{ATTENTION}.self.value")
+    if accepted:
+        dataclasses.replace(model, **changes)([[5] * longest])
+    else:
+        assert f"'{ATTENTION}.self.context.acc'" in _refusal(model, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("embeddings.LayerNorm", "encoder.layer.0.attention.self.query.acc"),
+        (f"{ATTENTION}.self.key", f"{ATTENTION}.self.scores.acc"),
+        (f"{ATTENTION}.self.context", f"{ATTENTION}.output.dense.acc"),
+        ("encoder.layer.1.intermediate", "encoder.layer.1.output.dense.acc"),
+        ("pooler", "classifier.acc"),
+    ],
+)
+def test_an_operand_of_a_product_that_takes_more_than_16_bits_is_refused(
+    model: intsim.IntegerModel, name: str, operator: str
+) -> None:
+    message = _refusal(model, formats=_format(model, name, range=intsim.IntRange(17)))
+    assert (
+        message
+        == f"'{operator}' must stay within the bounds of matmul, got: "
+        + ("w_q" if name.endswith("key") else "x_q")
+        + " must have at most 16 bits, got int32"
+    )
 
 
 @pytest.mark.parametrize("multiplier", [0, -5])
 def test_scores_with_a_ratio_that_is_not_positive_are_refused(model: intsim.IntegerModel, multiplier: int) -> None:
-    name = f"{ATTENTION}.self.scores"
-    assert f"'{name}'" in _refusal(model, tensors=_with(model, f"{name}.multiplier", np.array(multiplier)))
+    tensors = _with(model, f"{ATTENTION}.self.scores.multiplier", np.array(multiplier))
+    message = _refusal(model, tensors=tensors)
+    assert message.startswith(
+        f"'{ATTENTION}.self.probs' must stay within the bounds of softmax, got: ratio must be one"
+    )
 
 
 @pytest.mark.parametrize("zero_point", [128, -129, 10**9, 0.5])
@@ -236,4 +286,7 @@ def test_a_zero_point_that_is_not_a_code_is_refused(model: intsim.IntegerModel, 
 
 def test_a_sum_that_does_not_fit_int16_is_refused(model: intsim.IntegerModel) -> None:
     formats = _format(model, "embeddings.sum", range=intsim.IntRange(16, signed=False), zero_point=0)
-    assert "'embeddings.sum'" in _refusal(model, formats=formats)
+    message = _refusal(model, formats=formats)
+    assert message.startswith(
+        "'embeddings.LayerNorm' must stay within the bounds of layer_norm, got: x_q must have codes"
+    )

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators over intervals: what comes out over everything that can go in.
+
+An interval is an array whose batch axis has two entries, the lowest and the highest value of each element. Tokens are
+alike, so one stands for all: (2, 1, C) bounds what (B, T, C) can hold, channel by channel.
+
+The operator itself runs on the ends, and refuses there what could overflow it; a function here turns what it gives into
+the ends of what it can give in between. ``Run`` runs it, with its steps or without. Unless a docstring says otherwise
+the ends are reached when every element moves freely.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from intsim import ops
+from intsim.carrier import Integers, divide, rescale
+from intsim.fixedpoint import (
+    INT16,
+    INT32,
+    UINT8,
+    Dyadic,
+    IntRange,
+    Rounding,
+    isqrt,
+    rounding_divide,
+    rounding_right_shift,
+    saturate,
+)
+from intsim.ops import LayerNormParams
+from intsim.profile import Profile
+
+__all__ = ["Run", "Steps", "add", "attend", "embedding", "layer_norm", "matmul", "monotone", "softmax", "tabulated"]
+
+Steps: TypeAlias = dict[str, Integers]  # ":STEP" -> its ends, in forward order; the result is ""
+Run: TypeAlias = Callable[..., Steps]
+
+CODES: Final = np.arange(INT16.min, INT16.max + 1).astype(np.int16)
+
+
+def embedding(_ids: Integers, table: Integers) -> Steps:
+    """Return the ends of each column: (V, C) -> (2, 1, C)."""
+    return {"": np.stack([table.min(axis=0), table.max(axis=0)])[:, None]}
+
+
+def monotone(run: Run, operator: Callable[..., Integers], x: Integers, *operands: Any, **constants: Any) -> Steps:
+    """Take the ends to the ends, rising or falling as the channel may."""
+    return _sorted(run(operator, x, *operands, **constants))
+
+
+def _sorted(steps: Steps) -> Steps:
+    return {step: np.sort(ends, axis=0) for step, ends in steps.items()}
+
+
+def add(run: Run, operands: list[Integers], ratios: list[Dyadic], **constants: Any) -> Steps:
+    """Put the end whose product is the lower first: then the sum rises in every operand."""
+    rising = [np.where(ratio.multiplier < 0, x[::-1], x) for x, ratio in zip(operands, ratios, strict=True)]
+    return run(ops.add, rising, ratios, **constants)
+
+
+def matmul(x: Integers, w: Integers, *, bias: Integers | None = None) -> Steps:
+    """Multiply by weights (N, K), or by another interval (2, ..., N, K).
+
+    A positive weight takes an end of ``x`` to the same end, a negative one to the other.
+    """
+    if w.ndim > 2:
+        _require_accumulator(x, w)
+        terms = np.multiply(x[:, None, ..., :, None, :], w[None, :, ..., None, :, :], dtype=np.int64)
+        return {"": saturate(np.stack([terms.min(axis=(0, 1)), terms.max(axis=(0, 1))]).sum(axis=-1), INT32)}
+    both = ops.matmul(x, w, bias=bias)
+    positive = ops.matmul(x, np.maximum(w, 0))
+    return {"": positive + (both - positive)[::-1]}
+
+
+def attend(probs: Integers, value: Integers, *, tokens: int, profile: Profile) -> Steps:
+    """Multiply rows of probabilities by the values of up to ``tokens`` tokens: the whole sum of a row goes to one.
+
+    Reals r >= 0 of sum ``one`` become P(r), at most r if P rounds down; to nearest, at most r + 1/2, and at most 2 r,
+    since nothing below 1/2 rounds up: 510 probabilities of 1/2 reach it with one = 255.
+    """
+    any_value = np.array([value.min(), value.max()]).reshape(2, 1, 1)
+    _require_accumulator(np.repeat(probs[:, 0], tokens, axis=-1), np.repeat(any_value, tokens, axis=-1))
+    one = profile.softmax.one
+    if profile.step_rounding not in (Rounding.FLOOR, Rounding.TOWARD_ZERO):
+        one = min(2 * one, one + (tokens >> 1))
+    total = np.minimum(one, probs[1:] * np.int64(tokens))
+    ends = np.multiply(total, value, dtype=np.int64).swapaxes(-1, -2)
+    return {"": saturate(np.concatenate([ends[:1].clip(max=0), ends[1:].clip(min=0)]), INT32)}
+
+
+def _require_accumulator(x: Integers, w: Integers) -> None:
+    """Let the operator judge the ends of ``w`` that are furthest from 0."""
+    low, high = w[:1], w[1:]
+    ops.matmul(x[:1], np.where(high > -low.astype(np.int64), high, low))
+
+
+def tabulated(run: Run, operator: Callable[..., Integers], x: Integers, *, profile: Profile) -> Steps:
+    """Look at every int16 between the ends."""
+    return {step: _extremes(values, x) for step, values in run(operator, CODES, profile=profile).items()}
+
+
+def _extremes(values: Integers, x: Integers) -> Integers:
+    """Return the least and the greatest of values[x[0]] ... values[x[1]], ``values`` in the order of ``CODES``.
+
+    Two runs of 1, 2, 4, ... values, of the longest that fit, cover an interval.
+    """
+    first, last = x.astype(np.int64) - INT16.min
+    length = last - first + 1
+    ends = np.empty_like(values, shape=x.shape)
+    low = high = values
+    for size in (1 << k for k in range(17)):
+        here = (size <= length) & (length < 2 * size)
+        start, stop = first[here], last[here] - size + 1
+        ends[0][here], ends[1][here] = np.minimum(low[start], low[stop]), np.maximum(high[start], high[stop])
+        low, high = np.minimum(low[:-size], low[size:]), np.maximum(high[:-size], high[size:])
+    return ends
+
+
+def softmax(run: Run, acc: Integers, ratio: Dyadic, *, tokens: int, profile: Profile) -> Steps:
+    """Run on a row of the lowest and the highest score; up to ``tokens`` of them, masked or not.
+
+    A masked position is inside like the highest score. The sum is an upper bound, its exponentials one by one.
+
+    Raises
+    ------
+    ValueError
+        If the profile's exp has a negative value: then no row of probabilities has a bound.
+    """
+    row = run(ops.softmax, acc.swapaxes(0, -1), ratio, profile=profile)
+    steps = {step: ends.swapaxes(0, -1) for step, ends in row.items()}
+    to_zero = CODES[: 1 - INT16.min]
+    if (lowest := ops.exp(to_zero, profile=profile).min()) < 0:
+        msg = f"exp must not be negative, got {lowest}"
+        raise ValueError(msg)
+    if ":exp.x_q" in steps:
+        for step, values in run(ops.exp, to_zero, profile=profile).items():
+            steps[step or ":exp"] = _extremes(values, steps[":exp.x_q"])
+        largest = steps[":exp"][1:]
+        steps[":exp"] = np.concatenate([np.zeros_like(largest), largest])  # 0 where masked
+        steps[":sum"] = np.concatenate([np.ones_like(largest, np.int64), largest * np.int64(tokens)])
+    probs = np.zeros_like(acc, np.uint8)
+    probs[1] = min(profile.softmax.one, UINT8.max)
+    return steps | {"": probs}
+
+
+def layer_norm(run: Run, x_q: Integers, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Steps:
+    """Bound y = c / s, s = isqrt(v + eps), by what c and v of one row have to do with each other; reached by c alone.
+
+    Exact centring: v = N sum x**2 - (sum x)**2 <= N sum (x - a)**2 for any a, here the middle of all x, and c**2 <=
+    (N - 1) v (Samuelson's inequality). From v + eps < (s + 1)**2 follows y**2 <= (N - 1) g(s), g(s) = 1 + 2 / s -
+    eps / s**2, which rises up to s = eps and falls from there. A row that is not constant has v >= N - 1.
+
+    Rounded mean: sum c**2 is less than N above sum (x - mean)**2 and below N (v + 1), so y**2 <= N g(s) with eps - 1.
+    """
+    ops.layer_norm(x_q, params, to=to, profile=profile)
+    x, channels, eps = x_q.astype(np.int64), x_q.shape[-1], params.eps
+    others = (x.sum(axis=-1, keepdims=True) - x)[::-1]
+    middle_doubled = x[0].min() + x[1].max()
+    squares = np.square(2 * x - middle_doubled).max(axis=0, keepdims=True).sum(axis=-1, keepdims=True)
+    spread = rounding_right_shift(channels * squares, 2, Rounding.FLOOR)
+    if profile.layer_norm.centring == "exact":
+        centred = (channels - 1) * x - others
+        terms, peak, least = channels - 1, eps, math.isqrt(channels - 1 + eps)
+    else:
+        centred = x - rounding_divide(x + others, np.array(channels), profile.rounding)
+        spread = rounding_divide(spread, np.array(channels**2), Rounding.FLOOR) + 1
+        terms, peak, least = channels, eps - 1, math.isqrt(eps)
+    variance = np.concatenate([np.zeros_like(spread), spread]) + eps
+    std = isqrt(variance)
+
+    fraction = profile.layer_norm.output_fraction
+    outward = np.array([-1, 1]).reshape(2, 1, 1) * centred > 0
+    divisor = np.where(outward, std[:1], std[1:])
+    y = divide(centred, divisor, multiplier=1 << fraction, to=INT32, rounding=profile.step_rounding)
+    s = max(peak, least)
+    limit = math.isqrt((terms * (s**2 + 2 * s - peak) << 2 * fraction) // s**2) + 1
+    y = y.clip(-limit, limit)
+
+    inside = {":centred": saturate(centred, INT32), ":variance": variance, ":std": std, ":normalised": y}
+    one = Dyadic(1, params.weight.shift.flat[0])
+    affine = run(rescale, [y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
+    return inside | _sorted(affine)
