@@ -6,7 +6,7 @@ Exit status: 0 done or equal, 1 a mismatch was found, 2 wrong usage, 3 unreadabl
 
 import json
 import sys
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,13 +91,7 @@ def quantize(
     calibration_size: int | None,
 ) -> None:
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
-    texts = None
-    if calibration is not None:
-        texts = [line for line in _read_text(calibration).split("\n") if line.strip()][:calibration_size]
-    elif calibration_size is not None:
-        from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
-
-        texts = default_calibration()[:calibration_size]
+    texts = _calibration_texts(calibration, calibration_size)
     model = intsim.quantize(checkpoint, recipe=recipe, profile=profile, calibration=texts, progress=True)
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
@@ -157,13 +151,16 @@ def inspect(path: Path, json_: bool) -> None:
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
 @as_json
-def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None, json_: bool) -> None:
+def eval_(
+    model: Path, task: Any, data: tuple[Path, ...], limit: int | None, reference: Path | None, json_: bool
+) -> None:
     """Score the integer checkpoint in DIR on a GLUE task."""
     from intsim.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
-    examples = [example for path in data for example in read_task(task, path)]
+    examples = [example for path in data for example in read_task(task, path)][:limit]
     result = evaluate(intsim.load(model), task, examples, reference=reference, progress=True)
     if json_:
         _print_json(result.to_json())
@@ -175,6 +172,53 @@ def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None
     if result.cosine is not None:
         click.echo(f"{'cosine':<12}{result.cosine:.5f}")
     click.echo(f"{'digest':<12}{result.digest}")
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "--recipes",
+    required=True,
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,...],...",
+    help="Presets or TOML files, by commas; repeatable.",
+)
+@click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
+@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
+@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG file to write; needs matplotlib.")
+@as_json
+def report(
+    checkpoint: Path,
+    recipes: tuple[str, ...],
+    task: Any,
+    data: tuple[Path, ...],
+    limit: int | None,
+    calibration: Path | None,
+    calibration_size: int | None,
+    plot: Path | None,
+    json_: bool,
+) -> None:
+    """Compare recipes on a Hugging Face CHECKPOINT: accuracy, size, and the error of each layer by its kind."""
+    from intsim.evaluate import read_task  # noqa: PLC0415  brings SciPy
+    from intsim.report import format_report  # noqa: PLC0415
+    from intsim.report import report as report_on  # noqa: PLC0415
+
+    if plot is not None:
+        import_module("intsim.report_plot")  # refuses before anything runs where there is no matplotlib
+    examples = [example for path in data for example in read_task(task, path)][:limit]
+    texts = _calibration_texts(calibration, calibration_size)
+    result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, progress=True)
+    if plot is not None:
+        from intsim.report_plot import plot_report  # noqa: PLC0415
+
+        plot_report(result, plot)
+    if json_:
+        _print_json(result.to_json())
+    else:
+        click.echo(format_report(result))
 
 
 @cli.command()
@@ -289,6 +333,28 @@ def _run_ids(
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
     }
+
+
+def _calibration_texts(file: Path | None, size: int | None) -> list[str] | None:
+    if file is not None:
+        return [line for line in _read_text(file).split("\n") if line.strip()][:size]
+    if size is None:
+        return None
+    from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
+
+    return default_calibration()[:size]
+
+
+def _recipe_list(values: tuple[str, ...]) -> list[str]:
+    """Split at commas, but leave the ``key=value`` of a recipe's parameters with it."""
+    recipes: list[str] = []
+    for value in values:
+        for i, piece in enumerate(value.split(",")):
+            if i and "=" in piece and ":" not in piece:
+                recipes[-1] += f",{piece}"
+            else:
+                recipes.append(piece)
+    return recipes
 
 
 def _read_text(path: Path) -> str:

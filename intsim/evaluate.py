@@ -6,7 +6,7 @@ Floats here are metrics and the reference; the integer model's outputs stay inte
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -24,12 +24,24 @@ from intsim.models import IntegerModel
 from reference.models.bert import bert
 from reference.ops.mean_pooling import mean_pooling
 
-__all__ = ["TASKS", "Evaluation", "Example", "evaluate", "read_task"]
+__all__ = [
+    "TASKS",
+    "Evaluation",
+    "Example",
+    "Task",
+    "cosines",
+    "encode_examples",
+    "evaluate",
+    "in_batches",
+    "read_task",
+    "score",
+]
 
 Task: TypeAlias = Literal["sst2", "cola", "stsb"]
 TASKS: Final[tuple[Task, ...]] = ("sst2", "cola", "stsb")
 BATCH: Final = 32
 
+Batch: TypeAlias = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]  # ids, mask, types
 Runner: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]], NDArray[Any]]
 
 
@@ -148,40 +160,61 @@ def evaluate(
         If the model's head does not fit the task, a text is too long, or the reference is invalid.
     """
     labels = len(model.config["labels"]) if model.has_classifier else None
-    if (task == "stsb" and labels not in (None, 1)) or (task != "stsb" and labels != 2):
-        needed = "no classifier, or one of a single label" if task == "stsb" else "a classifier of two labels"
-        msg = f"model must have {needed} for {task}, got {'none' if labels is None else f'{labels} labels'}"
-        raise IntsimError(msg)
-    if model.tokenizer is None:
-        msg = "model must carry a tokenizer to read text, got none"
-        raise IntsimError(msg)
-    tokenizer = parse_tokenizer(model.tokenizer)
-    texts = [text for example in examples for text in _inputs(example, pooled=labels is None)]
-    encodings = [encode(tokenizer, text, longest=model.config["max_position_embeddings"]) for text in texts]
+    longest = model.config["max_position_embeddings"]
+    encodings = encode_examples(task, examples, labels=labels, tokenizer=model.tokenizer, longest=longest)
 
     def run_integers(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
         values = model(ids, attention_mask=mask, token_type_ids=types).values
         return values if model.has_classifier else ops.mean_pooling(values, mask, profile=model.profile)
 
-    outputs = _in_batches(run_integers, encodings, progress=progress)
+    outputs = _run(run_integers, encodings, progress=progress)
     targets = np.array([example.target for example in examples])
-    metrics = _metrics(task, outputs.astype(np.float64), targets, labels)
+    metrics = score(task, outputs.astype(np.float64), targets, labels)
     floats = None
     if reference is not None:
         run_floats = _float_runner(reference, model)
-        floats = _in_batches(run_floats, encodings, progress=progress).astype(np.float64)
+        floats = _run(run_floats, encodings, progress=progress).astype(np.float64)
     return Evaluation(
         task=task,
         n=len(examples),
         metrics=metrics,
-        reference=None if floats is None else _metrics(task, floats, targets, labels),
-        cosine=None if floats is None else float(_cosines(outputs.astype(np.float64), floats).mean()),
+        reference=None if floats is None else score(task, floats, targets, labels),
+        cosine=None if floats is None else float(cosines(outputs.astype(np.float64), floats).mean()),
         digest=hashlib.sha256(outputs.astype("<i4").tobytes()).hexdigest(),
     )
 
 
-def _inputs(example: Example, *, pooled: bool) -> tuple[str, ...]:
-    return example.texts if pooled else ("\t".join(example.texts),)
+def encode_examples(
+    task: Task, examples: Sequence[Example], *, labels: int | None, tokenizer: str | None, longest: int
+) -> list[Encoding]:
+    """Return the tokens a model reads: of each example, or of each of its texts for a model without a head.
+
+    Parameters
+    ----------
+    task, examples
+        As ``evaluate`` takes them.
+    labels
+        Of the model's classifier, None where it has none.
+    tokenizer
+        The text of its tokenizer.json.
+    longest
+        Tokens of the longest text it can read.
+
+    Raises
+    ------
+    IntsimError
+        If the head does not fit the task, there is no tokenizer, or a text is too long.
+    """
+    if (task == "stsb" and labels not in (None, 1)) or (task != "stsb" and labels != 2):
+        needed = "no classifier, or one of a single label" if task == "stsb" else "a classifier of two labels"
+        msg = f"model must have {needed} for {task}, got {'none' if labels is None else f'{labels} labels'}"
+        raise IntsimError(msg)
+    if tokenizer is None:
+        msg = "model must carry a tokenizer to read text, got none"
+        raise IntsimError(msg)
+    texts = [text for each in examples for text in (each.texts if labels is None else ("\t".join(each.texts),))]
+    parsed = parse_tokenizer(tokenizer)
+    return [encode(parsed, text, longest=longest) for text in texts]
 
 
 def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
@@ -212,27 +245,35 @@ def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
     return run
 
 
-def _in_batches(run: Runner, encodings: Sequence[Encoding], *, progress: bool) -> NDArray[Any]:
-    """Run sequences of similar length together, and return their outputs in the order given."""
+def in_batches(encodings: Sequence[Encoding], *, progress: bool) -> Iterator[tuple[list[int], Batch]]:
+    """Yield sequences of similar length together: where they stand in ``encodings``, and their ids, mask and types."""
     order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
-    outputs: list[NDArray[Any]] = [np.empty(0)] * len(encodings)
     for start in tqdm(range(0, len(order), BATCH), desc="evaluating", unit="batch", disable=not progress):
         rows = order[start : start + BATCH]
-        for row, output in zip(rows, run(*pad([encodings[i] for i in rows])), strict=True):
+        yield rows, pad([encodings[i] for i in rows])
+
+
+def _run(run: Runner, encodings: Sequence[Encoding], *, progress: bool) -> NDArray[Any]:
+    """Return the outputs in the order of ``encodings``."""
+    outputs: list[NDArray[Any]] = [np.empty(0)] * len(encodings)
+    for rows, batch in in_batches(encodings, progress=progress):
+        for row, output in zip(rows, run(*batch), strict=True):
             outputs[row] = output
     return np.stack(outputs)
 
 
-def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def cosines(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the cosine of each row of ``a`` with that of ``b``, 0 where one of them is 0."""
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return (a * b).sum(axis=-1) / np.where(norms > 0, norms, 1)  # 0 where a vector is 0
+    return (a * b).sum(axis=-1) / np.where(norms > 0, norms, 1)
 
 
-def _metrics(
-    task: Task, outputs: NDArray[np.float64], targets: NDArray[np.float64], labels: int | None
+def score(
+    task: Task, outputs: NDArray[np.floating], targets: NDArray[np.float64], labels: int | None
 ) -> dict[str, float]:
+    """Return the metrics of outputs, in any scale: logits, or (``labels`` None) the vectors of both texts by turns."""
     if task == "stsb":
-        scores = _cosines(outputs[0::2], outputs[1::2]) if labels is None else outputs[:, 0]
+        scores = cosines(outputs[0::2], outputs[1::2]) if labels is None else outputs[:, 0]
         return {
             "spearman": _correlation(stats.rankdata(scores), stats.rankdata(targets)),
             "pearson": _correlation(scores, targets),

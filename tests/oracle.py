@@ -34,6 +34,7 @@ SQRT2 = Fraction("1.41421356237309504880168872420969807857")
 MAX_SHIFT = 62  # of a dyadic
 EXP_MIN = -(2**15)  # exp is defined on [EXP_MIN, 0]
 PROB_MAX = 255  # probabilities are uint8
+INT32_RANGE = (-(2**31), 2**31 - 1)
 
 
 # Rounding, ranges and dyadics
@@ -160,14 +161,14 @@ def add(
     rounding: str,
     once: bool,
 ) -> int:
-    """Sum rescaled operands, rounding the exact sum once (one common shift) or each term."""
+    """Sum rescaled operands, rounding the exact sum once (one common shift) or each term, which saturates at int32."""
     terms = list(zip(operands, dyadics, strict=True))
     if once:
         shifts = {t for _, t in dyadics}
         _require(len(shifts) == 1, "shifts must all be equal to round once", sorted(shifts))
         total = rounding_shift(sum(x * m for x, (m, _) in terms), shifts.pop(), rounding)
     else:
-        total = sum(rounding_shift(x * m, t, rounding) for x, (m, t) in terms)
+        total = sum(saturate(rounding_shift(x * m, t, rounding), *INT32_RANGE) for x, (m, t) in terms)
     return saturate(total + zero_point, lo, hi)
 
 
@@ -193,6 +194,56 @@ def mean_pooling(rows: Rows, mask: Sequence[bool], zero_point: int, profile: Pro
         rounding_divide(sum(x - zero_point for x in column), len(kept), profile["step_rounding"])
         for column in _transpose(kept)
     ]
+
+
+def unpack(packed: Row, bits: int, count: int) -> list[int]:
+    """Return the codes stored in bytes: two's complement of ``bits`` bits, the first code in the lowest."""
+    stream = sum(byte << 8 * place for place, byte in enumerate(packed))
+    fields = [stream >> bits * place & (1 << bits) - 1 for place in range(count)]
+    return [field - (field >> bits - 1 << bits) for field in fields]
+
+
+# Inputs quantized while running
+
+
+def dynamic_bounds(rows: Rows, zero_points: Row, mask: Sequence[bool], *, per: str, clip: bool) -> list[int]:
+    """Return what the greatest code of every token stands for, (T), in eighths where it is clipped.
+
+    Per token that is the greatest magnitude of its own channels, per sequence that of all unmasked tokens. The clip of
+    El-Kurdi et al. is at q3 + 1.5 (q3 - q1) of those tokens' magnitudes.
+    """
+    greatest = [max(abs(x - z) for x, z in zip(row, zero_points, strict=True)) for row in rows]
+    if per == "token":
+        return greatest
+    _require(per == "sequence", "per must be 'token' or 'sequence'", per)
+    kept = [m for m, keep in zip(greatest, mask, strict=True) if keep]
+    bound = max(kept, default=0)
+    if clip and kept:
+        bound = _whole(min(8 * bound, 8 * outlier_threshold(kept)))
+    return [bound] * len(rows)
+
+
+def outlier_threshold(values: Row) -> Fraction:
+    """Return q3 + 1.5 (q3 - q1)."""
+    q1, q3 = quartile(values, 1), quartile(values, 3)
+    return q3 + Fraction(3, 2) * (q3 - q1)
+
+
+def quartile(values: Row, k: int) -> Fraction:
+    """Return the k-th quartile, linear between the two values whose ranks surround k (n - 1) / 4."""
+    ranked = sorted(values)
+    position = Fraction(k * (len(ranked) - 1), 4)
+    below = math.floor(position)
+    above = math.ceil(position)
+    return ranked[below] + (position - below) * (ranked[above] - ranked[below])
+
+
+def quantize_dynamic(x: int, bound: int, *, zero_point: int, unit: int, bits: int, rounding: str) -> int:
+    """Return the code of x - zero_point on a scale of bound / unit over the greatest code."""
+    lo, hi = int_range(bits, signed=True, narrow=True)
+    if bound == 0:
+        return 0
+    return saturate(round_fraction(Fraction((x - zero_point) * unit * hi, bound), rounding), lo, hi)
 
 
 # Nonlinear operators
@@ -335,8 +386,23 @@ class _Model(NamedTuple):
 
     tensors: dict[str, Any]
     formats: dict[str, Any]
+    dynamic: dict[str, Any]
     profile: Profile
     trace: dict[str, Any]
+
+
+class _Read(NamedTuple):
+    """What layers read: codes, and where they were quantized while running, the bound of every token."""
+
+    rows: Rows
+    bounds: Row | None = None
+
+
+class _Product(NamedTuple):
+    """The accumulators (T, N) of every group of input channels, and what is added to the rescaled product."""
+
+    terms: list[Rows]
+    addend: Row | None = None
 
 
 INT16 = {"bits": 16, "signed": True, "narrow": False, "zero_point": 0}
@@ -355,7 +421,8 @@ def bert(
     Parameters
     ----------
     metadata
-        Holds "config" (num_attention_heads, num_hidden_layers, hidden_act), "profile", "formats".
+        Holds "config" (num_attention_heads, num_hidden_layers, hidden_act), "profile", "formats", and "dynamic" where
+        inputs of products are quantized while running.
     tensors
         The integer checkpoint, name -> nested lists of ints (an int where 0-d).
     ids, types
@@ -369,22 +436,24 @@ def bert(
         Trace name -> nested lists of ints, in the order of computation.
 
     """
-    config, formats = metadata["config"], metadata["formats"]
-    model = _Model(tensors, formats, metadata["profile"], trace={})
+    config = metadata["config"]
+    model = _Model(tensors, metadata["formats"], metadata.get("dynamic", {}), metadata["profile"], trace={})
 
     x_name = "embeddings.LayerNorm"
     x = _embeddings(model, ids, types)  # (T, C)
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
         block = f"{layer}.attention"
-        context = _self_attention(model, f"{block}.self", x, mask, config["num_attention_heads"])
-        x = _add_and_norm(model, f"{block}.output", context, x, formats[x_name]["zero_point"])
+        context = _self_attention(model, f"{block}.self", x, x_name, mask, config["num_attention_heads"])
+        x = _add_and_norm(model, f"{block}.output", context, f"{block}.self.context", x, x_name, mask)
         x_name = f"{block}.output.LayerNorm"
-        hidden = _intermediate(model, f"{layer}.intermediate", x, config["hidden_act"])
-        x = _add_and_norm(model, f"{layer}.output", hidden, x, formats[x_name]["zero_point"])
+        hidden = _intermediate(model, f"{layer}.intermediate", x, x_name, mask, config["hidden_act"])
+        x = _add_and_norm(model, f"{layer}.output", hidden, f"{layer}.intermediate", x, x_name, mask)
         x_name = f"{layer}.output.LayerNorm"
     if "classifier.weight" in tensors:
-        _classifier(model, x[0])
+        _classifier(model, x[0], x_name)
+    elif "order" in tensors:
+        model.trace["last_hidden_state"] = [[row[c] for c in tensors["order"]] for row in x]
     return model.trace
 
 
@@ -394,35 +463,43 @@ def _embeddings(model: _Model, ids: Row, types: Row) -> Rows:
     for kind, indices in ("word", ids), ("position", range(len(ids))), ("token_type", types):
         name = f"embeddings.{kind}_embeddings"
         table = model.tensors[f"{name}.weight"]
-        operands[name] = model.trace[name] = [list(table[i]) for i in indices]  # (T, C)
-    total = _sum(model, "embeddings.sum", operands)
-    return _norm(model, "embeddings.LayerNorm", total)
+        rows = model.trace[name] = [list(table[i]) for i in indices]  # (T, C)
+        operands[name] = [rows]
+    total = _sum(model, "embeddings.sum", operands, model.formats["embeddings.sum"])
+    return _norm(model, "embeddings", total)
 
 
-def _self_attention(model: _Model, block: str, x: Rows, mask: Sequence[bool], head_count: int) -> Rows:
+def _self_attention(model: _Model, block: str, x: Rows, source: str, mask: Sequence[bool], head_count: int) -> Rows:
     """Attend from every token to the unmasked keys, (T, C) -> (T, C)."""
-    tensors, formats, profile, trace = model
-    heads = {}
+    tensors, formats, profile, trace = model.tensors, model.formats, model.profile, model.trace
+    read = _read(model, f"{block}.input", x, source, mask)
+    heads, zero_points = {}, {}
     for part in "query", "key", "value":
         name = f"{block}.{part}"
-        acc = _dense(model, name, x)  # (T, C)
-        heads[part] = _split_heads(_rescale(model, name, acc, formats[name]), head_count)
+        rows = _rescale(model, name, _product(model, name, read), formats[name])  # (T, C)
+        heads[part] = _split_heads(rows, head_count)
+        zero_points[part] = formats[name]["zero_point"]
 
-    scores = [matmul(q, k) for q, k in zip(heads["query"], heads["key"], strict=True)]
+    scores = [
+        matmul(q, k, x_zero_point=zero_points["query"], w_zero_point=zero_points["key"])
+        for q, k in zip(heads["query"], heads["key"], strict=True)
+    ]
     trace[f"{block}.scores.acc"] = scores  # (H, T, T)
     m, t = tensors[f"{block}.scores.multiplier"], tensors[f"{block}.scores.shift"]
     probs = [[softmax(row, m, t, mask, profile) for row in head] for head in scores]
     trace[f"{block}.probs"] = probs  # (H, T, T)
-    context = [matmul(p, _transpose(v)) for p, v in zip(probs, heads["value"], strict=True)]
+    context = [
+        matmul(p, _transpose(v), w_zero_point=zero_points["value"]) for p, v in zip(probs, heads["value"], strict=True)
+    ]
     trace[f"{block}.context.acc"] = context  # (H, T, D)
     merged = [list(chain(*rows)) for rows in zip(*context, strict=True)]  # (H, T, D) -> (T, C)
-    return _rescale(model, f"{block}.context", merged, formats[f"{block}.context"])
+    return _rescale(model, f"{block}.context", _Product([merged]), formats[f"{block}.context"])
 
 
-def _intermediate(model: _Model, block: str, x: Rows, act: str) -> Rows:
+def _intermediate(model: _Model, block: str, x: Rows, source: str, mask: Sequence[bool], act: str) -> Rows:
     """Expand and activate, (T, C) -> (T, intermediate)."""
-    acc = _dense(model, f"{block}.dense", x)
-    hidden = _rescale(model, f"{block}.dense", acc, INT16)
+    read = _read(model, f"{block}.input", x, source, mask)
+    hidden = _rescale(model, f"{block}.dense", _product(model, f"{block}.dense", read), INT16)
     if act == "gelu":
         activated = [[gelu(v, model.profile) for v in row] for row in hidden]
     elif act == "relu":
@@ -431,76 +508,121 @@ def _intermediate(model: _Model, block: str, x: Rows, act: str) -> Rows:
         msg = f"hidden_act must be 'gelu' or 'relu', got {act!r}"
         raise ValueError(msg)
     model.trace[f"{block}.{act}"] = activated
-    return _rescale(model, block, activated, model.formats[block])
+    return _rescale(model, block, _Product([activated]), model.formats[block])
 
 
-def _add_and_norm(model: _Model, block: str, x: Rows, residual: Rows, zero_point: int) -> Rows:
-    """Project x, add the residual (its zero point is taken off here), normalize -> (T, C)."""
-    operands = {
-        f"{block}.dense": _dense(model, f"{block}.dense", x),
-        f"{block}.residual": [[v - zero_point for v in row] for row in residual],
-    }
-    total = _sum(model, f"{block}.sum", operands)
-    return _norm(model, f"{block}.LayerNorm", total)
+def _add_and_norm(
+    model: _Model, block: str, x: Rows, source: str, skip: Rows, skip_source: str, mask: Sequence[bool]
+) -> Rows:
+    """Project x, add what was skipped (its zero point is taken off here), normalize -> (T, C)."""
+    read = _read(model, f"{block}.input", x, source, mask)
+    product = _product(model, f"{block}.dense", read)
+    if read.bounds is not None:
+        product = _Product([_rescale(model, f"{block}.dense.wide", product, INT32)])
+    operands = {f"{block}.dense": product.terms, f"{block}.residual": [_centred(model, skip, skip_source)]}
+    total = _sum(model, f"{block}.sum", operands, model.formats[f"{block}.sum"])
+    return _norm(model, block, total)
 
 
-def _classifier(model: _Model, first: Row) -> Row:
+def _classifier(model: _Model, first: Row, source: str) -> None:
     """Classify by the first token, (C) -> (labels)."""
-    trace, row = model.trace, [first]  # (1, C) up to the end, where the trace drops the 1
-    row = _dense(model, "pooler.dense", row)
-    row = _rescale(model, "pooler.dense", row, INT16)
-    row = trace["pooler.tanh"] = [[tanh(v, model.profile) for v in row[0]]]
-    row = _rescale(model, "pooler", row, model.formats["pooler"])
-    row = _dense(model, "classifier", row)
-    row = _rescale(model, "classifier", row, INT32)
-    for name in (
-        "pooler.dense.acc",
-        "pooler.dense",
-        "pooler.tanh",
-        "pooler",
-        "classifier.acc",
-        "classifier",
-    ):
+    trace, before = model.trace, set(model.trace)
+    read = _read(model, "pooler.input", [first], source, [True])  # (1, C) up to the end, where the trace drops the 1
+    rows = _rescale(model, "pooler.dense", _product(model, "pooler.dense", read), INT16)
+    rows = trace["pooler.tanh"] = [[tanh(v, model.profile) for v in rows[0]]]
+    rows = _rescale(model, "pooler", _Product([rows]), model.formats["pooler"])
+    read = _read(model, "classifier.input", rows, "pooler", [True])
+    _rescale(model, "classifier", _product(model, "classifier", read), INT32)
+    for name in trace.keys() - before:
         (trace[name],) = trace[name]
-    return row[0]
 
 
-def _dense(model: _Model, name: str, x: Rows) -> Rows:
-    """Multiply by the weights; the zero point of x is already inside the bias."""
-    acc = matmul(x, model.tensors[f"{name}.weight"], model.tensors[f"{name}.bias"])
-    model.trace[f"{name}.acc"] = acc
-    return acc
+def _read(model: _Model, name: str, x: Rows, source: str, mask: Sequence[bool]) -> _Read:
+    """Return what layers read of the activation ``source``: itself, or codes of fewer bits."""
+    if name in model.dynamic:
+        how, zero_points = model.dynamic[name], _zero_points(model.formats[source], len(x[0]))
+        bounds = dynamic_bounds(x, zero_points, mask, per=how["per"], clip=how["clip"])
+        model.trace[f"{name}.bound"] = [[bound] for bound in (bounds if how["per"] == "token" else bounds[:1])]
+        code = {"unit": 8 if how["clip"] else 1, "bits": how["bits"], "rounding": model.profile["rounding"]}
+        model.trace[name] = [
+            [quantize_dynamic(v, bound, zero_point=z, **code) for v, z in zip(row, zero_points, strict=True)]
+            for row, bound in zip(x, bounds, strict=True)
+        ]
+        return _Read(model.trace[name], bounds)
+    if name in model.formats:
+        return _Read(_rescale(model, name, _Product([_centred(model, x, source)]), model.formats[name]))
+    return _Read(x)
 
 
-def _rescale(model: _Model, name: str, rows: Rows, fmt: dict[str, Any]) -> Rows:
-    """Requantize rows into the format, by the dyadic of the name."""
-    into = _target(model, fmt) | {"rounding": model.profile["requantization"]}
-    dyadics = _dyadics(model, name, len(rows[0]))
-    model.trace[name] = [
-        [requantize(acc, m, t, **into) for acc, (m, t) in zip(row, dyadics, strict=True)] for row in rows
-    ]
-    return model.trace[name]
+def _product(model: _Model, name: str, read: _Read) -> _Product:
+    """Multiply by the weights, each group of input channels by its own; zero points of x are already in the bias."""
+    trace, weight, bias = model.trace, model.tensors[f"{name}.weight"], model.tensors[f"{name}.bias"]
+    if read.bounds is not None:  # the bias is added to the product rescaled by the bound
+        acc = trace[f"{name}.acc"] = matmul(read.rows, weight)
+        scaled = [[v * bound for v in row] for row, bound in zip(acc, read.bounds, strict=True)]
+        trace[f"{name}.scaled"] = scaled
+        return _Product([scaled], addend=bias)
+    if isinstance(bias[0], int):
+        trace[f"{name}.acc"] = matmul(read.rows, weight, bias)
+        return _Product([trace[f"{name}.acc"]])
+    channels, groups = len(weight[0]), len(bias)
+    _require(channels % groups == 0, f"channels must be a multiple of {groups}", channels)
+    terms: list[Rows] = []
+    for k, row in enumerate(bias):
+        run = slice(k * channels // groups, (k + 1) * channels // groups)
+        terms.append(matmul([x[run] for x in read.rows], [w[run] for w in weight], row))
+        trace[f"{name}.acc.{k}"] = terms[-1]
+    return _Product(terms)
 
 
-def _sum(model: _Model, name: str, operands: dict[str, Rows]) -> Rows:
-    """Add operands (T, C), each rescaled by the dyadic of its own name."""
-    into = _target(model, model.formats[name])
-    how = model.profile["sum"]
-    _require(how in {"once", "each"}, "sum must be 'once' or 'each'", how)
-    channels = len(next(iter(operands.values()))[0])
-    dyadics = _transpose([_dyadics(model, each, channels) for each in operands])
+def _rescale(model: _Model, name: str, product: _Product, fmt: dict[str, Any]) -> Rows:
+    """Bring a product into the format by the dyadic of the name; that of several groups is a sum of as many terms."""
+    if len(product.terms) > 1:
+        return _sum(model, name, {name: product.terms}, fmt)
+    (rows,) = product.terms
+    channels = len(rows[0])
+    lo, hi = _limits(fmt)
+    (dyadics,) = _dyadics(model, name, 1, channels)
+    addend = [0] * channels if product.addend is None else product.addend
+    columns = list(zip(dyadics, _zero_points(fmt, channels), addend, strict=True))
+    rule = model.profile["requantization"]
+    if product.addend is not None:  # scaled by its bound, it is no accumulator any more
+        rule = rule | {"accumulator_bits": 64}
     model.trace[name] = [
         [
-            add(values, pairs, **into, once=how == "once")
-            for values, pairs in zip(_transpose(rows), dyadics, strict=True)
+            requantize(acc, m, t, zero_point=z, lo=lo, hi=hi, rounding=rule, addend=b)
+            for acc, ((m, t), z, b) in zip(row, columns, strict=True)
         ]
-        for rows in zip(*operands.values(), strict=True)
+        for row in rows
     ]
     return model.trace[name]
 
 
-def _norm(model: _Model, name: str, rows: Rows) -> Rows:
-    """Normalize every token; what comes in keeps its zero point."""
+def _sum(model: _Model, name: str, operands: dict[str, list[Rows]], fmt: dict[str, Any]) -> Rows:
+    """Add operands (T, C), of one term or more, each term rescaled by its dyadic under the operand's name."""
+    how = model.profile["sum"]
+    _require(how in {"once", "each"}, "sum must be 'once' or 'each'", how)
+    terms = [term for each in operands.values() for term in each]
+    channels = len(terms[0][0])
+    pairs = [row for each, its in operands.items() for row in _dyadics(model, each, len(its), channels)]
+    columns = list(zip(_transpose(pairs), _zero_points(fmt, channels), strict=True))
+    lo, hi = _limits(fmt)
+    into = {"lo": lo, "hi": hi, "rounding": model.profile["rounding"], "once": how == "once"}
+    model.trace[name] = [
+        [
+            add(values, dyadics, zero_point=z, **into)
+            for values, (dyadics, z) in zip(_transpose(rows), columns, strict=True)
+        ]
+        for rows in zip(*terms, strict=True)
+    ]
+    return model.trace[name]
+
+
+def _norm(model: _Model, block: str, rows: Rows) -> Rows:
+    """Normalize every token; a sum keeps its zero point, unless its groups are first brought to one scale."""
+    source, name = f"{block}.sum", f"{block}.LayerNorm"
+    if _has_groups(model.formats[source]):
+        rows = _rescale(model, f"{source}.wide", _Product([_centred(model, rows, source)]), INT16)
     multiplier, bias, shift, eps = (model.tensors[f"{name}.{part}"] for part in ("multiplier", "bias", "shift", "eps"))
     lo, hi = _limits(model.formats[name])
     model.trace[name] = [layer_norm(row, multiplier, bias, shift, eps, lo, hi, model.profile) for row in rows]
@@ -511,19 +633,37 @@ def _limits(fmt: dict[str, Any]) -> tuple[int, int]:
     return int_range(fmt["bits"], fmt["signed"], fmt["narrow"])
 
 
-def _target(model: _Model, fmt: dict[str, Any]) -> dict[str, Any]:
-    """Return the keywords of requantize and add for an activation format."""
-    lo, hi = _limits(fmt)
-    rounding = model.profile["rounding"]
-    return {"zero_point": fmt["zero_point"], "lo": lo, "hi": hi, "rounding": rounding}
+def _has_groups(fmt: dict[str, Any]) -> bool:
+    return isinstance(fmt["zero_point"], list)
 
 
-def _dyadics(model: _Model, name: str, channels: int) -> list[tuple[int, int]]:
-    """Return one (m, t) per channel, repeating what is 0-d."""
-    m, t = model.tensors[f"{name}.multiplier"], model.tensors[f"{name}.shift"]
-    ms = [m] * channels if isinstance(m, int) else m
-    ts = [t] * channels if isinstance(t, int) else t
-    return list(zip(ms, ts, strict=True))
+def _zero_points(fmt: dict[str, Any], channels: int) -> list[int]:
+    """Return one zero point per channel."""
+    each = fmt["zero_point"] if _has_groups(fmt) else [fmt["zero_point"]]
+    _require(channels % len(each) == 0, f"channels must be a multiple of {len(each)}", channels)
+    return [z for z in each for _ in range(channels // len(each))]
+
+
+def _centred(model: _Model, rows: Rows, source: str) -> Rows:
+    """Take the zero points of the activation ``source`` off its codes."""
+    zero_points = _zero_points(model.formats[source], len(rows[0]))
+    return [[v - z for v, z in zip(row, zero_points, strict=True)] for row in rows]
+
+
+def _dyadics(model: _Model, name: str, terms: int, channels: int) -> list[list[tuple[int, int]]]:
+    """Return (m, t) per term and channel, repeating what is 0-d or has one channel; one term is not stacked."""
+    ms, ts = model.tensors[f"{name}.multiplier"], model.tensors[f"{name}.shift"]
+    if terms == 1:
+        ms, ts = [ms], [ts]
+    rows = [list(zip(_spread(m, channels), _spread(t, channels), strict=True)) for m, t in zip(ms, ts, strict=True)]
+    _require(len(rows) == terms, f"dyadics must be {terms}", len(rows))
+    return rows
+
+
+def _spread(value: Any, channels: int) -> list[int]:
+    """Return one value per channel from one value, a list of one or a list of all."""
+    values = [value] if isinstance(value, int) else value
+    return values * channels if len(values) == 1 else values
 
 
 def _split_heads(rows: Rows, head_count: int) -> list[list[Row]]:
@@ -544,6 +684,11 @@ def _dot(a: Row, b: Row) -> int:
 
 def _transpose(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _whole(r: Fraction) -> int:
+    _require(r.denominator == 1, "value must be an integer", r)
+    return r.numerator
 
 
 def _sign(r: int | Fraction) -> int:

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
 import intsim
 from intsim import evaluate as module
+from intsim.cli import cli
 from intsim.errors import CheckpointError, IntsimError
 from intsim.evaluate import Example, evaluate, read_task
 from intsim.io.huggingface import open_checkpoint
@@ -66,7 +68,7 @@ def encoder(headless: Path) -> intsim.IntegerModel:
 def _scored(
     task: Any, outputs: Sequence[Sequence[float]], targets: Sequence[float], labels: int | None
 ) -> dict[str, float]:
-    metrics = module._metrics(task, np.array(outputs, np.float64), np.array(targets, np.float64), labels)
+    metrics = module.score(task, np.array(outputs, np.float64), np.array(targets, np.float64), labels)
     assert all(type(value) is float for value in metrics.values())
     return metrics
 
@@ -135,7 +137,7 @@ def test_sentences_without_a_head_are_scored_by_their_cosine() -> None:
 
 def test_the_cosine_with_a_vector_of_zeros_is_0() -> None:
     a, b = np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [4.0, 3.0]])
-    assert module._cosines(a, b).tolist() == [0.0, pytest.approx(0.96)]
+    assert module.cosines(a, b).tolist() == [0.0, pytest.approx(0.96)]
 
 
 # ---- data
@@ -414,3 +416,27 @@ def test_a_model_without_tokenizer_is_refused(classifier: intsim.IntegerModel) -
 def test_a_text_too_long_is_refused(classifier: intsim.IntegerModel) -> None:
     with pytest.raises(IntsimError, match="text must be at most 32 tokens long, got 42"):
         evaluate(classifier, "sst2", [*CLASSES, Example(texts=("good " * 40,), target=1)])
+
+
+# ---- the command
+
+
+def test_limit_scores_the_first_examples_of_all_files(classifier: intsim.IntegerModel, tmp_path: Path) -> None:
+    classifier.save(tmp_path / "model")
+    lines = [f"{example.target}\t{example.texts[0]}\n" for example in CLASSES]
+    (tmp_path / "a.tsv").write_text("".join(lines[:3]))
+    (tmp_path / "b.tsv").write_text("".join(lines[3:]))
+    arguments = [
+        "eval",
+        tmp_path / "model",
+        "--task",
+        "sst2",
+        "--data",
+        tmp_path / "a.tsv",
+        "--data",
+        tmp_path / "b.tsv",
+    ]
+    for limit, n in ((2, 2), (5, 5), (100, len(CLASSES))):
+        outcome = CliRunner().invoke(cli, [*map(str, arguments), "--limit", str(limit), "--json"])
+        assert json.loads(outcome.stdout) == evaluate(classifier, "sst2", CLASSES[:n]).to_json()
+    assert CliRunner().invoke(cli, [*map(str, arguments), "--limit", "0"]).exit_code == 2

@@ -138,12 +138,14 @@ def convert_bert(
                 msg = f"layer '{name}' must leave {FEWEST_BITS} bits for a multiplier, got {room}; give its input fewer"
                 raise CheckpointError(msg)
             bits = min(room, profile.requantization.multiplier_bits)
-            ratio = Dyadic.from_real((x.scale / y)[0], bits=bits)
+            ratio = Dyadic.from_real(_squeezed((x.scale / y)[0]), bits=bits)
+            addend = np.ldexp(x.bias / y, ratio.shift)
+            # a channel whose weights all but vanish beside its bias takes a multiplier whose units the bias fits
+            excess = np.maximum(np.frexp(addend)[1] - (MAX_SHIFT - 2), 0)
+            excess = excess if ratio.shift.ndim else excess.max()
+            ratio = Dyadic(np.rint(np.ldexp(ratio.multiplier, -excess)).astype(np.int64), ratio.shift - excess)
             put_ratio(name, ratio)
             addend = np.ldexp(x.bias / y, ratio.shift)
-            if (np.abs(addend) >= 2.0 ** (MAX_SHIFT - 2)).any():
-                msg = f"layer '{name}' must have a bias below 2**60 in units of its product, got {np.abs(addend).max():.3g}"
-                raise CheckpointError(msg)
             tensors[f"{name.removesuffix('.wide')}.bias"] = np.rint(addend).astype(np.int64)
         elif len(x.scale) == 1:
             put_ratio(name, profile.requantization.ratio(_squeezed((x.scale / y)[0])))
@@ -173,6 +175,10 @@ def convert_bert(
         """Quantize weight and bias of a layer that reads the activation ``source`` by way of ``reads``."""
         groups = recipe.weight(f"{name}.weight").input_groups
         if reads in dynamic:
+            if not profile.requantization.is_one_rounding:
+                rule = profile.requantization.name
+                msg = f"layer '{name}' must round its int64 product once to be quantized while running, got rule {rule}"
+                raise CheckpointError(msg)
             how, codes = dynamic[reads], formats[source].range
             if formats[source].groups > 1 or groups > 1:
                 msg = f"layer '{name}' must have one scale for all its input channels to be quantized while running"

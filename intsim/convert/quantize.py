@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from intsim.convert.bert import activation_names, convert_bert, input_sources
 from intsim.convert.calibrate import Moments, calibrate
 from intsim.convert.permutation import permute_channels, range_order
+from intsim.convert.trained import trained_ranges
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import IntRange
 from intsim.io.huggingface import BertConfig, open_checkpoint
@@ -47,6 +48,8 @@ def quantize(
         Name of a preset, or a TOML file.
     calibration
         Texts that activation ranges are taken from, a TAB between the two of a pair; intsim's own sentences by default.
+        A checkpoint trained with quantization has its ranges already, see ``trained_ranges``: texts only serve what it
+        leaves open, and are refused where that is nothing.
     profile
         The numerics; the recipe's by default.
     progress
@@ -64,31 +67,37 @@ def quantize(
     rules = load_recipe(recipe)
     numerics = profile if isinstance(profile, Profile) else find_profile(profile or rules.profile)
     checkpoint = open_checkpoint(path)
-    tokenizer_json = read_tokenizer(path)
-    tokenizer = parse_tokenizer(tokenizer_json)
-    texts = default_calibration() if calibration is None else calibration
-    if not texts:
-        msg = "calibration must have at least one text, got none"
-        raise IntsimError(msg)
     config = checkpoint.config
-    encodings = [encode(tokenizer, text, longest=config.max_position_embeddings) for text in texts]
-    for text, encoding in zip(texts, encodings, strict=True):
-        largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
-        if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
-            msg = (
-                "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
-                f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r}"
-            )
-            raise CheckpointError(msg)
+    names = activation_names(config, classifier=checkpoint.has_classifier)
+    ranges = trained_ranges(checkpoint, names)
+    encodings: list[Encoding] = []
+    if rules.permutation != "none" or rules.needs_moments or len(ranges) < len(names):
+        tokenizer_json = read_tokenizer(path)
+        encodings = _encode(tokenizer_json, default_calibration() if calibration is None else calibration, config)
+    elif calibration is not None:
+        msg = f"calibration must be left out where every range was trained, got {len(calibration)} texts for {path}"
+        raise IntsimError(msg)
+    else:
+        tokenizer_json = read_tokenizer(path) if (Path(path) / "tokenizer.json").exists() else None
 
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
-    names = activation_names(config, classifier=checkpoint.has_classifier)
     matched: dict[str, ActivationRule] = {name: rules.activation(name) for name in names}
-    if not checkpoint.has_classifier:
-        matched[names[-1]] = rules.activation("last_hidden_state")
+    output = None if checkpoint.has_classifier else names[-1]
+    if output is not None:
+        matched[output] = rules.activation("last_hidden_state")
+    for name, rule in matched.items():
+        channels = config.intermediate_size if name.endswith(".intermediate") else config.hidden_size
+        alone = name == output or name.endswith((".query", ".key", ".value"))
+        if rule.groups > 1 and (alone or channels % rule.groups):
+            msg = f"activation '{name}' must have groups that divide its {channels} channels, or one, got {rule.groups}"
+            raise IntsimError(msg)
+        if rule.groups > 1 and name in ranges:
+            msg = f"activation '{name}' must have one range as in training, got {rule.groups} groups"
+            raise IntsimError(msg)
     order = None
     if rules.permutation == "range":
-        order = _order([name for name, rule in matched.items() if rule.groups > 1], weights, config, encodings)
+        grouped = [name for name, rule in matched.items() if rule.groups > 1 and name.endswith((".sum", ".LayerNorm"))]
+        order = _order(grouped, weights, config, encodings)
         weights = permute_channels(weights, order)
 
     sources = input_sources(config, classifier=checkpoint.has_classifier)
@@ -105,7 +114,7 @@ def quantize(
                 per="token" if alone else rule.range,
                 clip=rule.clip == "tm-iqr" and not alone,
             )
-    estimators = {name: rule.new_estimator() for name, rule in matched.items()}
+    estimators = {name: rule.new_estimator() for name, rule in matched.items() if seen[name] not in ranges}
     moments = {source: Moments() for source in sources.values()} if rules.needs_moments else {}
     observers: dict[str, list[Callable[[NDArray[np.floating]], None]]] = {}
     for name, estimator in estimators.items():
@@ -114,9 +123,10 @@ def quantize(
         observers.setdefault(name, []).append(moment.update)
     calibrate(weights, config, encodings, observers, progress=progress)
     activations: dict[str, AffineParams] = {}
-    for name, estimator in estimators.items():
+    for name, rule in matched.items():
         try:
-            activations[name] = matched[name].scheme.params(*estimator.range())
+            low, high = estimators[name].range() if name in estimators else ranges[seen[name]]
+            activations[name] = rule.scheme.params(low, high)
         except ValueError as error:
             msg = f"activation '{name}' must have a range to quantize, got: {error}"
             raise CheckpointError(msg) from None
@@ -146,6 +156,24 @@ def quantize(
         tensors=tensors,
         tokenizer=tokenizer_json,
     )
+
+
+def _encode(tokenizer_json: str, texts: Sequence[str], config: BertConfig) -> list[Encoding]:
+    """Return the tokens of each text, whose ids the model has."""
+    if not texts:
+        msg = "calibration must have at least one text, got none"
+        raise IntsimError(msg)
+    tokenizer = parse_tokenizer(tokenizer_json)
+    encodings = [encode(tokenizer, text, longest=config.max_position_embeddings) for text in texts]
+    for text, encoding in zip(texts, encodings, strict=True):
+        largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
+        if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
+            msg = (
+                "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
+                f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r}"
+            )
+            raise CheckpointError(msg)
+    return encodings
 
 
 def _order(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from intsim.errors import CheckpointError
+from intsim.io.ibert_checkpoint import bert_tensors, bert_values
 
 __all__ = ["BertConfig", "Checkpoint", "StoredTensor", "open_checkpoint"]
 
@@ -91,12 +92,14 @@ class StoredTensor:
 class Checkpoint:
     """An open checkpoint: its configuration, and the tensors its model uses, in forward order.
 
-    Names are Hugging Face's without the prefix ``bert.``, whether the file has it or not.
+    Names are Hugging Face's without the prefix ``bert.``, whether the file has it or not. ``ranges`` are what training
+    with quantization left of activation ranges, ``{activation}.x_min`` and ``{activation}.x_max``.
     """
 
     path: Path
     config: BertConfig
     tensors: Mapping[str, StoredTensor]
+    ranges: Mapping[str, StoredTensor]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,7 +125,7 @@ class Checkpoint:
         Parameters
         ----------
         name
-            One of ``names``.
+            One of ``names`` or ``ranges``.
         dtype
             ``numpy.float32`` or ``numpy.float64``: both hold every stored value.
 
@@ -136,7 +139,7 @@ class Checkpoint:
         CheckpointError
             If a value is NaN or infinite.
         """
-        stored = self.tensors[name]
+        stored = self.ranges[name] if name in self.ranges else self.tensors[name]
         values = np.fromfile(
             stored.file,
             dtype=STORED_DTYPES[stored.dtype],
@@ -161,7 +164,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
     The model is a ``BertModel`` or a ``BertForSequenceClassification``, as ``architectures`` in
     config.json says; where it says nothing, a tensor ``classifier.weight`` makes it the latter.
-    An encoder's pooler and stored ``position_ids`` are left out: neither reaches the output.
+    An encoder's pooler and stored ``position_ids`` are left out: neither reaches the output. An ``IBertModel`` or
+    ``IBertForSequenceClassification`` is read as the BERT it is, see ``intsim.io.ibert_checkpoint``.
 
     Parameters
     ----------
@@ -184,10 +188,18 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         got = "a file" if path.exists() else "nothing there"
         msg = f"checkpoint {path} must be a directory with config.json in it, got {got}"
         raise CheckpointError(msg)
-    values = _read_object(path / "config.json")
+    stored_values = _read_object(path / "config.json")
+    is_ibert = stored_values.get("model_type") == "ibert"
+    values = bert_values(stored_values) if is_ibert else stored_values
     architecture = _architecture(values)
     config = _bert_config(values)
     tensors = _read_headers(path)
+    if is_ibert:
+        unused = stored_values["max_position_embeddings"] - config.max_position_embeddings
+        tensors = bert_tensors(tensors, unused_positions=unused)
+    ranges = {name: tensors.pop(name) for name in sorted(tensors) if name.endswith((".x_min", ".x_max"))}
+    for name, stored in ranges.items():
+        _check_dtype(name, stored)
     if architecture is None:
         architecture = CLASSIFIER if "classifier.weight" in tensors else ENCODER
     model = f"a {architecture} of {config.num_hidden_layers} layers"
@@ -204,12 +216,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
                 f"got {stored.shape}; correct one of the two"
             )
             raise CheckpointError(msg)
-        if stored.dtype not in STORED_DTYPES:
-            msg = (
-                f"tensor {name!r} of {stored.file} must be stored as one of "
-                f"{', '.join(STORED_DTYPES)}, got {stored.dtype}; save the model in float32"
-            )
-            raise CheckpointError(msg)
+        _check_dtype(name, stored)
         needed[name] = stored
 
     unexpected = sorted(tensors.keys() - needed.keys() - {POSITION_IDS, *POOLER})
@@ -219,7 +226,16 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             f"the supported models are {ENCODER} and {CLASSIFIER}"
         )
         raise CheckpointError(msg)
-    return Checkpoint(path=path, config=config, tensors=needed)
+    return Checkpoint(path=path, config=config, tensors=needed, ranges=ranges)
+
+
+def _check_dtype(name: str, stored: StoredTensor) -> None:
+    if stored.dtype not in STORED_DTYPES:
+        msg = (
+            f"tensor {name!r} of {stored.file} must be stored as one of "
+            f"{', '.join(STORED_DTYPES)}, got {stored.dtype}; save the model in float32"
+        )
+        raise CheckpointError(msg)
 
 
 def _tensor_shapes(config: BertConfig, *, classifier: bool) -> Iterator[tuple[str, tuple[int, ...]]]:

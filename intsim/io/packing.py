@@ -27,8 +27,11 @@ def unpack(packed: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDAr
     Raises
     ------
     ValueError
-        If there are not as many bytes as ``shape`` takes.
+        If no code has that many bits, or there are not as many bytes as ``shape`` takes.
     """
+    if bits not in range(1, 9):
+        msg = f"packed codes must have 1 to 8 bits, got {bits}"
+        raise ValueError(msg)
     count = math.prod(shape)
     if packed.dtype != np.uint8 or packed.shape != (-(-count * bits // 8),):
         msg = f"packed codes must be {-(-count * bits // 8)} bytes, got {packed.dtype} of shape {packed.shape}"

@@ -236,7 +236,11 @@ _PRESETS: Final = resources.files("intsim.recipes")
 
 def _fill_in(data: dict[str, Any], changes: str) -> dict[str, Any]:
     """Put the values of [parameters] where ``"$name"`` stands, the changes first."""
-    parameters: dict[str, Any] = data.pop("parameters", {})
+    given: object = data.pop("parameters", {})
+    if not isinstance(given, dict):
+        msg = f"parameters must be a table, got {given!r}"
+        raise TypeError(msg)
+    parameters = cast("dict[str, Any]", given)
     for change in filter(None, changes.split(",")):
         key, _, value = change.partition("=")
         if key not in parameters:

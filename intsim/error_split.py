@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forward pass of an integer model walked over reals, each kind of error switched on after the other.
+
+Every operator of the integer model has a real meaning: what it would compute if nothing were rounded, clipped or
+approximated. ``in_reals`` interprets the very forward pass of ``intsim.models`` by these meanings, with the constants
+of the integer model, so every recipe is covered and nothing is modelled twice.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim import ops
+from intsim._trace import Interpreter
+from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange
+from intsim.models import IntegerModel
+from intsim.profile import Exp, Gelu, Profile
+from reference.models.bert import ACTIVATIONS
+
+__all__ = ["PARTS", "in_integers", "in_reals", "stages"]
+
+Reals: TypeAlias = NDArray[np.float64]
+
+PARTS: Final[tuple[str, ...]] = ("quantization", "saturation", "approximation", "rounding")
+
+
+def stages(model: IntegerModel) -> dict[str, Interpreter]:
+    """Return how to run ``model`` with ever more of its errors; each part is the error that its stage adds.
+
+    ``quantization``
+        Weights, biases and ratios of scales as stored. Activations are rounded to codes (so are probabilities and the
+        operands quantized while running), but not clipped; all else is exact.
+    ``saturation``
+        Codes, and the fixed-point inputs of GELU, tanh and exp, are clipped to their ranges too.
+    ``approximation``
+        exp, GELU and tanh are the profile's polynomials, in reals.
+    ``rounding``
+        The integer model: fixed-point formats between the codes, integer roots and quotients.
+    """
+    return {
+        "quantization": in_reals(model, saturate=False, approximate=False),
+        "saturation": in_reals(model, saturate=True, approximate=False),
+        "approximation": in_reals(model, saturate=True, approximate=True),
+        "rounding": in_integers,
+    }
+
+
+def in_integers(_name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> Any:
+    """Call the integer operator."""
+    return operator(*operands, **constants)
+
+
+def in_reals(model: IntegerModel, *, saturate: bool, approximate: bool) -> Interpreter:
+    """Return an interpreter that gives the real meaning of every operator, in units of its result's codes.
+
+    Parameters
+    ----------
+    model
+        Says which results are codes of an activation, and thus rounded, ties to even.
+    saturate
+        Whether results are clipped to their range.
+    approximate
+        Whether exp, GELU and tanh are the profile's polynomials.
+    """
+
+    def interpret(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> "_Codes":
+        choices: dict[str, Any] = {}
+        if operator in _CHOOSING:
+            choices = {"saturate": saturate, "approximate": approximate, "activation": model.config["hidden_act"]}
+        values = _MEANING[operator](*operands, **constants, **choices)
+        if name in model.formats or operator in {ops.quantize_dynamic, ops.softmax}:
+            values = np.rint(values)
+        to: IntRange | None = UINT8 if operator is ops.softmax else constants.get("to")
+        if saturate and to is not None:
+            values = values.clip(to.min, to.max)
+        return values.view(_Codes)
+
+    return interpret
+
+
+class _Codes(np.ndarray[Any, np.dtype[np.float64]]):
+    """Reals in the place of integers: where the model widens integers, they stay as they are."""
+
+    def astype(self, *_args: Any, **_options: Any) -> "_Codes":
+        return self
+
+
+def _ratio(ratio: Dyadic) -> Reals:
+    return np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
+
+
+def _embedding(ids: NDArray[np.integer], table: NDArray[np.integer]) -> Reals:
+    return np.asarray(table[ids], np.float64)
+
+
+def _add(operands: list[Reals], ratios: list[Dyadic], *, zero_point: Any = 0, **_rules: Any) -> Reals:
+    terms = [x * _ratio(ratio) for x, ratio in zip(operands, ratios, strict=True)]
+    return np.asarray(sum(terms[1:], terms[0]) + zero_point)
+
+
+def _requantize(acc: Reals, ratio: Dyadic, *, zero_point: Any = 0, addend: Any = 0, **_rules: Any) -> Reals:
+    return acc * _ratio(ratio) + np.ldexp(np.asarray(addend, np.float64), -ratio.shift) + zero_point
+
+
+def _matmul(x: Reals, w: Any, *, x_zero_point: int = 0, w_zero_point: int = 0, bias: Any = 0, **_rules: Any) -> Reals:
+    return (x - x_zero_point) @ (np.asarray(w, np.float64) - w_zero_point).swapaxes(-1, -2) + bias
+
+
+def _scale_rows(acc: Reals, bound: Reals) -> Reals:
+    return acc * bound
+
+
+def _dynamic_bound(
+    x: Reals, *, per: str, clip: bool, zero_point: int = 0, mask: NDArray[np.bool_] | None = None
+) -> Reals:
+    maxima = np.abs(x - zero_point).max(axis=-1)  # (..., T)
+    if per == "token":
+        return maxima[..., None]
+    seen = np.asarray(maxima if mask is None else np.where(mask, maxima, np.nan))
+    bound = np.nanmax(seen, axis=-1)
+    if clip:
+        q1, q3 = np.nanquantile(seen, [0.25, 0.75], axis=-1)
+        bound = 8 * np.minimum(bound, q3 + 1.5 * (q3 - q1))
+    return bound[..., None, None]
+
+
+def _quantize_dynamic(x: Reals, bound: Reals, *, unit: int, to: IntRange, zero_point: int = 0, **_rules: Any) -> Reals:
+    return np.where(bound > 0, x - zero_point, 0) * (unit * to.max) / np.where(bound > 0, bound, 1)
+
+
+def _layer_norm(x: Reals, params: ops.LayerNormParams, *, profile: Profile, **_rules: Any) -> Reals:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    eps = params.eps / (x.shape[-1] ** 2 if profile.layer_norm.centring == "exact" else 1)
+    y = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
+    bias = np.ldexp(params.bias.astype(np.float64), -params.weight.shift)
+    return y * 2.0**profile.layer_norm.output_fraction * _ratio(params.weight) + bias
+
+
+def _softmax(
+    acc: Reals,
+    ratio: Dyadic,
+    *,
+    profile: Profile,
+    mask: NDArray[np.bool_],
+    saturate: bool,
+    approximate: bool,
+    **_choices: Any,
+) -> Reals:
+    keep = np.broadcast_to(mask, acc.shape)
+    x = acc * _ratio(ratio)
+    x = np.minimum(x - x.max(axis=-1, keepdims=True, where=keep, initial=-np.inf), 0)
+    x = np.maximum(x, INT16.min if saturate else -np.inf)
+    e = np.where(keep, _exp(x * 2.0**-profile.exp.input_fraction, profile.exp if approximate else None), 0)
+    return e / e.sum(axis=-1, keepdims=True) * profile.softmax.one
+
+
+def _gelu(x: Reals, *, profile: Profile, approximate: bool, activation: str, **_choices: Any) -> Reals:
+    rule = profile.gelu
+    x = x * 2.0**-rule.input_fraction
+    y = _i_gelu(x, rule) if approximate else ACTIVATIONS[activation](x)
+    return np.asarray(y / float(rule.output_scale), np.float64)
+
+
+def _tanh(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) -> Reals:
+    x = x * 2.0 ** -(profile.exp.input_fraction + 1)
+    y = np.tanh(x)
+    if approximate:
+        one, e = (_exp(each, profile.exp) for each in (np.zeros(1), -2 * np.abs(x)))
+        y = np.sign(x) * (one - e) / (one + e)
+    return y * 2.0**profile.tanh.output_fraction
+
+
+def _relu(x: Reals) -> Reals:
+    return np.maximum(x, 0)
+
+
+def _permute(x: Reals, order: NDArray[np.integer]) -> Reals:
+    return x[..., order]
+
+
+def _exp(x: Reals, rule: Exp | None) -> Reals:
+    """Return e**x for x <= 0, or the polynomial of ``rule`` for it."""
+    if rule is None:
+        return np.exp(x)
+    z = np.floor(-x / math.log(2))
+    return (float(rule.a) * (x + z * math.log(2) + float(rule.b)) ** 2 + float(rule.c)) * 2.0**-z
+
+
+def _i_gelu(x: Reals, rule: Gelu) -> Reals:
+    b = float(rule.b)
+    erf = np.sign(x) * (float(rule.a) * (np.minimum(np.abs(x) / math.sqrt(2), -b) + b) ** 2 + 1)
+    return x / 2 * (1 + erf)
+
+
+_CHOOSING: Final = {ops.softmax, ops.gelu, ops.tanh}
+_MEANING: Final[Mapping[Any, Any]] = {
+    ops.add: _add,
+    ops.dynamic_bound: _dynamic_bound,
+    ops.embedding: _embedding,
+    ops.gelu: _gelu,
+    ops.layer_norm: _layer_norm,
+    ops.matmul: _matmul,
+    ops.permute: _permute,
+    ops.quantize_dynamic: _quantize_dynamic,
+    ops.relu: _relu,
+    ops.requantize: _requantize,
+    ops.scale_rows: _scale_rows,
+    ops.softmax: _softmax,
+    ops.tanh: _tanh,
+}

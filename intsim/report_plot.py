@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report as a picture: what the activations look like, and where each recipe goes wrong. Needs matplotlib."""
+
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from intsim.error_split import PARTS
+from intsim.errors import IntsimError
+from intsim.report import RecipeReport, Report
+from intsim.verify.vectors.formats import complete_file
+
+try:
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+except ImportError:
+    message = "a plot must have matplotlib to draw it, got none; pip install 'intsim[notebooks]'"
+    raise IntsimError(message) from None
+
+__all__ = ["plot_report"]
+
+PART_COLOURS: Final = ("#4c72b0", "#dd8452", "#55a868", "#c44e52")
+MARKERS: Final = "osD^v"
+RANGE_COLOUR: Final = "#34495e"
+
+
+def plot_report(report: Report, path: str | Path) -> None:
+    """Write a PNG file: feed-forward ranges by channel (Bondarenko et al. 2021, fig. 2), errors by layer and by kind.
+
+    Raises
+    ------
+    IntsimError
+        If the file cannot be written.
+    """
+    figure: Any = Figure(figsize=(13, 10), layout="constrained")
+    rows = figure.subfigures(2, 1, height_ratios=[1, 1.1])
+    above, below = rows[0].subplots(2, 1, sharex=True)
+    _ranges(above, report, "attention.output.LayerNorm", "FFN input")
+    _ranges(below, report, ".output.dense", "FFN output")
+    below.set_xlabel("channels of each layer")
+    rows[0].suptitle("Range of every channel in the float model", fontweight="bold")
+    left, right = rows[1].subplots(1, 2, width_ratios=[1.25, 1])
+    ordered = sorted(report.recipes, key=lambda each: each.errors[-1].squared)
+    _errors(left, ordered)
+    _parts(right, ordered)
+    rows[1].suptitle(f"Error of the integer models, {report.task}, {report.n} examples", fontweight="bold")
+    with complete_file(Path(path)) as file:
+        figure.savefig(file, format="png", dpi=140)
+
+
+def _ranges(axes: Any, report: Report, suffix: str, title: str) -> None:
+    """Draw a line from the lowest to the highest value of every channel, layer beside layer."""
+    kept = [bounds for name, bounds in report.ranges.items() if name.endswith(suffix)]
+    channels = kept[0][0].size
+    gap = channels // 8
+    for layer, (low, high) in enumerate(kept):
+        start = layer * (channels + gap)
+        axes.vlines(start + np.arange(channels), low.ravel(), high.ravel(), color=RANGE_COLOUR, linewidth=0.7)
+        text = f"[{low.min():.3g}, {high.max():.3g}]\nfarthest: channel {np.maximum(-low, high).argmax()}"
+        middle = start + channels / 2, 0.97
+        axes.annotate(text, middle, xycoords=axes.get_xaxis_transform(), ha="center", va="top", fontsize=8)
+    middles = [layer * (channels + gap) + channels / 2 for layer in range(len(kept))]
+    axes.set_xticks(middles, [f"layer {layer}" for layer in range(len(kept))])
+    axes.set_ylabel(title)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.3 * (high - low))  # room for the text
+    axes.margins(x=0.01)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _errors(axes: Any, recipes: list[RecipeReport]) -> None:
+    """Draw the error of every hidden state, a line for each recipe."""
+    shades = 0.85 * colormaps["turbo"](np.linspace(0.05, 0.95, len(recipes)))[:, :3]  # dark enough for a line
+    for each, shade, marker in zip(recipes, shades, cycle(MARKERS)):
+        squared = [error.squared for error in each.errors]
+        axes.plot(squared, marker=marker, markersize=4, linewidth=1.3, color=shade, label=each.recipe)
+    layers = len(recipes[0].errors) - 2
+    axes.set_xticks(range(layers + 2), ["embeddings", *(f"layer {i}" for i in range(layers)), "output"], rotation=30)
+    axes.set_yscale("log")
+    axes.set_title("sum (x - float)² / sum float²", fontsize=10)
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.legend(fontsize=8, reverse=True, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+
+
+def _parts(axes: Any, recipes: list[RecipeReport]) -> None:
+    """Draw the shares of the output's error, those that lessen it to the left of 0."""
+    for row, each in enumerate(recipes):
+        error = each.errors[-1]
+        ends = {True: 0.0, False: 0.0}
+        for part, colour in zip(PARTS, PART_COLOURS, strict=True):
+            share = 100 * error.parts[part] / (error.squared or 1)
+            axes.barh(row, share, left=ends[share > 0], color=colour, label=part if row == 0 else None)
+            ends[share > 0] += share
+    axes.set_yticks(range(len(recipes)), [each.recipe for each in recipes])
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("% of the output's error")
+    axes.set_title("what it comes from", fontsize=10)
+    axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)

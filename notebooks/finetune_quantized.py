@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tune a BERT classifier with the quantizers of a recipe in its way, and export what the integer model needs.
+
+    python notebooks/finetune_quantized.py --checkpoint ../shared/models/minilm-sst2 --task sst2 \
+        --train ../shared/data/SST-2/train.tsv --dev ../shared/data/SST-2/dev.tsv --recipe w4a8 --output w4a8-trained
+
+needs torch and transformers, and prints the dev figure of the integer models before and after. Every activation that
+the recipe gives a format is moved to its nearest code in each forward pass, every weight too, and gradients pass
+through the rounding unchanged (Bengio et al. 2013). The two ends of each activation's range are trained with the
+weights (Esser et al. 2020), from where calibration has put them; the scales of the weights stay. The exported weights
+lie on their codes, and the ranges are the buffers ``{activation}.x_min`` and ``.x_max`` beside them.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from transformers import BertForSequenceClassification
+from transformers.utils import logging
+
+import intsim
+from intsim.evaluate import Example, evaluate, read_task
+from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
+from intsim.recipes import load_recipe
+
+SEED = 0
+LONGEST = 32  # tokens; longer training texts are left out
+LEARNING_RATE = 3e-5
+RANGE_LEARNING_RATE = 2e-2  # of the logarithm of a range's ends
+WARM_UP = 0.1  # share of the steps
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Round half to even, with the gradient of x."""
+    return x + (x.round() - x).detach()
+
+
+def fake_quantize(x: Tensor, low: Tensor, high: Tensor, *, bits: int, symmetric: bool) -> Tensor:
+    """Return the nearest real that has a code in the range: ``reference.fake_quant``, narrow where symmetric."""
+    low, high = low.double().clamp(max=0), high.double().clamp(min=0)
+    span = torch.maximum(-low, high) if symmetric else high - low
+    scale = (span / (2 ** (bits - symmetric) - 1)).float().double()
+    bottom = -(2 ** (bits - 1))
+    zero_point = torch.zeros_like(scale) if symmetric else bottom + round_through(-low / scale).clamp(0, 2**bits - 1)
+    scale, zero_point = scale.to(x.dtype), zero_point.to(x.dtype)
+    code = (round_through(x / scale) + zero_point).clamp(bottom + symmetric, bottom + 2**bits - 1)
+    return (code - zero_point) * scale
+
+
+class FakeActivation(nn.Module):
+    """Quantizes an activation by a range that is trained."""
+
+    def __init__(self, form: intsim.Format) -> None:
+        super().__init__()
+        codes, scale = form.range, float(form.scale.multiplier) / 2.0 ** float(form.scale.shift)
+        self.bits, self.symmetric = codes.bits, codes.narrow
+        start = [scale * (end - form.zero_point) for end in (codes.min, codes.max)]
+        self.register_buffer("start", torch.tensor(start, dtype=torch.float64))
+        self.growth = nn.Parameter(torch.zeros(2))  # logarithm of what each end is multiplied by
+
+    @property
+    def range(self) -> Tensor:
+        return (self.start * self.growth.exp()).float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fake_quantize(x, *self.range, bits=self.bits, symmetric=self.symmetric)
+
+
+class FakeWeight(nn.Module):
+    """Quantizes a weight by a scale that stays."""
+
+    def __init__(self, scale: Tensor, top: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.top = top
+
+    def forward(self, w: Tensor) -> Tensor:
+        return round_through(w / self.scale).clamp(-self.top, self.top) * self.scale
+
+
+def quantize_while_running(
+    model: BertForSequenceClassification, integers: intsim.IntegerModel, recipe: str
+) -> nn.ModuleList:
+    """Put a quantizer behind every activation and weight, and return those of the activations, in forward order."""
+    rules, modules = load_recipe(recipe), dict(model.named_modules())
+    for name, module in list(modules.items()):
+        if not isinstance(module, (nn.Linear, nn.Embedding)):
+            continue
+        bare = name.removeprefix("bert.")
+        params = rules.weight(f"{bare}.weight").params(
+            module.weight.detach().double().numpy(), embedding=isinstance(module, nn.Embedding)
+        )
+        fake = FakeWeight(torch.tensor(params.scale, dtype=torch.float32), params.range.max)
+        if isinstance(module, nn.Embedding):  # not trained, so quantized once
+            module.weight.requires_grad_(requires_grad=False).copy_(fake(module.weight))
+        else:
+            parametrize.register_parametrization(module, "weight", fake)
+    fakes = nn.ModuleList()
+    for name, form in integers.formats.items():
+        if name == "classifier":
+            continue
+        fakes.append(FakeActivation(form))
+        place = f"bert.{name}".replace(".self.context", ".output.dense").replace(".sum", ".LayerNorm")
+        if place == f"bert.{name}":
+            modules[place].register_forward_hook(lambda _m, _args, y, fake=fakes[-1]: fake(y))
+        else:  # what goes into LayerNorm, and into the layer after attention
+            modules[place].register_forward_pre_hook(lambda _m, args, fake=fakes[-1]: (fake(args[0]),))
+    return fakes
+
+
+def batches(
+    encodings: list[Encoding], labels: list[int], size: int, steps: int
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Yield random batches."""
+    rng = np.random.default_rng(SEED)
+    for _ in range(steps):
+        rows = rng.choice(len(encodings), size, replace=False)
+        ids, mask, types = pad([encodings[row] for row in rows])
+        inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
+        yield {name: torch.tensor(x) for name, x in inputs.items()}, torch.tensor([labels[row] for row in rows])
+
+
+def export(model: BertForSequenceClassification, ranges: dict[str, Tensor], source: Path, path: Path) -> None:
+    """Write weights on their codes, ranges, configuration and tokenizer."""
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    tensors = {name: w.detach().float().contiguous() for name, w in model.state_dict().items()}
+    for name, (low, high) in ranges.items():
+        tensors |= {f"{name}.x_min": low.detach().clone(), f"{name}.x_max": high.detach().clone()}
+    path.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((source / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config, indent=2))
+    shutil.copyfile(source / "tokenizer.json", path / "tokenizer.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    for name in ("checkpoint", "train", "dev", "output"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--task", choices=["sst2", "cola"], default="sst2")
+    parser.add_argument("--recipe", default="w4a8")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--calibration", type=int, default=128, help="training texts that set the ranges at the start")
+    options = parser.parse_args()
+    torch.manual_seed(SEED)
+    logging.set_verbosity_error()
+
+    examples = read_task(options.task, options.train)
+    dev = read_task(options.task, options.dev)
+    texts = [example.texts[0] for example in examples[: options.calibration]]
+    integers = intsim.quantize(options.checkpoint, recipe=options.recipe, calibration=texts)
+    report("before", integers, options.task, dev, options.checkpoint)
+
+    tokenizer = parse_tokenizer(integers.tokenizer or "")
+    longest = integers.config["max_position_embeddings"]
+    encodings = [encode(tokenizer, example.texts[0], longest=longest) for example in examples]
+    short = [i for i, encoding in enumerate(encodings) if len(encoding.ids) <= LONGEST]
+    model = BertForSequenceClassification.from_pretrained(options.checkpoint, dtype=torch.float32).eval()  # no dropout
+    fakes = quantize_while_running(model, integers, options.recipe)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [w for w in model.parameters() if w.requires_grad], "lr": LEARNING_RATE},
+            {"params": fakes.parameters(), "lr": RANGE_LEARNING_RATE},
+        ],
+        weight_decay=0.0,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        [LEARNING_RATE, RANGE_LEARNING_RATE],
+        options.steps,
+        pct_start=WARM_UP,
+        cycle_momentum=False,
+    )
+    labels = [int(examples[i].target) for i in short]
+    start, losses = time.perf_counter(), []
+    for inputs, targets in batches([encodings[i] for i in short], labels, options.batch, options.steps):
+        loss = nn.functional.cross_entropy(model(**inputs).logits, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if len(losses) % 50 == 0:
+            print(
+                f"step {len(losses)}: loss {np.mean(losses[-50:]):.4f}, {time.perf_counter() - start:.0f} s", flush=True
+            )
+
+    names = [name for name in integers.formats if name != "classifier"]
+    export(
+        model, {name: fake.range for name, fake in zip(names, fakes, strict=True)}, options.checkpoint, options.output
+    )
+    report("after", intsim.quantize(options.output, recipe=options.recipe), options.task, dev, options.output)
+
+
+def report(when: str, model: intsim.IntegerModel, task: str, dev: list[Example], reference: Path) -> None:
+    """Print the figures of the integer model, and of its float weights without activation quantizers."""
+    found = evaluate(model, task, dev, reference=reference)
+    for metric, value in found.metrics.items():
+        print(f"{when}: {metric} {100 * value:.2f} integer, {100 * found.reference[metric]:.2f} float", flush=True)
+
+
+if __name__ == "__main__":
+    main()
