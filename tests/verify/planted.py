@@ -340,7 +340,7 @@ def tanh(x_q: Any, *, profile: Any, bug: Bug = NONE) -> Any:
     if bug.at("sign") == "before the division":
         return quotient(sign * numerator, one + e, bug)
     y = sign * quotient(numerator, e if bug.at("denominator") == "e alone" else one + e, bug)
-    return register(y, bug.at("range"))
+    return register(y, bug.at("range", "saturates at 16 bits"))
 
 
 def root(n: int, change: str) -> int:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Add of tensors of different scales with one rule changed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import numpy as np
 
-from intsim.fixedpoint import INT8, MAX_SHIFT, IntRange, Rounding, rounding_right_shift
+from intsim.fixedpoint import MAX_SHIFT, IntRange, Rounding, rounding_right_shift
 from intsim.profile import Profile
 from intsim.verify.bugs.parts import (
     AS_INT32,
@@ -16,12 +16,12 @@ from intsim.verify.bugs.parts import (
     Int64,
     Part,
     Shifter,
-    channel_0,
     finishes,
     keep,
     multipliers,
-    next_channel,
     product_shifters,
+    registers,
+    replaced,
     saturates,
     significant,
     wraps,
@@ -30,7 +30,16 @@ from intsim.verify.bugs.requantize import zero_point_inside
 
 __all__ = ["changes"]
 
-Fields = Sequence[Int64]
+Fields = Sequence[Int64]  # one of each operand
+Of = Callable[[Fields], Fields]
+
+
+def _each(part: Part) -> Of:
+    return lambda fields: [part(field) for field in fields]
+
+
+def _only(i: int, part: Part) -> Of:
+    return lambda fields: [part(field) if j == i else field for j, field in enumerate(fields)]
 
 
 def _once(products: Fields, shifts: Fields, *, total: Part = keep) -> tuple[Int64, Int64]:
@@ -49,75 +58,60 @@ def rule(
     once: bool,
     shifted: Shifter,
     finish: Finish,
-    x: Sequence[Part],
-    m: Sequence[Part],
+    x: Of = list,
+    m: Of = list,
+    t: Of = list,
     product: Part = keep,
     total: Part = keep,
 ) -> Int64:
     """Return saturate(RND(sum_i x_i m_i / 2**t) + zero_point), or with RND of each product before the sum."""
-    products = [product(part(a) * of(b)) for a, b, part, of in zip(operands, ratios, x, m, strict=True)]
+    products = [product(a * b) for a, b in zip(x(operands), m(ratios), strict=True)]
     if once:
-        return finish(shifted(*_once(products, shifts, total=total)), zero_point)
-    scaled = [AS_INT32(shifted(p, t)) for p, t in zip(products, shifts, strict=True)]
+        return finish(shifted(*_once(products, t(shifts), total=total)), zero_point)
+    scaled = [AS_INT32(shifted(p, s)) for p, s in zip(products, t(shifts), strict=True)]
     return finish(total(reduce(np.add, scaled)), zero_point)
 
 
 def changes(profile: Profile, to: IntRange, count: int, *, per_channel: bool = False) -> Changes:
     """Return add of ``count`` operands on (operands, multipliers, shifts, zero_point), and every change of it."""
     shifting, finishing, once = product_shifters(profile.rounding), finishes(to), profile.sum == "once"
-    kept: list[Part] = [keep] * count
-    golden = partial(rule, once=once, shifted=shifting[CONTROL], finish=finishing[CONTROL], x=kept, m=kept)
-
-    def alone(i: int, part: Part) -> list[Part]:
-        return [*kept[:i], part, *kept[i + 1 :]]
+    golden = partial(rule, once=once, shifted=shifting[CONTROL], finish=finishing[CONTROL])
 
     def zero_point_first(operands: Fields, ratios: Fields, shifts: Fields, zero_point: Int64) -> Int64:
         products = [a * b for a, b in zip(operands, ratios, strict=True)]
         return zero_point_inside(*_once(products, shifts), zero_point, rounding=profile.rounding, to=to)
 
-    def multipliers_exchanged(operands: Fields, ratios: Fields, shifts: Fields, zero_point: Int64) -> Int64:
-        return golden(operands, [ratios[1], ratios[0], *ratios[2:]], shifts, zero_point)
+    def zero_point_for_each(scaled: Int64, zero_point: Int64) -> Int64:
+        return finishing[CONTROL](scaled, count * zero_point)
 
     def at_15_bits(total: Int64, shift: Int64) -> Int64:
         first = np.minimum(shift, 15)
         return shifting[CONTROL](rounding_right_shift(total, first, Rounding.HALF_UP), shift - first)
 
-    def first_multiplier(operands: Fields, ratios: Fields, shifts: Fields, zero_point: Int64) -> Int64:
-        return golden(operands, [ratios[0]] * count, shifts, zero_point)
-
-    def zero_point_for_each(operands: Fields, ratios: Fields, shifts: Fields, zero_point: Int64) -> Int64:
-        return golden(operands, ratios, shifts, count * zero_point)
-
-    def shifts_exchanged(operands: Fields, ratios: Fields, shifts: Fields, zero_point: Int64) -> Int64:
-        return golden(operands, ratios, shifts[::-1], zero_point)
-
-    def each_operand(i: int) -> Changes:
-        return {
-            f"operand {i} left out": partial(golden, x=alone(i, np.zeros_like)),
-            f"operand {i} subtracted": partial(golden, x=alone(i, np.negative)),
-            f"operand {i} saturates at 8 bits": partial(golden, x=alone(i, saturates(INT8))),
-            f"multiplier {i} in float32": partial(golden, m=alone(i, significant)),
-        }
-
-    channels: Changes = {
-        "multipliers of channel 0": partial(golden, m=[channel_0] * count),
-        "multipliers of the next channel": partial(golden, m=[next_channel] * count),
+    alone: dict[str, Part] = {
+        "left out": np.zeros_like,
+        "subtracted": np.negative,
+        "saturates at 8 bits": saturates(8),
     }
     return {
-        **(channels if per_channel else {}),
-        **{name: partial(golden, shifted=other) for name, other in shifting.items()},
-        "two roundings, at 15 bits": partial(golden, shifted=at_15_bits),
-        "rounded each" if once else "rounded once": partial(golden, once=not once),
-        **{name: partial(golden, finish=other) for name, other in finishing.items()},
-        **({"zero point before rounding": zero_point_first} if once else {"shifts exchanged": shifts_exchanged}),
-        **{name: partial(golden, m=[other] * count) for name, other in multipliers().items()},
-        "multipliers exchanged": multipliers_exchanged,
-        "first multiplier for all": first_multiplier,
-        "zero point once per operand": zero_point_for_each,
-        "products wrap at 32 bits": partial(golden, product=wraps(32)),
-        "products saturate at 32 bits": partial(golden, product=AS_INT32),
-        "sum saturates at 32 bits": partial(golden, total=AS_INT32),
-        "operands wrap at 16 bits": partial(golden, x=[wraps(16)] * count),
-        "sum wraps at 32 bits": partial(golden, total=wraps(32)),
-        **{name: change for i in range(count) for name, change in each_operand(i).items()},
+        **replaced(
+            golden,
+            shifted={**shifting, "two roundings, at 15 bits": at_15_bits},
+            finish={**finishing, "zero point once per operand": zero_point_for_each},
+            m={
+                **{name: _each(part) for name, part in multipliers(per_channel=per_channel).items()},
+                **{f"multiplier {i} in float32": _only(i, significant) for i in range(count)},
+                "multipliers exchanged": lambda ratios: [ratios[1], ratios[0], *ratios[2:]],
+                "first multiplier for all": lambda ratios: [ratios[0]] * count,
+            },
+            x={
+                "operands wrap at 16 bits": _each(wraps(16)),
+                **{f"operand {i} {how}": _only(i, part) for i in range(count) for how, part in alone.items()},
+            },
+            product=registers("product", 32),
+            total=registers("sum", 32),
+            once={"rounded each" if once else "rounded once": not once},
+            t={} if once else {"shifts exchanged": lambda shifts: shifts[::-1]},
+        ),
+        **({"zero point before rounding": zero_point_first} if once else {}),
     }

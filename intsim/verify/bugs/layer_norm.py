@@ -11,7 +11,6 @@ from intsim.fixedpoint import IntRange, Rounding
 from intsim.profile import Profile
 from intsim.verify.bugs import isqrt as isqrt_bugs
 from intsim.verify.bugs.parts import (
-    AS_INT16,
     AS_INT32,
     CONTROL,
     Changes,
@@ -20,7 +19,6 @@ from intsim.verify.bugs.parts import (
     Int64,
     Part,
     Shifter,
-    channel_0,
     dividers,
     finishes,
     keep,
@@ -29,8 +27,8 @@ from intsim.verify.bugs.parts import (
     prefixed,
     product_shifters,
     reciprocals,
-    saturates,
-    wraps,
+    registers,
+    replaced,
 )
 
 __all__ = ["changes"]
@@ -106,49 +104,39 @@ def changes(profile: Profile, to: IntRange) -> Changes:
         finish=finishing[CONTROL],
         root=roots[CONTROL],
     )
-    # the zero point is inside the bias; float64 and a scaled value beyond 16 bits show at sizes no layer has
-    finishing = {name: other for name, other in finishing.items() if not re.search("zero point|scaled value", name)}
-    roots.pop("float64 square root")
-    whole: Changes = {
-        "variance about 0": partial(golden, about=np.zeros_like),
-        **{f"mean rounded {mode}": partial(golden, whole=dividers(mode)[CONTROL]) for mode in Rounding},
-    }
-    means: Changes = {name: partial(golden, mean=other) for name, other in averaging.items()}
-    return {
-        **{name: partial(golden, shifted=other) for name, other in shifting.items()},
-        **{name: partial(golden, finish=other) for name, other in finishing.items()},
-        **prefixed("division", {name: partial(golden, divided=other) for name, other in dividing.items()}),
-        **{name: partial(golden, divided=other) for name, other in reciprocals().items()},
-        **(whole if exact else prefixed("mean", means)),
-        "rounded mean subtracted" if exact else "exact centring": partial(golden, exact=not exact),
-        "eps left out": partial(golden, eps_of=np.zeros_like),
-        "eps 1": partial(golden, eps_of=np.ones_like),
-        "variance over N - 1": partial(golden, fewer=1),
-        "variance saturates at 31 bits": partial(golden, variance=AS_INT32),
-        "variance wraps at 32 signed bits": partial(golden, variance=wraps(32)),
-        "sum wraps at 16 bits": partial(golden, total_of=wraps(16)),
-        "sum saturates at 16 bits": partial(golden, total_of=AS_INT16),
-        "sum without the last channel": partial(golden, added=lambda x: x[..., :-1]),
-        "sum of squares wraps at 32 signed bits": partial(golden, sum_of_squares=wraps(32)),
-        "sum of squares wraps at 32 bits": partial(golden, sum_of_squares=wraps(32, signed=False)),
-        "sum of squares saturates at 31 bits": partial(golden, sum_of_squares=AS_INT32),
-        "sum left out": partial(golden, total_of=np.zeros_like),
-        "mean not subtracted": partial(golden, centre=np.zeros_like),
-        "variance wraps at 32 bits": partial(golden, variance=wraps(32, signed=False)),
-        "squares wrap at 16 bits": partial(golden, squares=wraps(16)),
-        **{name: partial(golden, root=other) for name, other in roots.items() if name != CONTROL},
-        "normalised value wraps at 16 bits": partial(golden, normalised=wraps(16)),
-        "normalised value saturates at 18 bits": partial(golden, normalised=saturates(IntRange(18))),
-        "normalised value saturates at 16 bits": partial(golden, normalised=AS_INT16),
-        "one fraction bit too few": partial(golden, fraction=fraction - 1),
-        "one fraction bit too many": partial(golden, fraction=fraction + 1),
-        **{name: partial(golden, m=other) for name, other in multipliers().items()},
-        "weight of the next channel": partial(golden, m=next_channel),
-        "weight of channel 0": partial(golden, m=channel_0),
-        "bias of the next channel": partial(golden, offset=next_channel),
-        "weight's sign dropped": partial(golden, m=np.abs),
-        "bias left out": partial(golden, offset=np.zeros_like),
-        "bias subtracted": partial(golden, offset=np.negative),
-        "bias rounded by itself": partial(golden, bias_alone=True),
-        "bias saturates at 32 bits": partial(golden, offset=AS_INT32),
-    }
+    # the zero point is inside the bias, the square root's operand is the variance; float64 and a scaled value beyond
+    # 16 bits show at sizes no layer has
+    unseen = re.compile("zero point|scaled value|of 32 bits|float64")
+    finishing, roots = (
+        {name: part for name, part in parts.items() if not unseen.search(name)} for parts in (finishing, roots)
+    )
+    whole = {f"mean rounded {mode}": dividers(mode)[CONTROL] for mode in Rounding}
+    return replaced(
+        golden,
+        shifted=shifting,
+        finish=finishing,
+        divided={**prefixed("division", dividing), **reciprocals()},
+        root=roots,
+        whole=whole if exact else {},
+        about={"variance about 0": np.zeros_like} if exact else {},
+        mean={} if exact else prefixed("mean", averaging),
+        exact={"rounded mean subtracted" if exact else "exact centring": not exact},
+        eps_of={"eps left out": np.zeros_like, "eps 1": np.ones_like},
+        fewer={"variance over N - 1": 1},
+        variance={**registers("variance", 32), **registers("variance", 32, signed=False)},
+        total_of={**registers("sum", 16), "sum left out": np.zeros_like},
+        added={"sum without the last channel": lambda x: x[..., :-1]},
+        sum_of_squares={**registers("sum of squares", 32), **registers("sum of squares", 32, signed=False)},
+        squares=registers("square", 16),
+        centre={"mean not subtracted": np.zeros_like},
+        normalised=registers("normalised value", 16, 18),
+        fraction={"one fraction bit too few": fraction - 1, "one fraction bit too many": fraction + 1},
+        m={**multipliers(per_channel=True), "weight's sign dropped": np.abs},
+        offset={
+            "bias left out": np.zeros_like,
+            "bias subtracted": np.negative,
+            "bias saturates at 32 bits": AS_INT32,
+            "bias of the next channel": next_channel,
+        },
+        bias_alone={"bias rounded by itself": True},
+    )

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators are made of, broken: shifts, saturations, multipliers and square roots with one rule changed."""
+"""What operators are made of, broken: shifts, saturations, multipliers and registers with one rule changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.fixedpoint import (
-    INT16,
-    INT32,
     MAX_SHIFT,
     MULTIPLIER_BITS,
     IntRange,
@@ -34,14 +32,16 @@ __all__ = [
     "clamps",
     "dividers",
     "finishes",
+    "inputs",
     "keep",
     "multipliers",
     "next_channel",
     "nonzero",
-    "others",
     "prefixed",
     "product_shifters",
     "reciprocals",
+    "registers",
+    "replaced",
     "saturates",
     "shifters",
     "significant",
@@ -54,14 +54,26 @@ Shifter: TypeAlias = Callable[[Int64, Int64], Int64]  # total, shift -> RND(tota
 Divider: TypeAlias = Callable[[Int64, Int64], Int64]  # dividend, divisor -> RND(dividend / divisor)
 Finish: TypeAlias = Callable[[Int64, Int64], Int64]  # scaled, zero point -> code
 Changes: TypeAlias = dict[str, Callable[..., Int64]]  # name of the change -> the operator under it, on int64 fields
+Option: TypeAlias = Callable[[Any], Any] | Callable[[Any, Any], Any] | int | slice | tuple[Any, ...]
+T = TypeVar("T")
 
 CONTROL: Final = "nothing changed"
 TFLITE_HIGH_BITS: Final = 31  # the first of gemmlowp's two roundings
 FLOAT32_BITS: Final = 24
 
 
+def replaced(rule: Callable[..., Int64], **parts: Mapping[str, Option]) -> Changes:
+    """Return the rule with one of its parts replaced, by the name of the change."""
+    return {name: partial(rule, **{part: other}) for part, changes in parts.items() for name, other in changes.items()}
+
+
+def prefixed(prefix: str, changes: Mapping[str, T]) -> dict[str, T]:
+    """Return the changes of a part as changes of the whole, the control left out."""
+    return {f"{prefix}: {name}": change for name, change in changes.items() if name != CONTROL}
+
+
 def keep(y: Int64) -> Int64:
-    """Return what is given: the part left as it is, or left out."""
+    """Return what is given: the part left as it is."""
     return y
 
 
@@ -70,19 +82,38 @@ def clamps(low: int, high: int) -> Part:
     return lambda y: y.clip(low, high)
 
 
-def saturates(to: IntRange) -> Part:
-    """Return saturation into a range."""
-    return clamps(to.min, to.max)
+def saturates(bits: int, *, signed: bool = True) -> Part:
+    """Return saturation into the integers of a width."""
+    low = -(1 << (bits - 1)) if signed else 0
+    return clamps(low, low + (1 << bits) - 1)
 
 
-AS_INT16: Final = saturates(INT16)
-AS_INT32: Final = saturates(INT32)
+AS_INT16: Final = saturates(16)
+AS_INT32: Final = saturates(32)
 
 
 def wraps(bits: int, *, signed: bool = True) -> Part:
     """Return reduction modulo 2**bits."""
     half = 1 << (bits - 1) if signed else 0
     return lambda y: ((y + half) & ((1 << bits) - 1)) - half
+
+
+def registers(name: str, *widths: int, signed: bool = True) -> dict[str, Part]:
+    """Return a register too narrow for what it holds."""
+    kind = "bits" if signed else "unsigned bits"
+    return {
+        f"{name} {verb} at {bits} {kind}": narrowed(bits, signed=signed)
+        for bits in widths
+        for verb, narrowed in (("wraps", wraps), ("saturates", saturates))
+    }
+
+
+def inputs() -> dict[str, Part]:
+    """Return the changes of a 16-bit input."""
+    return {
+        **registers("input", 8, 12),
+        **{f"input of {16 - low} bits": lambda x, low=low: x >> low << low for low in (8, 4)},
+    }
 
 
 def significant(y: Int64) -> Int64:
@@ -105,16 +136,6 @@ def nonzero(y: Int64) -> Int64:
     return np.where(y == 0, 1, y)
 
 
-def others(rounding: Rounding) -> list[Rounding]:
-    """Return the roundings that the rule does not have."""
-    return [other for other in Rounding if other is not rounding]
-
-
-def prefixed(prefix: str, changes: Changes) -> Changes:
-    """Return the changes of a part as changes of the whole, the control left out."""
-    return {f"{prefix}: {name}": change for name, change in changes.items() if name != CONTROL}
-
-
 def dividers(rounding: Rounding) -> dict[str, Divider]:
     """Return RND(dividend / divisor) and its changes."""
 
@@ -133,7 +154,7 @@ def dividers(rounding: Rounding) -> dict[str, Divider]:
     }
     return {
         CONTROL: partial(rounding_divide, rounding=rounding),
-        **{f"rounding {other}": partial(rounding_divide, rounding=other) for other in others(rounding)},
+        **{f"rounding {other}": partial(rounding_divide, rounding=other) for other in Rounding if other != rounding},
         **{f"rounding {name}": partial(divided, raised=raised) for name, raised in more.items()},
     }
 
@@ -171,10 +192,9 @@ def shifters(rounding: Rounding) -> dict[str, Shifter]:
         return np.asarray(unsigned >> shift.astype(np.uint64)).view(np.int64)
 
     return {
-        **{name: partial(shifted, divided=divided) for name, divided in dividing.items()},
+        **replaced(shifted, divided=dividing),
         "half added, then truncated": truncated,
-        "shift one too small": partial(shifted, by=-1),
-        "shift one too large": partial(shifted, by=1),
+        **replaced(shifted, by={"shift one too small": -1, "shift one too large": 1}),
         "logical shift": logical,
     }
 
@@ -196,41 +216,41 @@ def product_shifters(rounding: Rounding) -> dict[str, Shifter]:
 
 def finishes(to: IntRange) -> dict[str, Finish]:
     """Return saturate(scaled + zero_point) and its changes."""
-    saturated = saturates(to)
+    low, high = to.min, to.max
+    saturated, wrapped = clamps(low, high), wraps(to.bits, signed=to.signed)
 
     def finish(
         scaled: Int64, zero_point: Int64, *, narrow: Part = saturated, inner: Part = keep, offset: Part = keep
     ) -> Int64:
         return narrow(inner(scaled) + offset(zero_point))
 
-    def zero_point_last(scaled: Int64, zero_point: Int64) -> Int64:
-        return wraps(to.bits, signed=to.signed)(saturated(scaled) + zero_point)
-
-    high = to.max
-    signed = [(-high - 1, high), (-high, high), (-high - 1, high - 1), (-high, high - 1), (0, high), (0, 2 * high + 1)]
-    signed.append((-high - 1, high + 1))
-    unsigned = [(0, high - 1), (0, high + 1), (0, high // 2), (-(high // 2) - 1, high // 2)]
-    ranges = [*signed, (-(high // 2) - 1, high // 2), (-128, 127)] if to.signed else unsigned
+    ranges = [(low, high - 1), (low, high + 1), (-(high // 2) - 1, high // 2)]
+    if to.signed:
+        ranges += [(-high - 1, high), (-high, high), (-high, high - 1), (0, high), (0, 2 * high + 1), (-128, 127)]
+    else:
+        ranges += [(0, high // 2)]
     return {
         CONTROL: finish,
-        "result wraps": partial(finish, narrow=wraps(to.bits, signed=to.signed)),
-        "not clamped above": partial(finish, narrow=lambda y: np.maximum(y, to.min)),
-        "not clamped below": partial(finish, narrow=lambda y: np.minimum(y, to.max)),
-        **{
-            f"clamped to [{low}, {high}]": partial(finish, narrow=clamps(low, high))
-            for low, high in dict.fromkeys(ranges)
-            if (low, high) != (to.min, to.max)
-        },
-        "scaled value wraps at 32 bits": partial(finish, inner=wraps(32)),
-        "scaled value wraps at 16 bits": partial(finish, inner=wraps(16)),
-        "saturated before the zero point too": partial(finish, inner=saturated),
-        "zero point after saturation": zero_point_last,
-        "zero point left out": partial(finish, offset=np.zeros_like),
-        "zero point subtracted": partial(finish, offset=np.negative),
+        **replaced(
+            finish,
+            narrow={
+                "result wraps": wrapped,
+                "not clamped above": lambda y: np.maximum(y, low),
+                "not clamped below": lambda y: np.minimum(y, high),
+                **{f"clamped to [{a}, {b}]": clamps(a, b) for a, b in ranges if (a, b) != (low, high)},
+            },
+            inner={
+                "scaled value wraps at 32 bits": wraps(32),
+                "scaled value wraps at 16 bits": wraps(16),
+                "saturated before the zero point too": saturated,
+            },
+            offset={"zero point left out": np.zeros_like, "zero point subtracted": np.negative},
+        ),
+        "zero point after saturation": lambda scaled, zero_point: wrapped(saturated(scaled) + zero_point),
     }
 
 
-def multipliers() -> dict[str, Part]:
+def multipliers(*, per_channel: bool = False) -> dict[str, Part]:
     """Return the changes of a 31-bit multiplier."""
     drops = {bits: MULTIPLIER_BITS - bits for bits in (24, 16, 15, 8, 7)}
     return {
@@ -239,4 +259,9 @@ def multipliers() -> dict[str, Part]:
             for bits, drop in drops.items()
         },
         **{f"multiplier cut to {bits} bits": lambda m, drop=drop: m >> drop << drop for bits, drop in drops.items()},
+        **(
+            {"multiplier of channel 0": channel_0, "multiplier of the next channel": next_channel}
+            if per_channel
+            else {}
+        ),
     }

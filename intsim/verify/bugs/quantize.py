@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from intsim.fixedpoint import IntRange
-from intsim.verify.bugs.parts import CONTROL, Changes, Finish, Int64, finishes
+from intsim.verify.bugs.parts import CONTROL, Changes, Finish, Int64, finishes, replaced
 
 __all__ = ["changes"]
 
@@ -44,15 +44,19 @@ def _flushed(x: Reals, scale: Reals) -> Reals:
 def changes(to: IntRange) -> Changes:
     """Return quantize on (x, scale, zero_point), and every change of it."""
     finishing = finishes(to)
-    golden = partial(rule, finish=finishing[CONTROL])
-    return {
-        **{name: partial(golden, finish=other) for name, other in finishing.items()},
-        "rounding floor": partial(golden, rounded=np.floor),
-        "rounding toward-zero": partial(golden, rounded=np.trunc),
-        "rounding half-up": partial(golden, rounded=lambda y: np.floor(y + 0.5)),
-        "rounding half-away": partial(golden, rounded=lambda y: np.sign(y) * np.floor(np.abs(y) + 0.5)),
-        "zero point before rounding": partial(golden, inside=True),
-        "multiplied by the reciprocal": partial(golden, quotient=lambda x, scale: x * (np.float32(1) / scale)),
-        "quotient in float32": partial(golden, quotient=lambda x, scale: x / scale),
-        "subnormals flushed to 0": partial(golden, quotient=_flushed),
-    }
+    return replaced(
+        partial(rule, finish=finishing[CONTROL]),
+        finish=finishing,
+        rounded={
+            "rounding floor": np.floor,
+            "rounding toward-zero": np.trunc,
+            "rounding half-up": lambda y: np.floor(y + 0.5),
+            "rounding half-away": lambda y: np.sign(y) * np.floor(np.abs(y) + 0.5),
+        },
+        inside={"zero point before rounding": True},
+        quotient={
+            "multiplied by the reciprocal": lambda x, scale: x * (np.float32(1) / scale),
+            "quotient in float32": lambda x, scale: x / scale,
+            "subnormals flushed to 0": _flushed,
+        },
+    )

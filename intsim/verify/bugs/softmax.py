@@ -8,8 +8,7 @@ from typing import Final, Literal
 import numpy as np
 
 from intsim.fixedpoint import INT16, Rounding, rounding_right_shift
-from intsim.profile import PROFILES, Profile
-from intsim.verify.bugs import exp as exp_bugs
+from intsim.profile import Profile
 from intsim.verify.bugs.parts import (
     AS_INT16,
     CONTROL,
@@ -26,8 +25,11 @@ from intsim.verify.bugs.parts import (
     prefixed,
     product_shifters,
     reciprocals,
+    registers,
+    replaced,
     wraps,
 )
+from intsim.verify.bugs.unary import exp_inside
 
 __all__ = ["changes"]
 
@@ -46,7 +48,7 @@ def rule(
     shifted: Shifter,
     divided: Divider,
     exp: Part,
-    masked_in: frozenset[Step] = frozenset(("maximum", "sum", "result")),
+    masked_in: tuple[Step, ...] = ("maximum", "sum", "result"),
     mask_of: Part = keep,
     scores: Part = keep,
     maximum: Callable[[Int64], Int64] = lambda seen: seen.max(axis=-1, keepdims=True),
@@ -73,7 +75,7 @@ def rule(
 
 def changes(profile: Profile) -> Changes:
     """Return softmax on (acc, mask, multiplier, shift), and every change of it."""
-    one, exps = profile.softmax.one, exp_bugs.inner_changes(profile)
+    one, exps = profile.softmax.one, exp_inside(profile)
     shifting, dividing = product_shifters(profile.rounding), dividers(profile.step_rounding)
     golden = partial(rule, one=one, shifted=shifting[CONTROL], divided=dividing[CONTROL], exp=exps[CONTROL])
 
@@ -86,43 +88,43 @@ def changes(profile: Profile) -> Changes:
     def masked_scores_as_0(acc: Int64, mask: Int64, multiplier: Int64, shift: Int64) -> Int64:
         return golden(acc * mask, np.ones_like(mask), multiplier, shift)
 
-    def masking(*steps: Step) -> Callable[..., Int64]:
-        return partial(golden, masked_in=frozenset(steps))
-
+    masked_in: dict[str, tuple[Step, ...]] = {
+        "masked positions in the maximum": ("sum", "result"),
+        "masked positions in the sum": ("maximum", "result"),
+        "masked positions not zeroed": ("maximum", "sum"),
+        "mask applied to the result only": ("result",),
+        "masked positions as the lowest input of exp": ("maximum", "lowest input"),
+    }
     return {
-        **{name: partial(golden, shifted=other) for name, other in shifting.items()},
-        **prefixed("probabilities", {name: partial(golden, divided=other) for name, other in dividing.items()}),
-        **{name: partial(golden, divided=other) for name, other in reciprocals().items()},
-        "reciprocal of 32 bits, as I-BERT's code": partial(golden, divided=by_reciprocal),
-        **{f"one = {other}": partial(golden, one=other) for other in (256, 255, 254, 128, 127) if other != one},
-        "256 wraps": partial(golden, narrow=wraps(8, signed=False)),
-        "saturates at 127": partial(golden, narrow=clamps(0, 127)),
-        "mask left out": partial(golden, mask_of=np.ones_like),
-        "mask inverted": partial(golden, mask_of=lambda mask: 1 - mask),
-        "masked positions in the maximum": masking("sum", "result"),
-        "masked positions in the sum": masking("maximum", "result"),
-        "masked positions not zeroed": masking("maximum", "sum"),
-        "mask applied to the result only": masking("result"),
-        "masked positions as the lowest input of exp": masking("maximum", "lowest input"),
-        "fully masked row uniform": partial(golden, empty=lambda length: -(-one // length)),
+        **replaced(
+            golden,
+            shifted=shifting,
+            divided={
+                **prefixed("probabilities", dividing),
+                **reciprocals(),
+                "reciprocal of 32 bits, as I-BERT's code": by_reciprocal,
+            },
+            one={f"one = {other}": other for other in (256, 255, 254, 128, 127) if other != one},
+            narrow={"256 wraps": wraps(8, signed=False), "saturates at 127": clamps(0, 127)},
+            mask_of={
+                "mask left out": np.ones_like,
+                "mask inverted": lambda mask: 1 - mask,
+                "last key masked": lambda mask: mask & np.roll(mask, -1, axis=-1),
+            },
+            masked_in=masked_in,
+            empty={"fully masked row uniform": lambda length: -(-one // length)},
+            maximum={
+                "maximum at least 0": lambda seen: seen.max(axis=-1, keepdims=True).clip(0),
+                "maximum without the last key": without_last,
+                "maximum not subtracted": lambda seen: np.zeros_like(seen[..., :1]),
+            },
+            scores={"scores wrap at 16 bits": wraps(16)},
+            difference={"difference wraps at 16 bits": wraps(16)},
+            m=multipliers(),
+            x_of={**registers("input of exp", 12, 13, 15), "input of exp wraps at 16 bits": wraps(16)},
+            total={**registers("sum", 16, 18), **registers("sum", 16, signed=False)},
+            summed={"sum without the last key": lambda e: e[..., :-1]},
+            exp=prefixed("exp", exps),
+        ),
         "masked scores as 0": masked_scores_as_0,
-        "last key masked": partial(golden, mask_of=lambda mask: mask & np.roll(mask, -1, axis=-1)),
-        "maximum at least 0": partial(golden, maximum=lambda seen: seen.max(axis=-1, keepdims=True).clip(0)),
-        "maximum without the last key": partial(golden, maximum=without_last),
-        "maximum not subtracted": partial(golden, maximum=lambda seen: np.zeros_like(seen[..., :1])),
-        "scores wrap at 16 bits": partial(golden, scores=wraps(16)),
-        "difference wraps at 16 bits": partial(golden, difference=wraps(16)),
-        **{name: partial(golden, m=other) for name, other in multipliers().items()},
-        "input of exp wraps at 16 bits": partial(golden, x_of=wraps(16)),
-        **{f"input of exp saturates at -2**{k}": partial(golden, x_of=clamps(-(1 << k), 0)) for k in (11, 12, 14)},
-        "sum wraps at 16 signed bits": partial(golden, total=wraps(16)),
-        "sum wraps at 16 bits": partial(golden, total=wraps(16, signed=False)),
-        **{f"sum saturates at 2**{k} - 1": partial(golden, total=clamps(0, (1 << k) - 1)) for k in (15, 16, 17)},
-        "sum without the last key": partial(golden, summed=lambda e: e[..., :-1]),
-        **prefixed("exp", {name: partial(golden, exp=other) for name, other in exps.items()}),
-        **{
-            f"exp of profile {other.name}": partial(golden, exp=exp_bugs.changes(other)[CONTROL])
-            for other in PROFILES.values()
-            if other.exp != profile.exp
-        },
     }
