@@ -232,14 +232,14 @@ def report(
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = _calibration_texts(calibration, calibration_size)
     result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, progress=True)
-    if plot is not None:
-        from intsim.report_plot import plot_report  # noqa: PLC0415
-
-        plot_report(result, plot)
     if json_:
         _print_json(result.to_json())
     else:
         click.echo(format_report(result))
+    if plot is not None:
+        from intsim.report_plot import plot_report  # noqa: PLC0415
+
+        plot_report(result, plot)
 
 
 @cli.command()

@@ -71,7 +71,7 @@ def in_reals(model: IntegerModel, *, saturate: bool, approximate: bool) -> Inter
         if operator in _CHOOSING:
             choices = {"saturate": saturate, "approximate": approximate, "activation": model.config["hidden_act"]}
         values = _MEANING[operator](*operands, **constants, **choices)
-        if name in model.formats or operator in {ops.quantize_dynamic}:
+        if name in model.formats or operator in {ops.quantize_dynamic, ops.softmax}:
             values = np.rint(values)
         to: IntRange | None = UINT8 if operator is ops.softmax else constants.get("to")
         if saturate and to is not None:

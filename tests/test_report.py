@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of intsim.report, intsim.error_split and intsim.report_plot."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -20,6 +21,7 @@ from intsim.convert.bert import input_sources
 from intsim.error_split import PARTS, _Codes, in_reals, stages
 from intsim.errors import IntsimError
 from intsim.evaluate import Example, evaluate
+from intsim.fixedpoint import Dyadic
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.profile import IBERT, INTSIM
@@ -145,6 +147,20 @@ def test_the_polynomials_are_those_of_the_integers(source: Path, profile: Any) -
         }
         errors = {approximate: np.abs(np.asarray(values) - integers).max() for approximate, values in found.items()}
         assert errors[True] < errors[False] / 4, (operator, errors)
+
+
+def test_the_polynomial_of_softmax_is_that_of_the_integers(source: Path) -> None:
+    crude = dataclasses.replace(INTSIM, exp=dataclasses.replace(INTSIM.exp, c="0.1"))
+    model = intsim.quantize(source, profile=crude, calibration=TEXTS)
+    acc = np.random.default_rng(0).integers(-3000, 3000, (50, 8)).astype(np.int32)
+    constants = {"profile": crude, "mask": np.ones((1, 8), np.bool_)}
+    integers = ops.softmax(acc, Dyadic(1, 0), **constants)
+    distances = [
+        np.abs(np.asarray(meaning("", ops.softmax, (_in_floats(acc), Dyadic(1, 0)), constants)) - integers).max()
+        for meaning in (in_reals(model, saturate=True, approximate=each) for each in (True, False))
+    ]
+    assert distances[0] <= 1
+    assert distances[1] > 5
 
 
 @pytest.mark.parametrize("saturate", [False, True])
@@ -472,3 +488,26 @@ def test_a_plot_without_matplotlib_is_refused_before_anything_runs(
     assert str(outcome.exception) == "a plot must have matplotlib to draw it, got none; pip install 'intsim[notebooks]'"
     assert "evaluating" not in outcome.stderr
     assert not file.exists()
+
+
+def test_a_plot_that_cannot_be_written_costs_no_result(
+    source: Path, data: Path, calibration: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    (tmp_path / "file").touch()
+    arguments = (
+        source,
+        "--calibration",
+        calibration,
+        "--recipes",
+        "intsim",
+        "--task",
+        "sst2",
+        "--data",
+        data,
+        "--json",
+    )
+    outcome = _command(*arguments, "--plot", tmp_path / "file" / "report.png")
+    assert isinstance(outcome.exception, IntsimError)
+    assert "report.png must be writable" in str(outcome.exception)
+    assert json.loads(outcome.stdout)["n"] == len(CLASSES)

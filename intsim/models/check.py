@@ -35,7 +35,7 @@ def check_bert(model: IntegerModel) -> None:
         tensor(f"{name}.multiplier", "int64", *shapes)
         tensor(f"{name}.shift", "int64", tensors[f"{name}.multiplier"].shape)
         try:
-            model.ratio(name)
+            model.ratios(name)
         except ValueError as error:
             msg = f"dyadic '{name}' must be valid, got: {error}"
             raise CheckpointError(msg) from None
@@ -48,12 +48,23 @@ def check_bert(model: IntegerModel) -> None:
             msg = f"activation '{name}' must have zero point 0, got {model.formats[name].zero_point}"
             raise CheckpointError(msg)
 
-    def dense(name: str, rows: int, columns: int) -> None:
-        tensor(f"{name}.weight", "int8", (rows, columns))
-        tensor(f"{name}.bias", "int32", (rows,))
-        ratio(name, (), (rows,))
+    def reads(name: str, columns: int) -> None:  # a product's input, where it is not the activation itself
+        if name in model.formats:
+            ratio(name, (), (columns,))
 
-    def layer_norm(name: str) -> None:
+    def dense(name: str, rows: int, columns: int, read: str, rescaled: str | None = None) -> None:
+        tensor(f"{name}.weight", "int8", (rows, columns))
+        dynamic = read in model.dynamic
+        stacked = [(groups, rows) for groups in range(2, columns + 1) if columns % groups == 0 and not dynamic]
+        tensor(f"{name}.bias", "int64" if dynamic else "int32", (rows,), *stacked)
+        groups = len(tensors[f"{name}.bias"]) if tensors[f"{name}.bias"].ndim > 1 else None
+        shapes = [(), (rows,)] if groups is None else [(groups, 1), (groups, rows)]
+        ratio(rescaled or name, *shapes)
+
+    def layer_norm(name: str, source: str) -> None:
+        codes(source)
+        if model.formats[source].groups > 1:
+            ratio(f"{source}.wide", (channels,))
         ratio(name, (channels,))
         tensor(f"{name}.bias", "int64", (channels,))
         tensor(f"{name}.eps", "int64", ())
@@ -65,39 +76,50 @@ def check_bert(model: IntegerModel) -> None:
         codes(name)
 
     def residual(name: str, columns: int) -> None:
-        dense(f"{name}.dense", channels, columns)
-        ratio(f"{name}.residual", ())
-        codes(f"{name}.sum")
-        layer_norm(f"{name}.LayerNorm")
+        reads(f"{name}.input", columns)
+        dynamic = f"{name}.input" in model.dynamic
+        dense(f"{name}.dense", channels, columns, f"{name}.input", f"{name}.dense.wide" if dynamic else None)
+        if dynamic:
+            ratio(f"{name}.dense", (), (channels,))
+        ratio(f"{name}.residual", (), (channels,))
+        layer_norm(f"{name}.LayerNorm", f"{name}.sum")
 
     tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
     for kind, size in tables.items():
         table = f"embeddings.{kind}_embeddings"
         tensor(f"{table}.weight", "int8", (config[size], channels))
         ratio(table, (), (channels,))
-    codes("embeddings.sum")
-    layer_norm("embeddings.LayerNorm")
+    layer_norm("embeddings.LayerNorm", "embeddings.sum")
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
         self = f"{layer}.attention.self"
+        reads(f"{self}.input", channels)
         for part in ("query", "key", "value"):
-            dense(f"{self}.{part}", channels, channels)
-            codes(f"{self}.{part}", symmetric=True)
+            dense(f"{self}.{part}", channels, channels, f"{self}.input")
+            codes(f"{self}.{part}")
         ratio(f"{self}.scores", ())
-        ratio(f"{self}.context", ())
+        ratio(f"{self}.context", (), (channels,))
         codes(f"{self}.context")
         residual(f"{layer}.attention.output", channels)
-        dense(f"{layer}.intermediate.dense", hidden, channels)
-        ratio(f"{layer}.intermediate", ())
+        reads(f"{layer}.intermediate.input", channels)
+        dense(f"{layer}.intermediate.dense", hidden, channels, f"{layer}.intermediate.input")
+        ratio(f"{layer}.intermediate", (), (hidden,))
         codes(f"{layer}.intermediate")
         residual(f"{layer}.output", hidden)
     if model.has_classifier:
         labels = len(config["labels"])
-        dense("pooler.dense", channels, channels)
-        ratio("pooler", ())
+        reads("pooler.input", channels)
+        dense("pooler.dense", channels, channels, "pooler.input")
+        ratio("pooler", (), (channels,))
         codes("pooler")
-        dense("classifier", labels, channels)
+        reads("classifier.input", channels)
+        dense("classifier", labels, channels, "classifier.input")
         codes("classifier", symmetric=True)
+    elif "order" in tensors:
+        tensor("order", "int64", (channels,))
+        if sorted(tensors["order"].tolist()) != list(range(channels)):
+            msg = "tensor 'order' must be a permutation of the channels, got another"
+            raise CheckpointError(msg)
     if unexpected := sorted(tensors.keys() - names):
         msg = f"integer checkpoint must hold the tensors of its model only, got '{unexpected[0]}'"
         raise CheckpointError(msg)

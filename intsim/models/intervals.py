@@ -32,7 +32,21 @@ from intsim.fixedpoint import (
 from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 
-__all__ = ["Run", "Steps", "add", "attend", "embedding", "layer_norm", "matmul", "monotone", "softmax", "tabulated"]
+__all__ = [
+    "Run",
+    "Steps",
+    "add",
+    "attend",
+    "dynamic_bound",
+    "embedding",
+    "layer_norm",
+    "matmul",
+    "monotone",
+    "quantize_dynamic",
+    "scale_rows",
+    "softmax",
+    "tabulated",
+]
 
 Steps: TypeAlias = dict[str, Integers]  # ":STEP" -> its ends, in forward order; the result is ""
 Run: TypeAlias = Callable[..., Steps]
@@ -60,40 +74,63 @@ def add(run: Run, operands: list[Integers], ratios: list[Dyadic], **constants: A
     return run(ops.add, rising, ratios, **constants)
 
 
-def matmul(x: Integers, w: Integers, *, bias: Integers | None = None) -> Steps:
+def matmul(
+    x: Integers, w: Integers, *, bias: Integers | None = None, x_zero_point: int = 0, w_zero_point: int = 0
+) -> Steps:
     """Multiply by weights (N, K), or by another interval (2, ..., N, K).
 
     A positive weight takes an end of ``x`` to the same end, a negative one to the other.
     """
     if w.ndim > 2:
-        _require_accumulator(x, w)
-        terms = np.multiply(x[:, None, ..., :, None, :], w[None, :, ..., None, :, :], dtype=np.int64)
+        _require_accumulator(x, w, x_zero_point=x_zero_point, w_zero_point=w_zero_point)
+        x, w = x.astype(np.int64) - x_zero_point, w.astype(np.int64) - w_zero_point
+        terms = x[:, None, ..., :, None, :] * w[None, :, ..., None, :, :]
         return {"": saturate(np.stack([terms.min(axis=(0, 1)), terms.max(axis=(0, 1))]).sum(axis=-1), INT32)}
     both = ops.matmul(x, w, bias=bias)
     positive = ops.matmul(x, np.maximum(w, 0))
     return {"": positive + (both - positive)[::-1]}
 
 
-def attend(probs: Integers, value: Integers, *, tokens: int, profile: Profile) -> Steps:
+def attend(probs: Integers, value: Integers, *, tokens: int, profile: Profile, w_zero_point: int = 0) -> Steps:
     """Multiply rows of probabilities by the values of up to ``tokens`` tokens: the whole sum of a row goes to one.
 
     Reals r >= 0 of sum ``one`` become P(r), at most r if P rounds down; to nearest, at most r + 1/2, and at most 2 r,
     since nothing below 1/2 rounds up: 510 probabilities of 1/2 reach it with one = 255.
     """
     any_value = np.array([value.min(), value.max()]).reshape(2, 1, 1)
-    _require_accumulator(np.repeat(probs[:, 0], tokens, axis=-1), np.repeat(any_value, tokens, axis=-1))
+    every = np.repeat(probs[:, 0], tokens, axis=-1), np.repeat(any_value, tokens, axis=-1)
+    _require_accumulator(*every, w_zero_point=w_zero_point)
     one = profile.softmax.one
     if profile.step_rounding not in (Rounding.FLOOR, Rounding.TOWARD_ZERO):
         one = min(2 * one, one + (tokens >> 1))
     total = np.minimum(one, probs[1:] * np.int64(tokens))
-    ends = np.multiply(total, value, dtype=np.int64).swapaxes(-1, -2)
+    ends = (total * (value.astype(np.int64) - w_zero_point)).swapaxes(-1, -2)
     return {"": saturate(np.concatenate([ends[:1].clip(max=0), ends[1:].clip(min=0)]), INT32)}
 
 
-def _require_accumulator(x: Integers, w: Integers) -> None:
-    """Let the operator judge the ends of ``w`` that are furthest from 0."""
+def _require_accumulator(x: Integers, w: Integers, *, x_zero_point: int = 0, w_zero_point: int = 0) -> None:
+    """Let the operator judge the ends of ``w`` that are furthest from its zero point."""
     low, high = w[:1], w[1:]
-    ops.matmul(x[:1], np.where(high > -low.astype(np.int64), high, low))
+    furthest = np.where(high.astype(np.int64) - w_zero_point > w_zero_point - low.astype(np.int64), high, low)
+    ops.matmul(x[:1], furthest, x_zero_point=x_zero_point, w_zero_point=w_zero_point)
+
+
+def dynamic_bound(x: Integers, *, clip: bool, zero_point: int, **_: Any) -> Steps:
+    """Bound the largest magnitude by that of the ends; in eighths if clipped, where it is no larger."""
+    furthest = np.abs(x.astype(np.int32) - zero_point).max(axis=(0, -1), keepdims=True) << 3 * clip
+    return {"": np.concatenate([np.zeros_like(furthest), furthest])}
+
+
+def quantize_dynamic(x: Integers, _bound: Integers, *, to: IntRange, **_: Any) -> Steps:
+    """Return all codes: any row may be short."""
+    ends = np.array([to.min, to.max], to.dtype).reshape(2, *[1] * (x.ndim - 1))
+    return {"": np.broadcast_to(ends, x.shape)}
+
+
+def scale_rows(acc: Integers, bound: Integers) -> Steps:
+    """Multiply by the highest bound, or by 0."""
+    ends = ops.scale_rows(acc, bound[1:])
+    return {"": np.stack([np.minimum(ends[0], 0), np.maximum(ends[1], 0)])}
 
 
 def tabulated(run: Run, operator: Callable[..., Integers], x: Integers, *, profile: Profile) -> Steps:

@@ -109,9 +109,10 @@ def _walk(model: IntegerModel, run: Run, see: Callable[[str, Steps, IntRange | N
         if operator is ops.embedding:
             return intervals.embedding(*operands)
         if operator is ops.matmul and operands[0] is probs:
-            return intervals.attend(*operands, tokens=tokens, profile=model.profile)
+            zero_point = constants.get("w_zero_point", 0)
+            return intervals.attend(*operands, tokens=tokens, profile=model.profile, w_zero_point=zero_point)
         if operator is ops.matmul:
-            return intervals.matmul(*operands, bias=constants.get("bias"))
+            return intervals.matmul(*operands, **{name: c for name, c in constants.items() if name != "carrier"})
         if operator is ops.add:
             return intervals.add(run, *operands, **constants)
         if operator is ops.softmax:
@@ -120,6 +121,12 @@ def _walk(model: IntegerModel, run: Run, see: Callable[[str, Steps, IntRange | N
             return steps
         if operator is ops.layer_norm:
             return intervals.layer_norm(run, *operands, **constants)
+        if operator is ops.dynamic_bound:
+            return intervals.dynamic_bound(*operands, **constants)
+        if operator is ops.quantize_dynamic:
+            return intervals.quantize_dynamic(*operands, **constants)
+        if operator is ops.scale_rows:
+            return intervals.scale_rows(*operands)
         if operator in (ops.gelu, ops.tanh):
             return intervals.tabulated(run, operator, *operands, **constants)
         return intervals.monotone(run, operator, *operands, **constants)

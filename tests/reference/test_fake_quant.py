@@ -123,6 +123,7 @@ KINDS: Final = [("token", False), ("sequence", False), ("sequence", True)]
 def test_dynamic_codes_of_all_16_bit_numbers_equal(bits: int, per: str, clip: bool, half: str) -> None:
     rng = np.random.default_rng(0)
     x_q = rng.permutation(np.arange(-(2**15), 2**15)).astype(np.int16).reshape(4, 64, 256)
+    x_q[0, 7:] >>= 4  # a few tokens far above the others, which are clipped
     x_q[1] >>= 9  # small bounds, many ties
     x_q[2, 5] = 0
     mask = np.arange(64) < np.array([[64], [37], [1], [50]])
