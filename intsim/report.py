@@ -13,7 +13,6 @@ from intsim import ops
 from intsim._trace import Interpreter, interpreted_by
 from intsim.convert import quantize
 from intsim.error_split import PARTS, stages
-from intsim.errors import IntsimError
 from intsim.evaluate import Batch, Example, Task, cosines, encode_examples, in_batches, score
 from intsim.io.huggingface import BertConfig, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
@@ -148,7 +147,6 @@ def report(
     encodings = encode_examples(task, examples, labels=labels, tokenizer=read_tokenizer(path), longest=longest)
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
     models = [quantize(path, recipe=recipe, calibration=calibration, progress=progress) for recipe in recipes]
-    orders = [_channel_order(model, weights["embeddings.word_embeddings.weight"]) for model in models]
 
     floats: list[Reals] = [np.empty(0)] * len(encodings)
     outputs = [list(floats) for _ in models]
@@ -157,8 +155,8 @@ def report(
     for rows, batch in in_batches(encodings, progress=progress):
         expected = _float_states(weights, config, batch, ranges)
         _put(floats, rows, expected[OUTPUT])
-        for model, order, output, total in zip(models, orders, outputs, sums, strict=True):
-            found = [_states(model, batch, interpreter, order) for interpreter in stages(model).values()]
+        for model, output, total in zip(models, outputs, sums, strict=True):
+            found = [_states(model, batch, interpreter) for interpreter in stages(model).values()]
             total.update(expected, found)
             _put(output, rows, found[-1][OUTPUT])
 
@@ -261,11 +259,10 @@ def _float_states(
     return states | {OUTPUT: output.astype(np.float64)}
 
 
-def _states(
-    model: IntegerModel, batch: Batch, interpreter: Interpreter, order: NDArray[np.integer]
-) -> dict[str, Reals]:
+def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict[str, Reals]:
     """Return the hidden states (tokens, C) and the output of ``model`` run by ``interpreter``, as reals."""
     ids, mask, types = batch
+    order = model.tensors.get("order", np.arange(model.config["hidden_size"]))  # of the checkpoint's channels
     names = _hidden_names(model.config["num_hidden_layers"])
     states: dict[str, Reals] = {}
 
@@ -286,19 +283,6 @@ def _states(
         in_reals = values.dtype.kind == "f"
         values = mean_pooling(values, mask) if in_reals else ops.mean_pooling(values, mask, profile=model.profile)
     return states | {OUTPUT: np.asarray(values * np.ldexp(1.0 * result.scale.multiplier, -result.scale.shift))}
-
-
-def _channel_order(model: IntegerModel, words: Reals) -> NDArray[np.integer]:
-    """Return where the model keeps each channel of the checkpoint, found by the likeness of their word embeddings."""
-    if model.recipe.get("permutation", "none") == "none":
-        return np.arange(model.config["hidden_size"], dtype=np.int64)
-    codes = model.tensors["embeddings.word_embeddings.weight"].astype(words.dtype)
-    likeness: Reals = words.T @ (codes / np.maximum(np.linalg.norm(codes, axis=0), 1))
-    order = likeness.argmax(axis=1)
-    if len(set(order.tolist())) != len(order):
-        msg = f"recipe must leave the channels of the embeddings apart to be compared, got {model.recipe['name']}"
-        raise IntsimError(msg)
-    return order
 
 
 def format_report(report: Report) -> str:

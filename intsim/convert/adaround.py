@@ -25,7 +25,7 @@ def adaround(w: NDArray[np.float64], params: AffineParams, moment: NDArray[np.fl
 
     Minimises over V, by gradient descent (Adam), the mean square error of the layer's output
 
-        tr(D G D.T) / tr(W G W.T),   D = scale * (floor(w / scale) + h(V)) - w,   h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1)
+        tr(D G D.T) / tr(W G W.T),   D = scale (floor(w / scale) + h(V)) - w,   h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1)
 
     plus REGULARISATION * mean(1 - |2 h(V) - 1|**beta), which drives every h to 0 or 1.
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a float BERT and the ranges of its activations to the constants of the integer one, in forward order.
 
-Every float scale ends here: s_x is the scale of an input, s_w that of a weight, s_y that of an output, each a number, or
-one per channel, or one per group of channels. What leaves is integers, among them dyadics standing for ratios of scales.
+Every float scale ends here: s_x is the scale of an input, s_w that of a weight, s_y that of an output, each a number,
+one per channel, or one per group of channels. What leaves is integers, among them dyadics for ratios of scales.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from intsim.carrier import Integers
 from intsim.convert.adaround import adaround
@@ -75,7 +75,7 @@ def convert_bert(
     activations: Mapping[str, AffineParams],
     dynamic: Mapping[str, Dynamic],
     *,
-    groups: Mapping[str, int],
+    groups_of: Mapping[str, int],
     moments: Mapping[str, Moments],
     recipe: Recipe,
     profile: Profile,
@@ -91,7 +91,7 @@ def convert_bert(
         quantized anew; one of each, or one for each group of channels, repeated.
     dynamic
         Inputs of products that are quantized while running.
-    groups
+    groups_of
         Activation name -> how many groups of channels have a scale of their own.
     moments
         Activation name -> its moments, where the recipe corrects biases or chooses roundings by them.
@@ -107,7 +107,6 @@ def convert_bert(
     """
     tensors: dict[str, Integers] = {}
     biases = {name.removesuffix(".bias"): weights[name] for name in weights if name.endswith(".bias")}
-    formats = {name: _format(params, groups.get(name, 1)) for name, params in activations.items()}
 
     def scale(name: str) -> Reals:  # () or (C,)
         return activations[name].scale
@@ -128,10 +127,10 @@ def convert_bert(
                 rows = [next(dyadics) for _ in ratio]
                 put_ratio(name, Dyadic(np.stack([r.multiplier for r in rows]), np.stack([r.shift for r in rows])))
 
-    def rescale(name: str, x: ArrayLike | Accumulator, y: ArrayLike) -> None:
+    def rescale(name: str, x: Reals | float | Accumulator, y: Reals | float) -> None:
         """Store the ratio of the scales of x and y, and the bias that is added in its units."""
         if not isinstance(x, Accumulator):
-            put_ratio(name, profile.requantization.ratio(np.asarray(x / np.asarray(y), np.float64)))
+            put_ratio(name, profile.requantization.ratio(np.asarray(x / y, np.float64)))
         elif x.bias is not None:
             room = MAX_SHIFT - 1 - x.bound.bit_length()
             if room < FEWEST_BITS:
@@ -152,7 +151,7 @@ def convert_bert(
         else:
             put_ratios({name: x.scale / y})
 
-    def weight(name: str, smallest: ArrayLike = 0.0, source: str = "") -> Reals:
+    def weight(name: str, smallest: Reals | float = 0.0, source: str = "") -> Reals:
         """Quantize the weight; return s_w, at least ``smallest``: (), (N, 1), or (C,) where input channels differ."""
         rule, w = recipe.weight(f"{name}.weight"), weights[f"{name}.weight"]
         try:
@@ -179,8 +178,8 @@ def convert_bert(
                 rule = profile.requantization.name
                 msg = f"layer '{name}' must round its int64 product once to be quantized while running, got rule {rule}"
                 raise CheckpointError(msg)
-            how, codes = dynamic[reads], formats[source].range
-            if formats[source].groups > 1 or groups > 1:
+            how, codes = dynamic[reads], activations[source].range
+            if groups_of.get(source, 1) > 1 or groups > 1:
                 msg = f"layer '{name}' must have one scale for all its input channels to be quantized while running"
                 raise CheckpointError(msg)
             s_x = scale(source) / (how.unit * how.range.max)
@@ -189,15 +188,20 @@ def convert_bert(
             bound = int(sums) * how.range.max * how.unit * (codes.max - codes.min)
             return Accumulator(scale=_rows(s_x * s_w, 1), bias=biases[name], bound=bound)
         codes = reads if reads in activations else source
-        s_x, zero_point = scale(codes), formats[codes].offset(weights[f"{name}.weight"].shape[1])
-        if 1 != groups != formats[codes].groups != 1:
+        s_x, zero_point = scale(codes), activations[codes].zero_point
+        if 1 != groups != groups_of.get(codes, 1) != 1:
             msg = f"layer '{name}' must have as many groups of weights as of inputs, got {groups} for {codes}"
             raise CheckpointError(msg)
-        groups = max(groups, formats[codes].groups)
+        groups = max(groups, groups_of.get(codes, 1))
         # a channel whose weights all but vanish beside its bias takes a scale that the bias fits
         smallest = np.abs(biases[name]) / (s_x.min() * 2**30)
         acc_scale = _rows(s_x * weight(name, smallest if groups == 1 else smallest.max(), source), groups)
-        offsets = (tensors[f"{name}.weight"].astype(np.int64) * zero_point).reshape(len(biases[name]), groups, -1).sum(axis=-1).T
+        offsets = (
+            (tensors[f"{name}.weight"].astype(np.int64) * zero_point)
+            .reshape(len(biases[name]), groups, -1)
+            .sum(axis=-1)
+            .T
+        )
         bias_q = -offsets  # (K, N)
         bias_q[0] += np.rint(biases[name] / acc_scale[0]).astype(np.int64)
         if (np.abs(bias_q) > INT32.max).any():
@@ -209,9 +213,11 @@ def convert_bert(
     def layer_norm(name: str, source: str) -> None:
         """Fold gamma, beta and the output's zero point into one multiply-add per channel."""
         s_x = float(scale(source).max())
-        if formats[source].groups > 1:  # brought to one scale first, whose 16 bits hold the widest group
+        if groups_of.get(source, 1) > 1:  # brought to one scale first, whose 16 bits hold the widest group
             params = activations[source]
-            reach = np.maximum(params.range.max - params.zero_point, params.zero_point - params.range.min) * params.scale
+            reach = (
+                np.maximum(params.range.max - params.zero_point, params.zero_point - params.range.min) * params.scale
+            )
             s_x = float(reach.max()) / INT16.max
             rescale(f"{source}.wide", scale(source), s_x)
         fraction = profile.layer_norm.output_fraction
@@ -278,6 +284,9 @@ def convert_bert(
         rescale("pooler", 2.0**-profile.tanh.output_fraction, scale("pooler"))
         acc = dense("classifier", read("classifier.input", "pooler"), "pooler")
         rescale("classifier", acc, 2.0**-LOGIT_FRACTION)
+
+    formats = {name: _format(params, groups_of.get(name, 1)) for name, params in activations.items()}
+    if "classifier.weight" in weights:
         formats["classifier"] = Format(range=INT32, zero_point=0, scale=Dyadic(1, LOGIT_FRACTION))
     return tensors, formats
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face checkpoint to an integer model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_tokenize
 from intsim.models.integer_model import Dynamic, IntegerModel
 from intsim.profile import Profile, find_profile
 from intsim.quantizers import AffineParams, Granularity, MinMax
-from intsim.recipes import ActivationRule, load_recipe
+from intsim.recipes import ActivationRule, Recipe, load_recipe
 
 __all__ = ["default_calibration", "quantize"]
 
@@ -81,19 +81,8 @@ def quantize(
         tokenizer_json = read_tokenizer(path) if (Path(path) / "tokenizer.json").exists() else None
 
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
-    matched: dict[str, ActivationRule] = {name: rules.activation(name) for name in names}
     output = None if checkpoint.has_classifier else names[-1]
-    if output is not None:
-        matched[output] = rules.activation("last_hidden_state")
-    for name, rule in matched.items():
-        channels = config.intermediate_size if name.endswith(".intermediate") else config.hidden_size
-        alone = name == output or name.endswith((".query", ".key", ".value"))
-        if rule.groups > 1 and (alone or channels % rule.groups):
-            msg = f"activation '{name}' must have groups that divide its {channels} channels, or one, got {rule.groups}"
-            raise IntsimError(msg)
-        if rule.groups > 1 and name in ranges:
-            msg = f"activation '{name}' must have one range as in training, got {rule.groups} groups"
-            raise IntsimError(msg)
+    matched = _match(rules, names, config, output=output, trained=ranges.keys())
     order = None
     if rules.permutation == "range":
         grouped = [name for name, rule in matched.items() if rule.groups > 1 and name.endswith((".sum", ".LayerNorm"))]
@@ -111,7 +100,7 @@ def quantize(
             alone = name in {"pooler.input", "classifier.input"}  # one token, whose sequence is itself
             dynamic[name] = Dynamic(
                 range=IntRange(rule.bits, narrow=True),
-                per="token" if alone else rule.range,
+                per="sequence" if rule.range == "sequence" and not alone else "token",
                 clip=rule.clip == "tm-iqr" and not alone,
             )
     estimators = {name: rule.new_estimator() for name, rule in matched.items() if seen[name] not in ranges}
@@ -137,7 +126,7 @@ def quantize(
             config,
             activations,
             dynamic,
-            groups={name: rule.groups for name, rule in matched.items()},
+            groups_of={name: rule.groups for name, rule in matched.items()},
             moments=moments,
             recipe=rules,
             profile=numerics,
@@ -145,7 +134,7 @@ def quantize(
     except ValueError as error:
         msg = f"checkpoint {path} must have constants that fit the profile, got: {error}"
         raise CheckpointError(msg) from None
-    if order is not None and not checkpoint.has_classifier:
+    if order is not None:
         tensors["order"] = np.argsort(order)
     return IntegerModel(
         config={**asdict(config), "labels": list(config.labels)},
@@ -174,6 +163,23 @@ def _encode(tokenizer_json: str, texts: Sequence[str], config: BertConfig) -> li
             )
             raise CheckpointError(msg)
     return encodings
+
+
+def _match(
+    rules: Recipe, names: Sequence[str], config: BertConfig, *, output: str | None, trained: Collection[str]
+) -> dict[str, ActivationRule]:
+    """Return the rule of every activation, refusing groups of channels where they cannot be."""
+    matched = {name: rules.activation("last_hidden_state" if name == output else name) for name in names}
+    for name, rule in matched.items():
+        channels = config.intermediate_size if name.endswith(".intermediate") else config.hidden_size
+        alone = name == output or name.endswith((".query", ".key", ".value"))
+        if rule.groups > 1 and (alone or channels % rule.groups):
+            msg = f"activation '{name}' must have groups that divide its {channels} channels, or one, got {rule.groups}"
+            raise IntsimError(msg)
+        if rule.groups > 1 and name in trained:
+            msg = f"activation '{name}' must have one range as in training, got {rule.groups} groups"
+            raise IntsimError(msg)
+    return matched
 
 
 def _order(

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 __all__ = ["pack", "packed_bits", "unpack"]
 
 
-def packed_bits(codes: NDArray[np.int8]) -> int:
+def packed_bits(codes: NDArray[np.integer]) -> int:
     """Return how many bits two's complement needs for every code."""
     low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
     return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
 
 
-def pack(codes: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
+def pack(codes: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:
     """Return the low ``bits`` bits of every code, the first code in the lowest bits of the first byte."""
     places = np.arange(bits, dtype=np.uint8)
     return np.packbits(codes.reshape(-1, 1).view(np.uint8) >> places & 1, bitorder="little")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic of other people's kernels and chips, on integers: one module per project, functions named as theirs."""
+"""The arithmetic of other people's kernels and chips on integers: a module per project, functions named as theirs."""

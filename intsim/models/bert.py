@@ -2,8 +2,8 @@
 """BERT on integers, in forward order (Devlin et al. 2019, post-LayerNorm).
 
 Shapes: B batch, T tokens, C channels, H heads, D channels of a head, F channels of the feed-forward layer. Names are
-those of the Hugging Face checkpoint; ``.acc`` is the int32 accumulator of a product, ``.input`` what products read where
-that is not the activation itself.
+those of the Hugging Face checkpoint; ``.acc`` is the int32 accumulator of a product, ``.input`` what a product reads
+where that is not the activation itself.
 """
 
 from typing import Any, NamedTuple
@@ -66,7 +66,9 @@ def bert(
     def centred(x: Integers, source: str) -> Integers:  # the codes of ``source`` less their zero point
         return x.astype(np.int32) - np.int32(model.formats[source].offset(x.shape[-1]))
 
-    def into(name: str, x: Integers, to: IntRange | None) -> dict[str, Any]:  # our format, or a fixed one of the profile
+    def into(
+        name: str, x: Integers, to: IntRange | None
+    ) -> dict[str, Any]:  # our format, or a fixed one of the profile
         out = model.formats.get(name)
         if to is not None or out is None:
             return {"to": to, "zero_point": 0}
@@ -80,7 +82,9 @@ def bert(
             constants["addend"] = x.addend
         return call(name, ops.requantize, x.terms[0], model.ratio(name), rounding=profile.requantization, **constants)
 
-    def read(name: str, x: Integers, source: str) -> Operand:  # what products take of ``source``: it, or fewer bits of it
+    def read(
+        name: str, x: Integers, source: str
+    ) -> Operand:  # what products take of ``source``: it, or fewer bits of it
         if (how := model.dynamic.get(name)) is not None:
             constants: dict[str, Any] = {"zero_point": zero_point(source)}
             tokens = mask if how.per == "sequence" else None

@@ -115,7 +115,7 @@ def check_bert(model: IntegerModel) -> None:
         reads("classifier.input", channels)
         dense("classifier", labels, channels, "classifier.input")
         codes("classifier", symmetric=True)
-    elif "order" in tensors:
+    if "order" in tensors:
         tensor("order", "int64", (channels,))
         if sorted(tensors["order"].tolist()) != list(range(channels)):
             msg = "tensor 'order' must be a permutation of the channels, got another"

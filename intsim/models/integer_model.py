@@ -74,10 +74,10 @@ class Format:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Format":
         """Return the format that ``to_json`` wrote."""
-        zero_point = data["zero_point"]
+        zero_point: Any = data["zero_point"]
         return cls(
             range=IntRange(data["bits"], data["signed"], data["narrow"]),
-            zero_point=tuple(zero_point) if isinstance(zero_point, list) else zero_point,
+            zero_point=zero_point if isinstance(zero_point, int) else tuple(zero_point),
             scale=Dyadic(data["scale"]["multiplier"], data["scale"]["shift"]),
         )
 

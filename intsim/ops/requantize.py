@@ -72,7 +72,13 @@ def requantize(
 
 
 def _by_rule(
-    acc: Integers, ratio: Dyadic, *, rule: Requantization, to: IntRange, zero_point: int | Integers, addend: Integers | None
+    acc: Integers,
+    ratio: Dyadic,
+    *,
+    rule: Requantization,
+    to: IntRange,
+    zero_point: int | Integers,
+    addend: Integers | None,
 ) -> Integers:
     if rule.arithmetic == "binary32" and addend is not None:
         msg = f"addend must be left out under rule {rule.name}, whose product is a float32"

@@ -148,11 +148,13 @@ class InputRule(ActivationRule):
     clip: Literal["none", "tm-iqr"] = "none"
 
     def __post_init__(self) -> None:
-        super(InputRule, self).__post_init__()  # noqa: UP008  slots make a new class
+        super(InputRule, self).__post_init__()
         _check("range", self.range, ("static", "token", "sequence"))
         _check("clip", self.clip, ("none", "tm-iqr"))
         if self.range != "static" and not self.symmetric:
-            msg = f"inputs must be symmetric to be quantized while running, got symmetric=false for range {self.range!r}"
+            msg = (
+                f"inputs must be symmetric to be quantized while running, got symmetric=false for range {self.range!r}"
+            )
             raise ValueError(msg)
         if self.clip != "none" and self.range != "sequence":
             msg = f"clip must go with range 'sequence', got {self.range!r}"

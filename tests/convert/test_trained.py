@@ -308,9 +308,11 @@ def test_the_integers_of_an_export_are_those_that_were_trained(
     integers = intsim.quantize(source, recipe=recipe, calibration=TEXTS)
     fakes = script.quantize_while_running(model, integers, recipe)
     assert len(fakes) == 2 + 2 * 9 + 1
-    with torch.no_grad():
+    with torch.no_grad():  # as if trained
         for i, fake in enumerate(fakes):
             fake.growth += torch.tensor([0.1, -0.05 * i])
+        for module in filter(_has_scale, model.modules()):
+            module.parametrizations.weight.original.mul_(1.05)
     ids = torch.tensor([[2, 9, 10, 11, 6, 12, 5, 13, 3]])
     simulated = model(ids).logits.detach().numpy()
     scales = {name: m.parametrizations.weight[0].scale for name, m in model.named_modules() if _has_scale(m)}

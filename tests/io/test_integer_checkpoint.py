@@ -106,6 +106,7 @@ def test_quantizing_in_another_process_gives_the_same_bytes(
 
 def test_order_of_tensors_and_keys_changes_no_byte(model: intsim.IntegerModel, folder: Path, tmp_path: Path) -> None:
     shuffled = intsim.IntegerModel(
+        dynamic=model.dynamic,
         config=dict(reversed(model.config.items())),
         profile=model.profile,
         recipe=dict(reversed(model.recipe.items())),
@@ -130,7 +131,7 @@ def test_file_holds_integers_only_and_everything_to_run(folder: Path, source: Pa
     assert {values.dtype.name for values in tensors.values()} == {"int8", "int32", "int64"}
     canonical = json.dumps(metadata["profile"], sort_keys=True, separators=(",", ":"))
     assert metadata["profile_hash"] == hashlib.sha256(canonical.encode()).hexdigest()
-    assert metadata["format_version"] == 1
+    assert metadata["format_version"] == 2
     assert metadata["tokenizer"] == (source / "tokenizer.json").read_text(encoding="utf-8")
     assert metadata["recipe"]["name"] == "intsim"
     assert [path.name for path in folder.iterdir()] == [FILE]
@@ -238,10 +239,10 @@ def test_metadata_that_is_not_an_object_is_refused(folder: Path, metadata: objec
     assert _refusal(folder).startswith("DIR/model.safetensors must carry a JSON object as intsim's metadata, got ")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, "2", None])
 def test_another_format_version_is_refused(folder: Path, version: object) -> None:
     _edit(folder, lambda metadata: metadata.update(format_version=version))
-    expected = f"DIR/model.safetensors must have format version 1, got {version}; quantize the checkpoint again"
+    expected = f"DIR/model.safetensors must have format version 2, got {version}; quantize the checkpoint again"
     assert _refusal(folder) == expected
 
 

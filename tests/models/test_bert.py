@@ -102,6 +102,10 @@ def _judged(
     with safe_open(folder / "model.safetensors", framework="numpy") as file:
         metadata = json.loads(file.metadata()["intsim"])
         tensors = {name: file.get_tensor(name).tolist() for name in file.keys()}  # noqa: SIM118 - not a dict
+    for name, form in metadata["packed"].items():
+        rows, columns = form["shape"]
+        codes = oracle.unpack(tensors[name], form["bits"], rows * columns)
+        tensors[name] = [codes[row * columns : (row + 1) * columns] for row in range(rows)]
     for name, values in tensors.items():
         if name.endswith("LayerNorm.shift"):  # stored per channel, one for all: the oracle takes the one
             (tensors[name],) = set(values)

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 import pytest
-from verify.planted import DEVICE, ROUNDINGS, Bug, planted
+from verify.planted import DEVICE, Bug, planted
 
 import intsim
 from intsim.io.tokenizer import encode, parse_tokenizer

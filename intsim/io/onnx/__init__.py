@@ -91,8 +91,8 @@ def _proto(onnx: Any, graph: Graph, inputs: Sequence[Value], output: Value, meta
         helper.make_node(
             node.kind,
             node.inputs,
-            [node.output],
-            name=node.output,
+            node.outputs,
+            name=node.outputs[0],
             **node.attributes,
         )
         for node in graph.nodes

@@ -2,7 +2,7 @@
 """Integer arrays that are nodes of an ONNX graph: an operation on a ``Value`` appends a node of a standard operator."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -23,11 +23,11 @@ TENSOR_TYPES: Final = {"uint8": 2, "int8": 3, "int16": 5, "int32": 6, "int64": 7
 
 
 class Node(NamedTuple):
-    """One operator; the node is called like its output."""
+    """One operator; the node is called like its first output, the only one that is read."""
 
     kind: str
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
 
 
@@ -69,18 +69,25 @@ class Graph:
         return value.bounded(int(np.abs(array, dtype=np.int64).max(initial=0)))
 
     def add(
-        self, kind: str, *inputs: "Value", dtype: DTypeLike, shape: Iterable[int | str], **attributes: Any
+        self,
+        kind: str,
+        *inputs: "Value",
+        dtype: DTypeLike,
+        shape: Iterable[int | str],
+        unread: Sequence[str] = (),
+        **attributes: Any,
     ) -> "Value":
-        """Append a node and return its output."""
+        """Append a node and return its first output; ``unread`` are the others."""
         name = f"{self.scope}/{kind}_{len(self.nodes)}"
-        self.nodes.append(Node(kind, tuple(value.name for value in inputs), name, attributes))
+        outputs = (name, *(f"{name}/{other}" for other in unread))
+        self.nodes.append(Node(kind, tuple(value.name for value in inputs), outputs, attributes))
         return _value(self, name, np.dtype(dtype), tuple(shape))
 
     def rename(self, value: "Value", name: str) -> "Value":
         """Give the output of the last node another name."""
         last = self.nodes[-1]
-        assert last.output == value.name  # noqa: S101  every operator ends with the node of its result
-        self.nodes[-1] = last._replace(output=name)
+        assert last.outputs == (value.name,)  # noqa: S101  every operator ends with the node of its result
+        self.nodes[-1] = last._replace(outputs=(name,))
         return replace(value, name=name)
 
 
@@ -131,10 +138,14 @@ class Value:
         return self.graph.add(kind, *operands, dtype=dtype or self.dtype, shape=shape)
 
     def __add__(self, other: Operand) -> "Value":
+        if _is_nothing(other):
+            return self
         other = self._operand(other)
         return self._elementwise("Add", other).proved(self.magnitude + other.magnitude)
 
     def __sub__(self, other: Operand) -> "Value":
+        if _is_nothing(other):
+            return self
         other = self._operand(other)
         return self._elementwise("Sub", other).proved(self.magnitude + other.magnitude)
 
@@ -153,7 +164,10 @@ class Value:
         return both.bounded(min(both.magnitude, self.magnitude + other.magnitude))
 
     def __xor__(self, other: Operand) -> "Value":
-        return self._elementwise("BitwiseXor", other)
+        return self if _is_nothing(other) else self._elementwise("BitwiseXor", other)
+
+    def __abs__(self) -> "Value":
+        return self._elementwise("Abs").proved(self.magnitude)
 
     def __lt__(self, other: Operand) -> "Value":
         return self._elementwise("Less", other, dtype=np.bool_)
@@ -209,6 +223,17 @@ class Value:
         """Return the maximum along the last axis, which stays with length 1, of at most 32 bits."""
         return self._reduce("ReduceMax").bounded(self.magnitude)
 
+    def sort(self) -> "Value":
+        """Return the values along the last axis in rising order."""
+        lengths = self.graph.add("Shape", self, dtype=np.int64, shape=(1,), start=-1)
+        rising = {"dtype": self.dtype, "shape": self.shape, "unread": ("indices",), "largest": 0}
+        return self.graph.add("TopK", self, lengths, **rising).bounded(self.magnitude)
+
+    def take_along(self, indices: "Value") -> "Value":
+        """Return, in each row of the last axis, the values at the row's own indices."""
+        taken = self.graph.add("GatherElements", self, indices, dtype=self.dtype, shape=indices.shape, axis=-1)
+        return taken.bounded(self.magnitude)
+
     def matmul(self, other: "Value", *zero_points: "Value") -> "Value":
         """Return the product of (..., M, K) and (..., K, N): int8 and uint8 less their zero points, or int32."""
         kind = "MatMulInteger" if zero_points else "MatMul"
@@ -237,16 +262,24 @@ class Value:
         shape = [self.shape[axis] for axis in order]
         return self.graph.add("Transpose", self, dtype=self.dtype, shape=shape, perm=order).bounded(self.magnitude)
 
-    def __getitem__(self, key: tuple[slice | int | None, ...]) -> "Value":
-        """Return ``x[:, i]``, or ``x`` with an axis of length 1 at every None of the key."""
-        index = key[-1]
+    def __getitem__(self, key: tuple[Any, ...]) -> "Value":
+        """Return ``x[:, i]``, ``x[..., start:stop]``, or ``x`` with an axis of length 1 at every None of the key."""
+        if key[0] is Ellipsis:
+            named = sum(part is not None for part in key[1:])
+            key = (slice(None),) * (len(self.shape) - named) + key[1:]
+        *_, index = key
         if isinstance(index, int):
             return self.gather(self.graph.constant(np.array(index)), axis=len(key) - 1)
+        if index != slice(None):
+            bounds = (self.graph.constant(np.array([bound])) for bound in (index.start, index.stop, -1))
+            shape = (*self.shape[:-1], index.stop - index.start)
+            return self.graph.add("Slice", self, *bounds, dtype=self.dtype, shape=shape).bounded(self.magnitude)
         axes = [axis for axis, part in enumerate(key) if part is None]
         shape = list(self.shape)
         for axis in axes:
             shape.insert(axis, 1)
-        return self.graph.add("Unsqueeze", self, self.graph.constant(np.array(axes)), dtype=self.dtype, shape=shape)
+        longer = self.graph.add("Unsqueeze", self, self.graph.constant(np.array(axes)), dtype=self.dtype, shape=shape)
+        return longer.bounded(self.magnitude)
 
     def __array_function__(self, function: Any, _types: Any, args: tuple[Any, ...], _kwargs: Any) -> "Value":
         """Return ``numpy.arange(x.shape[i], like=x)``."""
@@ -263,6 +296,11 @@ def _value(graph: Graph, name: str, dtype: Dtype, shape: Shape) -> Value:
         return Value(graph, name, dtype, shape, 1)
     info = np.iinfo(dtype)
     return Value(graph, name, dtype, shape, max(-int(info.min), int(info.max)))
+
+
+def _is_nothing(other: Operand) -> bool:
+    """Say whether a number, or an array of no more axes than its partner, is 0 and needs no node."""
+    return not isinstance(other, Value) and not np.any(other)
 
 
 def _broadcast(*shapes: Shape) -> Shape:

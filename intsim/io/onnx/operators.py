@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators of ``intsim.ops`` as ONNX nodes: the same integers, by formulas that standard integer operators have.
-
-ONNX has no arithmetic shift, no floor division and no rounding of integers. With p = 2**t::
-
-    floor(x / p) = (x & -p) // p        the dividend is a multiple of p, so that any division is exact
-    RND(x / p)   = floor((x + a) / p)   a as ``shift_right`` says
-
-and whatever else is divided is brought to at least 0 first. No node is made whose result could leave its dtype: a
-``Value`` carries a bound, and refuses.
-"""
+"""The operators of ``intsim.ops`` as ONNX nodes: the same integers."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add as plus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +13,7 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT16, INT32, UINT8, Dyadic, IntRange, Rounding
+from intsim.io.onnx.arithmetic import divide, isqrt, products, saturate, shift_right
 from intsim.io.onnx.graph import Value
 from intsim.ops import LayerNormParams
 from intsim.profile import Profile
@@ -30,108 +22,16 @@ from intsim.requantization import Requantization
 __all__ = ["EMITTERS"]
 
 Integers: TypeAlias = NDArray[Any]
-INT64_MAX: Final = (1 << 63) - 1
-NEWTON_STEPS: Final = 6
-
-
-def shift_right(x: Value, shift: Integers, rounding: Rounding, *, offset: int = 0) -> Value:
-    """Return RND(x / 2**shift + offset) as floor((x + a) / 2**shift) + offset.
-
-    With p = 2**t, h = p / 2 (0 for t = 0), u = min(t, 1) and q = floor(x / p) + offset, a is 0 for floor,
-    (q < 0) (p - 1) toward zero, h half up, h - u (q < 0) half away from zero, h - u + u (q mod 2) half to even.
-
-    Bounds
-    ------
-    |x| + p / 2 < 2**63. A threshold beyond int64 has the sign of x + offset p decided by offset alone.
-    """
-    power, tied = np.int64(1) << shift, np.minimum(shift, 1)
-    half, lowest = power >> 1, power * tied  # lowest: bit t of x is that of q
-
-    def negative() -> Value:
-        threshold = np.clip(-offset * power.astype(object), -INT64_MAX, INT64_MAX)
-        return (x < threshold).astype(np.int64)
-
-    def odd() -> Value:
-        bit = x & lowest
-        return (bit ^ lowest if offset % 2 else bit).astype(np.bool_).astype(np.int64)
-
-    match rounding:
-        case Rounding.FLOOR:
-            raised = x
-        case Rounding.TOWARD_ZERO:
-            raised = x + negative() * (power - 1)
-        case Rounding.HALF_UP:
-            raised = x + half
-        case Rounding.HALF_AWAY:
-            raised = x + half - negative() * tied
-        case Rounding.HALF_EVEN:
-            raised = x + (half - tied) + odd()
-    floor = (raised & -power) // power
-    floor = floor.bounded((x.magnitude >> int(np.min(shift))) + 1)
-    return floor + offset if offset else floor
-
-
-def divide(a: Value, b: Value | int, *, multiplier: int, rounding: Rounding, quotient: int = 0) -> Value:
-    """Return RND(a * multiplier / b) for b > 0 and a * multiplier >= -quotient * b.
-
-    ``quotient`` times b brings the dividend to 0 or more, where ONNX's division is floor; being even, it keeps the
-    parity that decides ties.
-
-    Bounds
-    ------
-    2 |a| multiplier + (2 quotient + 5) b < 2**63.
-    """
-    k = quotient + quotient % 2
-    a = a * multiplier
-    match rounding:
-        case Rounding.FLOOR:
-            result = (a + b * k) // b
-        case Rounding.TOWARD_ZERO:
-            result = (a + b * k + (a < 0).astype(np.int64) * (b - 1)) // b
-        case Rounding.HALF_UP:
-            result = (a * 2 + b * (2 * k + 1)) // (b * 2)
-        case Rounding.HALF_AWAY:
-            result = (a * 2 + b * (2 * k + 1) - (a < 0).astype(np.int64)) // (b * 2)
-        case Rounding.HALF_EVEN:
-            odd = (a + b * k) // b & 1
-            result = (a * 2 + b * (2 * k + 1) - 1 + odd) // (b * 2)
-    return result - k if k else result
-
-
-def isqrt(n: Value) -> Value:
-    """Return floor(sqrt(n)) for 1 <= n < 2**62: Newton's iteration from x = 2**c, 4**(c - 1) <= n < 4**c.
-
-    Bounds
-    ------
-    sqrt(n) < x <= 2 sqrt(n). With r = sqrt(n), a step takes x = r (1 + e) to at most r (1 + e**2 / (2 + 2 e)) and never
-    below floor(r), so from e <= 1 six steps leave e < 2**-99. An integer x > floor(r) would need e >= 1 / (2 n), which
-    is above 2**-63: six steps reach floor(r) whatever n, and the minimum keeps it.
-
-    Source
-    ------
-    Kim et al. 2021, Algorithm 4, with the loop unrolled.
-    """
-    digits = (n >= np.int64(4) ** np.arange(31)).astype(np.int64).sum()
-    root = n.graph.constant(np.int64(2) ** np.arange(32)).gather(digits)
-    for _ in range(NEWTON_STEPS):
-        lower = (root + n // root) // 2
-        root = lower.where(lower < root, root).bounded(1 << 31)
-    return root
-
-
-def products(operands: Sequence[Value], ratios: Sequence[Dyadic]) -> Value:
-    """Return sum_i x_i m_i in int64."""
-    return reduce(plus, (x.astype(np.int64) * ratio.multiplier for x, ratio in zip(operands, ratios, strict=True)))
-
-
-def saturate(x: Value, to: IntRange) -> Value:
-    """Return the value clipped into the range, in its dtype; by way of int32 where that holds it, the faster."""
-    x = x.astype(np.int32) if x.magnitude <= INT32.max else x
-    return x.clip(to.min, to.max).astype(to.dtype)
 
 
 def requantize(
-    acc: Value, ratio: Dyadic, *, to: IntRange, rounding: Rounding | Requantization, zero_point: int = 0
+    acc: Value,
+    ratio: Dyadic,
+    *,
+    to: IntRange,
+    rounding: Rounding | Requantization,
+    zero_point: int | Integers = 0,
+    addend: Integers | None = None,
 ) -> Value:
     """Emit ``ops.requantize``.
 
@@ -144,6 +44,8 @@ def requantize(
     limit = 1 << rule.accumulator_bits - 1
     x = acc.clip(-limit, limit - 1) if acc.magnitude >= limit else acc
     product, shift = products([x], [ratio]), ratio.shift
+    if addend is not None:
+        product = product + addend
     match rule.arithmetic:
         case "one-rounding":
             pass
@@ -155,12 +57,16 @@ def requantize(
             raise IntsimError(msg)
     if rule.zero_point == "before":
         return saturate(shift_right(product, shift, rule.rounding, offset=zero_point), to)
-    rounded = shift_right(product, shift, rule.rounding)
-    return saturate(rounded + zero_point if zero_point else rounded, to)
+    return saturate(shift_right(product, shift, rule.rounding) + zero_point, to)
 
 
 def add(
-    operands: Sequence[Value], ratios: Sequence[Dyadic], *, to: IntRange, profile: Profile, zero_point: int = 0
+    operands: Sequence[Value],
+    ratios: Sequence[Dyadic],
+    *,
+    to: IntRange,
+    profile: Profile,
+    zero_point: int | Integers = 0,
 ) -> Value:
     """Emit ``ops.add``."""
     if profile.sum == "once":
@@ -170,13 +76,15 @@ def add(
             requantize(x, ratio, to=INT32, rounding=profile.rounding) for x, ratio in zip(operands, ratios, strict=True)
         )
         total = reduce(plus, (term.astype(np.int64) for term in terms))
-    return saturate(total + zero_point if zero_point else total, to)
+    return saturate(total + zero_point, to)
 
 
 def matmul(
     x_q: Value,
     w_q: Value | Integers,
     *,
+    x_zero_point: int = 0,
+    w_zero_point: int = 0,
     bias: Integers | None = None,
     carrier: str = "auto",  # noqa: ARG001  the same bits
 ) -> Value:
@@ -185,11 +93,11 @@ def matmul(
     Signed codes are raised by 128 to uint8: x86 kernels of uint8 x int8 may add two products in saturating 16 bits,
     those of uint8 x uint8 extend the codes to 16 bits before they multiply.
     """
-    graph = x_q.graph
+    graph, furthest = x_q.graph, x_q.magnitude + abs(x_zero_point)
     if isinstance(w_q, Value):
-        bound = w_q.depth * x_q.magnitude * w_q.magnitude
+        bound = w_q.depth * furthest * (w_q.magnitude + abs(w_zero_point))
     else:
-        rows = x_q.magnitude * np.abs(w_q, dtype=np.int64).sum(axis=-1)
+        rows = furthest * np.abs(w_q - np.int64(w_zero_point)).sum(axis=-1)
         bound = int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max())
 
     def columns(w: Value | Integers) -> Value:
@@ -197,18 +105,70 @@ def matmul(
         return w if isinstance(w, Value) else graph.constant(w)
 
     if x_q.dtype.itemsize == w_q.dtype.itemsize == 1:
-        (x, x_zero_point), (w, w_zero_point) = _uint8(x_q), _uint8(w_q)
-        acc = x.matmul(columns(w), *(graph.constant(np.uint8(code)) for code in (x_zero_point, w_zero_point)))
+        (x, x_zero), (w, w_zero) = _uint8(x_q, x_zero_point), _uint8(w_q, w_zero_point)
+        acc = x.matmul(columns(w), graph.constant(x_zero), graph.constant(w_zero))
     else:
-        acc = x_q.astype(np.int32).matmul(columns(w_q.astype(np.int32)))
+        x, w = (q.astype(np.int32) - zero for q, zero in ((x_q, x_zero_point), (w_q, w_zero_point)))
+        acc = x.matmul(columns(w))
     if bias is not None:
         acc = graph.add("Add", acc, graph.constant(bias), dtype=acc.dtype, shape=acc.shape)
     return acc.proved(bound)
 
 
-def _uint8(x: Any) -> tuple[Any, int]:
-    """Return the codes as uint8, and the code of 0."""
-    return (x, 0) if x.dtype == np.uint8 else (x.astype(np.uint8) ^ 128, 128)
+def _uint8(x: Any, zero_point: int) -> tuple[Any, np.uint8]:
+    """Return the codes and the zero point as uint8."""
+    return (x, np.uint8(zero_point)) if x.dtype == np.uint8 else (x.astype(np.uint8) ^ 128, np.uint8(zero_point + 128))
+
+
+def dynamic_bound(
+    x_q: Value, *, per: Literal["token", "sequence"], clip: bool = False, zero_point: int = 0, mask: Value | None = None
+) -> Value:
+    """Emit ``ops.dynamic_bound``."""
+    maxima = abs(x_q.astype(np.int32) - zero_point).max()  # (..., T, 1)
+    if per == "token":
+        return maxima
+    maxima = maxima.swapaxes(-1, -2)
+    keep = maxima >= 0 if mask is None else mask[..., None, :]
+    bound = maxima.where(keep, 0).max()
+    if not clip:
+        return bound
+    threshold, eightfold = _threshold(maxima, keep), bound.astype(np.int64) * 8
+    return eightfold.where(eightfold < threshold, threshold).bounded(eightfold.magnitude).astype(np.int32)
+
+
+def _threshold(maxima: Value, keep: Value) -> Value:
+    """Return 8 (q3 + 1.5 (q3 - q1)) over the kept positions of the last axis, which stays with length 1."""
+    ordered = maxima.where(keep, maxima.magnitude).astype(np.int64).sort()
+    steps = keep.astype(np.int64).sum() - 1
+    steps = steps.where(steps >= 0, 0)
+
+    def four_times(position_in_quarters: Value) -> Value:
+        below, rest = position_in_quarters // 4, position_in_quarters & 3
+        low, high = (ordered.take_along(at.where(at < steps, steps)) for at in (below, below + 1))
+        return low * 4 + (high - low) * rest
+
+    return four_times(steps * 3) * 5 - four_times(steps) * 3
+
+
+def quantize_dynamic(
+    x_q: Value, bound: Value, *, unit: int, to: IntRange, rounding: Rounding, zero_point: int = 0
+) -> Value:
+    """Emit ``ops.quantize_dynamic``."""
+    positive = bound >= 1
+    centred = (x_q.astype(np.int32) - zero_point).where(positive, 0).astype(np.int64)
+    divisor, factor = bound.where(positive, 1).astype(np.int64), unit * to.max
+    largest = centred.magnitude * factor  # of a quotient
+    return saturate(divide(centred, divisor, multiplier=factor, rounding=rounding, quotient=largest).bounded(largest), to)
+
+
+def scale_rows(acc: Value, bound: Value) -> Value:
+    """Emit ``ops.scale_rows``."""
+    return acc.astype(np.int64) * bound.astype(np.int64)
+
+
+def permute(x_q: Value, order: Integers) -> Value:
+    """Emit ``ops.permute``."""
+    return x_q.gather(x_q.graph.constant(order), axis=len(x_q.shape) - 1)
 
 
 def embedding(ids: Value, table_q: Integers) -> Value:
@@ -269,12 +229,16 @@ def layer_norm(x_q: Value, params: LayerNormParams, *, to: IntRange, profile: Pr
 
 EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.add: add,
+    ops.dynamic_bound: dynamic_bound,
     ops.embedding: embedding,
     ops.gelu: tabulated(ops.gelu),
     ops.layer_norm: layer_norm,
     ops.matmul: matmul,
+    ops.permute: permute,
+    ops.quantize_dynamic: quantize_dynamic,
     ops.relu: relu,
     ops.requantize: requantize,
+    ops.scale_rows: scale_rows,
     ops.softmax: softmax,
     ops.tanh: tabulated(ops.tanh),
 }
