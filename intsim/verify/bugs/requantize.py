@@ -64,10 +64,7 @@ def changes(rounding: Rounding, to: IntRange, *, per_channel: bool = False) -> C
     def zero_point_in_product(acc: Int64, multiplier: Int64, shift: Int64, zero_point: Int64) -> Int64:
         return golden(acc, multiplier, shift, np.zeros_like(zero_point), product=lambda y: y + zero_point)
 
-    def in_float32(acc: Int64, multiplier: Int64, shift: Int64, zero_point: Int64) -> Int64:
-        product = significant(significant(acc) * significant(multiplier))
-        return finishing[CONTROL](rounding_right_shift(product, shift, Rounding.HALF_EVEN), zero_point)
-
+    in_float32 = {"x": significant, "m": significant, "product": significant}
     return {
         **replaced(golden, shifted=shifting, finish=finishing),
         "zero point before rounding": zero_point_first,
@@ -80,5 +77,5 @@ def changes(rounding: Rounding, to: IntRange, *, per_channel: bool = False) -> C
             product={**registers("product", 32), "product wraps at 48 bits": wraps(48)},
             t={"shift of channel 0": channel_0} if per_channel else {},
         ),
-        "float32 arithmetic": in_float32,
+        "float32 arithmetic": partial(golden, shifted=product_shifters(Rounding.HALF_EVEN)[CONTROL], **in_float32),
     }
