@@ -262,7 +262,7 @@ def _float_states(
 def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict[str, Reals]:
     """Return the hidden states (tokens, C) and the output of ``model`` run by ``interpreter``, as reals."""
     ids, mask, types = batch
-    order = model.tensors.get("order", np.arange(model.config["hidden_size"]))  # of the checkpoint's channels
+    order = model.tensors["order"] if "order" in model.tensors else slice(None)  # of the checkpoint's channels
     names = _hidden_names(model.config["num_hidden_layers"])
     states: dict[str, Reals] = {}
 
