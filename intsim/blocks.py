@@ -29,7 +29,7 @@ OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas
 
 _working: Final = threading.local()
 _blas_lock: Final = threading.Lock()
-_blas_users: list[int] = []  # for each `one_blas_thread` that is open, the number of threads it found
+_blas_users: list[int] = []  # the number of threads that each `one_blas_thread` still open has found
 
 
 @cache
@@ -151,6 +151,4 @@ def one_blas_thread() -> Generator[None, None, None]:
         yield
     finally:
         with _blas_lock:
-            threads = _blas_users.pop()  # the first one's, once it is the last: those between found 1
-            if not _blas_users:
-                set_(threads)
+            set_(_blas_users.pop())  # 1, but for the last of them

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face checkpoint to an integer model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from intsim.convert.bert import activation_names, convert_bert
 from intsim.convert.calibrate import calibrate
 from intsim.errors import CheckpointError, IntsimError
-from intsim.io.huggingface import open_checkpoint
+from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.tokenizer import encode, parse_tokenizer, read_tokenizer
 from intsim.models.integer_model import IntegerModel
 from intsim.profile import Profile, find_profile
@@ -76,7 +79,7 @@ def quantize(
             )
             raise CheckpointError(msg)
 
-    weights = {name: checkpoint.load(name) for name in checkpoint.names}
+    weights = _Weights(checkpoint)
     names = activation_names(config, classifier=checkpoint.has_classifier)
     matched = {name: rules.activation(name) for name in names}
     if not checkpoint.has_classifier:
@@ -104,3 +107,22 @@ def quantize(
         tensors=tensors,
         tokenizer=tokenizer_json,
     )
+
+
+class _Weights(Mapping[str, NDArray[np.float64]]):
+    """The tensors of a checkpoint, each read when it is used, so that they are never in memory together."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return self._checkpoint.load(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._checkpoint.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._checkpoint.tensors)
+
+    def __len__(self) -> int:
+        return len(self._checkpoint.tensors)
