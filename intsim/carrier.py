@@ -46,7 +46,7 @@ FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
 FLOAT32: Final = np.dtype(np.float32)
 MIN_DEPTH: Final = 256  # of a piece of a product
-KEPT: Final = 48 << 20
+KEPT: Final = 41 << 20  # bytes: those of a MiniLM
 
 
 def require_integers(name: str, x: Integers) -> None:
@@ -173,16 +173,20 @@ _weights_lock: Final = threading.Lock()
 def _weight(w: Integers) -> _Weight:
     weight = _weights.pop(id(w), None)
     if weight is None:
-        weight = _Weight(norms=np.abs(w, dtype=np.int64).sum(axis=-1))
+        weight = _Weight(norms=_sums(w))
         weakref.finalize(w, _weights.pop, id(w), None)
     _weights[id(w)] = weight
     return weight
 
 
+def _sums(w: Integers) -> Integers:
+    return in_blocks(lambda rows: np.abs(rows, dtype=np.int64).sum(axis=-1), w)
+
+
 def row_norms(w: Integers) -> Integers:
     """Return sum_k |w_nk|."""
     if w.flags.writeable:
-        return np.abs(w, dtype=np.int64).sum(axis=-1)
+        return _sums(w)
     with _weights_lock:
         return _weight(w).norms
 
@@ -194,12 +198,12 @@ def _transposed(w: Integers, dtype: np.dtype[Any]) -> NDArray[Any]:
     with _weights_lock:
         weight = _weight(w)
         if weight.floats is None:
-            weight.floats = w.T.astype(dtype, order="C")
-            used = weight.floats.nbytes
-            for other in list(reversed(_weights.values()))[1:]:
+            used = w.size * dtype.itemsize
+            for other in reversed(_weights.values()):
                 used += 0 if other.floats is None else other.floats.nbytes
                 if used > KEPT:
                     other.floats = None
+            weight.floats = w.T.astype(dtype, order="C")
         return weight.floats
 
 
