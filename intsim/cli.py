@@ -158,13 +158,14 @@ def inspect(path: Path, json_: bool) -> None:
 @click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
 @as_json
-def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None, json_: bool) -> None:
+def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None, jobs: int, json_: bool) -> None:
     """Score the integer checkpoint in DIR on a GLUE task."""
     from intsim.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
     examples = [example for path in data for example in read_task(task, path)]
-    result = evaluate(intsim.load(model), task, examples, reference=reference, progress=True)
+    result = evaluate(intsim.load(model), task, examples, reference=reference, jobs=jobs, progress=True)
     if json_:
         _print_json(result.to_json())
         return

@@ -6,8 +6,11 @@ Floats here are metrics and the reference; the integer model's outputs stay inte
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -122,6 +125,7 @@ def evaluate(
     examples: Sequence[Example],
     *,
     reference: str | Path | None = None,
+    jobs: int = 1,
     progress: bool = False,
 ) -> Evaluation:
     """Score ``model`` on ``examples``.
@@ -139,6 +143,8 @@ def evaluate(
         As ``read_task`` returns them.
     reference
         Hugging Face folder of the float model, run in float32 and scored the same way.
+    jobs
+        Processes that run the integer model. Any number gives the same digest.
     progress
         Whether to draw a progress bar on stderr.
 
@@ -159,11 +165,12 @@ def evaluate(
     texts = [text for example in examples for text in _inputs(example, pooled=labels is None)]
     encodings = [encode(tokenizer, text, longest=model.config["max_position_embeddings"]) for text in texts]
 
-    def run_integers(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
-        values = model(ids, attention_mask=mask, token_type_ids=types).values
-        return values if model.has_classifier else ops.mean_pooling(values, mask, profile=model.profile)
-
-    outputs = _in_batches(run_integers, encodings, progress=progress)
+    if jobs == 1:
+        outputs = _in_batches(partial(_run_integers, model), encodings, progress=progress)
+    else:
+        unused = replace(model)  # what a run has prepared stays here
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _keep_model, (unused,)) as pool:
+            outputs = _in_batches(_run_kept_model, encodings, pool.map, progress=progress)
     targets = np.array([example.target for example in examples])
     metrics = _metrics(task, outputs.astype(np.float64), targets, labels)
     floats = None
@@ -212,13 +219,33 @@ def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
     return run
 
 
-def _in_batches(run: Runner, encodings: Sequence[Encoding], *, progress: bool) -> NDArray[Any]:
+def _run_integers(model: IntegerModel, ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
+    values = model(ids, attention_mask=mask, token_type_ids=types).values
+    return values if model.has_classifier else ops.mean_pooling(values, mask, profile=model.profile)
+
+
+_kept: list[IntegerModel] = []  # the model of this process, in a process of a pool
+
+
+def _keep_model(model: IntegerModel) -> None:
+    _kept[:] = [model]
+
+
+def _run_kept_model(ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
+    return _run_integers(_kept[0], ids, mask, types)
+
+
+def _in_batches(
+    run: Runner, encodings: Sequence[Encoding], map_: Callable[..., Iterable[Any]] = map, *, progress: bool
+) -> NDArray[Any]:
     """Run sequences of similar length together, and return their outputs in the order given."""
     order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
     outputs: list[NDArray[Any]] = [np.empty(0)] * len(encodings)
-    for start in tqdm(range(0, len(order), BATCH), desc="evaluating", unit="batch", disable=not progress):
-        rows = order[start : start + BATCH]
-        for row, output in zip(rows, run(*pad([encodings[i] for i in rows])), strict=True):
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    padded = zip(*(pad([encodings[i] for i in rows]) for rows in batches), strict=True)
+    done = tqdm(map_(run, *padded), total=len(batches), desc="evaluating", unit="batch", disable=not progress)
+    for rows, batch in zip(batches, done, strict=True):
+        for row, output in zip(rows, batch, strict=True):
             outputs[row] = output
     return np.stack(outputs)
 
