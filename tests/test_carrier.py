@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from intsim import carrier
-from intsim.carrier import divide, in_blocks, magnitude, matmul, require_integers, rescale
+from intsim import blocks, carrier
+from intsim.blocks import in_blocks
+from intsim.carrier import divide, magnitude, matmul, require_integers, rescale
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, IntRange, Rounding
 
 WIDE = IntRange(32)
@@ -264,7 +265,7 @@ def test_both_sides_of_the_switch_to_float64_agree_with_the_oracle(rounding, ove
 
 def test_float64_is_used_up_to_the_switch_and_not_beyond(monkeypatch):
     used = []
-    monkeypatch.setitem(carrier._FLOAT64_ROUNDING, Rounding.FLOOR, lambda y: used.append(y) or np.floor(y, out=y))
+    monkeypatch.setitem(carrier._FLOAT64_ROUNDING, Rounding.FLOOR, lambda y, _: used.append(y) or np.floor(y, out=y))
     for over in (0, 1):
         x, _ = operands_at_the_switch(40, 2**30, over)
         rescale([np.array(x)], [Dyadic(2**30, 40)], zero_point=0, to=WIDE, rounding=Rounding.FLOOR)
@@ -434,9 +435,9 @@ BROADCASTS = [
 @pytest.mark.parametrize("shapes", BROADCASTS, ids=str)
 def test_more_than_a_block_broadcasts_like_numpy(shapes, block, rounding, monkeypatch):
     if block is not None:
-        monkeypatch.setattr(carrier, "BLOCK", block)
+        monkeypatch.setattr(blocks, "BLOCK", block)
     operands, ratios = case(shapes, 3)
-    assert operands[0].size > carrier.BLOCK
+    assert operands[0].size > blocks.BLOCK
     total = sum(x * int(ratio.multiplier) for x, ratio in zip(operands, ratios, strict=True))
     expected = FLOAT_JUDGES[rounding](np.ldexp(total.astype(np.float64), -int(ratios[0].shift)))  # below 2**53: exact
     y = rescale(operands, ratios, zero_point=3, to=INT16, rounding=rounding)
@@ -451,9 +452,9 @@ def test_more_than_a_block_broadcasts_like_numpy(shapes, block, rounding, monkey
 @every_rounding
 def test_a_sum_does_not_depend_on_the_block_size(block, shapes, rounding, monkeypatch):
     operands, ratios = case(shapes, 4)
-    monkeypatch.setattr(carrier, "BLOCK", 10**9)
+    monkeypatch.setattr(blocks, "BLOCK", 10**9)
     expected = rescale(operands, ratios, zero_point=0, to=INT16, rounding=rounding)
-    monkeypatch.setattr(carrier, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     assert np.array_equal(rescale(operands, ratios, zero_point=0, to=INT16, rounding=rounding), expected)
 
 
@@ -464,9 +465,9 @@ def test_a_quotient_does_not_depend_on_the_block_size(block, shape, rounding, mo
     rng = np.random.default_rng(5)
     a, b = rng.integers(-(2**31), 2**31, (11, 83, 97)), rng.integers(1, 2**20, shape)
     arguments = {"multiplier": 3, "to": INT16, "rounding": rounding}
-    monkeypatch.setattr(carrier, "BLOCK", 10**9)
+    monkeypatch.setattr(blocks, "BLOCK", 10**9)
     expected = divide(a, b, **arguments)
-    monkeypatch.setattr(carrier, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     assert np.array_equal(divide(a, b, **arguments), expected)
 
 
@@ -474,13 +475,13 @@ def test_a_quotient_does_not_depend_on_the_block_size(block, shape, rounding, mo
 def test_nothing_depends_on_the_number_of_threads(threads, monkeypatch):
     operands, ratios = case([(50, 83, 97), (83, 97)], 6)
     divisor = np.random.default_rng(6).integers(1, 2**20, (50, 83, 1))
-    monkeypatch.setattr(carrier, "BLOCK", 10**9)
+    monkeypatch.setattr(blocks, "BLOCK", 10**9)
     expected = rescale(operands, ratios, zero_point=0, to=INT16, rounding=Rounding.HALF_EVEN)
     quotient = divide(operands[0], divisor, multiplier=2**16, to=INT32, rounding=Rounding.FLOOR)
-    monkeypatch.setattr(carrier, "BLOCK", 1000)
-    monkeypatch.setattr(carrier, "THREADS", threads)
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
+    monkeypatch.setattr(blocks, "THREADS", threads)
     with ThreadPoolExecutor(threads) as pool:
-        monkeypatch.setattr(carrier, "_pool", lambda: pool)
+        monkeypatch.setattr(blocks, "_pool", lambda: pool)
         y = rescale(operands, ratios, zero_point=0, to=INT16, rounding=Rounding.HALF_EVEN)
         assert np.array_equal(y, expected)
         y = divide(operands[0], divisor, multiplier=2**16, to=INT32, rounding=Rounding.FLOOR)
@@ -504,7 +505,7 @@ def test_an_error_inside_a_block_is_raised():
         raise ArithmeticError(msg)
 
     with pytest.raises(ArithmeticError, match="no"):
-        in_blocks(refuse, [np.zeros((2, carrier.BLOCK))], np.dtype(np.int8))
+        in_blocks(refuse, np.zeros((2, blocks.BLOCK)))
 
 
 def test_operands_are_left_as_they_were():

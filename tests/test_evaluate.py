@@ -3,6 +3,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -293,6 +294,14 @@ def test_the_order_of_the_examples_changes_the_digest_alone(encoder: intsim.Inte
     assert forward.digest != backward.digest
     vectors = _outputs(encoder, [text for example in PAIRS[::-1] for text in example.texts])
     assert backward.digest == hashlib.sha256(vectors.astype("<i4").tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_any_number_of_processes_gives_the_same_evaluation(encoder: intsim.IntegerModel, jobs: int) -> None:
+    texts = ["a good movie .", "the plot is bad", "good", "is the movie good ?"] * 40
+    examples = [Example(texts=pair, target=i % 7) for i, pair in enumerate(itertools.pairwise(texts))]
+    alone = evaluate(encoder, "stsb", examples)
+    assert evaluate(encoder, "stsb", examples, jobs=jobs) == alone
 
 
 def test_an_evaluation_is_plain_json(classifier: intsim.IntegerModel, source: Path) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face checkpoint to an integer model."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -15,7 +15,7 @@ from intsim.convert.permutation import permute_channels, range_order
 from intsim.convert.trained import trained_ranges
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import IntRange
-from intsim.io.huggingface import BertConfig, open_checkpoint
+from intsim.io.huggingface import BertConfig, Checkpoint, open_checkpoint
 from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_tokenizer
 from intsim.models.integer_model import Dynamic, IntegerModel
 from intsim.profile import Profile, find_profile
@@ -80,7 +80,7 @@ def quantize(
     else:
         tokenizer_json = read_tokenizer(path) if (Path(path) / "tokenizer.json").exists() else None
 
-    weights = {name: checkpoint.load(name) for name in checkpoint.names}
+    weights: Mapping[str, NDArray[np.float64]] = _Weights(checkpoint)
     output = None if checkpoint.has_classifier else names[-1]
     matched = _match(rules, names, config, output=output, trained=ranges.keys())
     order = None
@@ -196,3 +196,22 @@ def _order(
     calibrate(weights, config, encodings, {name: [estimator.update] for name, estimator in per_channel.items()})
     bounds = {name: estimator.range() for name, estimator in per_channel.items()}
     return range_order({name: high - low for name, (low, high) in bounds.items()})
+
+
+class _Weights(Mapping[str, NDArray[np.float64]]):
+    """The tensors of a checkpoint, each read when it is used, so that they are never in memory together."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return self._checkpoint.load(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._checkpoint.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._checkpoint.tensors)
+
+    def __len__(self) -> int:
+        return len(self._checkpoint.tensors)

@@ -2,14 +2,15 @@
 """The one reader and writer of intsim's own safetensors files: arrays, and canonical JSON under one metadata key."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError
@@ -29,6 +30,9 @@ DTYPES: Final = {
     "int64": "I64",
     "uint64": "U64",
 }
+FLOATS: Final = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}  # in other people's files
+NUMPY_DTYPES: Final = {**{name: np.dtype(dtype).newbyteorder("<") for dtype, name in DTYPES.items()}, **FLOATS}
+MAX_HEADER: Final = 100_000_000
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
@@ -121,21 +125,55 @@ def parse_metadata(path: str, text: str) -> dict[str, Any]:
 def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
     """Return the arrays, in name order, and the text of intsim's metadata, if any, of anyone's safetensors file.
 
+    Each array is read into its own memory; the package's own reader holds the whole file a second time.
+
     Raises
     ------
     CheckpointError
         If the file is missing, truncated, or holds a dtype that NumPy lacks.
     """
     try:
-        opened: Any = safetensors.safe_open(path, framework="numpy")  # has no types
-        with opened as file:
-            texts: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (OSError, safetensors.SafetensorError, AttributeError, TypeError) as error:  # the last two: no NumPy dtype
-        msg = f"{path} must be a readable safetensors file, got: {error}"
-        raise CheckpointError(msg) from None
-    for values in tensors.values():
-        if values.dtype.kind not in "biuf":  # ml_dtypes, where it is installed, teaches NumPy bfloat16 and its like
-            msg = f"{path} must be a readable safetensors file, got: a tensor of dtype {values.dtype}"
-            raise CheckpointError(msg)
-    return tensors, texts.get(KEY)
+        with path.open("rb") as file:
+            header = _header(file)
+            texts: dict[str, str] = header.pop("__metadata__", {})
+            tensors = _tensors(file, header)
+            return {name: tensors[name] for name in sorted(tensors)}, texts.get(KEY)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # the header is anyone's JSON
+        reason = repr(error)
+    msg = f"{path} must be a readable safetensors file, got: {reason}"
+    raise CheckpointError(msg)
+
+
+def _header(file: BufferedReader) -> dict[str, Any]:
+    """Return the JSON in front of the tensors."""
+    size = int.from_bytes(file.read(8), "little")
+    if size > MAX_HEADER:
+        msg = f"a header of {size} bytes"
+        raise ValueError(msg)
+    header: Any = json.loads(file.read(size).decode())
+    if not isinstance(header, dict):
+        msg = f"a header {header!r:.40}"
+        raise TypeError(msg)
+    return cast("dict[str, Any]", header)
+
+
+def _tensors(file: BufferedReader, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the arrays behind the header, which lie in the file without a gap."""
+    tensors: dict[str, NDArray[Any]] = {}
+    start, size = 0, os.fstat(file.fileno()).st_size - file.tell()
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]):
+        dtype = np.dtype(NUMPY_DTYPES[entry["dtype"]])
+        end = start + math.prod(entry["shape"]) * dtype.itemsize
+        if entry["data_offsets"] != [start, end] or end > size:
+            msg = f"tensor {name!r} at {entry['data_offsets']} instead of [{start}, {end}], of {size} bytes in all"
+            raise ValueError(msg)
+        values = np.empty(entry["shape"], dtype)
+        file.readinto(values.reshape(-1).view(np.uint8).data)
+        start = end
+        tensors[name] = values
+    if start != size:
+        msg = f"{size - start} bytes behind the last tensor"
+        raise ValueError(msg)
+    return tensors

@@ -6,25 +6,33 @@ those of the Hugging Face checkpoint; ``.acc`` is the int32 accumulator of a pro
 where that is not the activation itself.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
-from intsim._trace import call
-from intsim.carrier import Carrier, Integers
+from intsim._trace import call, observed
+from intsim.blocks import in_blocks
+from intsim.carrier import Carrier, Integers, on_integers
 from intsim.fixedpoint import INT16, INT32, IntRange
+from intsim.models import fused
 from intsim.models.integer_model import IntegerModel
 
 __all__ = ["bert"]
 
+BLOCK: Final = 512  # tokens at a time
+SCORES: Final = 1 << 16  # scores at a time
+
 
 class Operand(NamedTuple):
-    """What a product reads: codes, and the bound they are relative to where that is found while running."""
+    """What a product reads: codes, their range, and the bound they are relative to where that is found while running."""
 
     codes: Integers
-    bound: Integers | None
+    range: IntRange
+    bound: Integers | None = None
 
 
 class Sum(NamedTuple):
@@ -66,9 +74,7 @@ def bert(
     def centred(x: Integers, source: str) -> Integers:  # the codes of ``source`` less their zero point
         return x.astype(np.int32) - np.int32(model.formats[source].offset(x.shape[-1]))
 
-    def into(
-        name: str, x: Integers, to: IntRange | None
-    ) -> dict[str, Any]:  # our format, or a fixed one of the profile
+    def into(name: str, x: Integers, to: IntRange | None) -> dict[str, Any]:  # a fixed format of the profile, or ours
         out = model.formats.get(name)
         if to is not None or out is None:
             return {"to": to, "zero_point": 0}
@@ -82,18 +88,16 @@ def bert(
             constants["addend"] = x.addend
         return call(name, ops.requantize, x.terms[0], model.ratio(name), rounding=profile.requantization, **constants)
 
-    def read(
-        name: str, x: Integers, source: str
-    ) -> Operand:  # what products take of ``source``: it, or fewer bits of it
+    def read(name: str, x: Integers, source: str, tokens: NDArray[np.bool_]) -> Operand:  # of ``source``, for products
         if (how := model.dynamic.get(name)) is not None:
             constants: dict[str, Any] = {"zero_point": zero_point(source)}
-            tokens = mask if how.per == "sequence" else None
-            bound = call(f"{name}.bound", ops.dynamic_bound, x, per=how.per, clip=how.clip, mask=tokens, **constants)
+            kept = tokens if whole else tokens[..., 0]
+            bound = call(f"{name}.bound", ops.dynamic_bound, x, per=how.per, clip=how.clip, mask=kept, **constants)
             constants |= {"unit": how.unit, "to": how.range, "rounding": profile.rounding}
-            return Operand(call(name, ops.quantize_dynamic, x, bound, **constants), bound)
-        if name in model.formats:
-            return Operand(rescale(name, Sum([centred(x, source)])), None)
-        return Operand(x, None)
+            return Operand(call(name, ops.quantize_dynamic, x, bound, **constants), how.range, bound)
+        if name in model.formats:  # codes of fewer bits
+            return Operand(rescale(name, Sum([centred(x, source)])), model.formats[name].range)
+        return Operand(x, model.formats[source].range)
 
     def product(name: str, x: Operand) -> Sum:  # (..., K) -> (..., N)
         weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
@@ -116,7 +120,14 @@ def bert(
         params, to = model.layer_norm_params(name), model.formats[name].range
         return call(name, ops.layer_norm, x, params, to=to, profile=profile)
 
+    def dense(name: str, x: Operand) -> Integers:
+        if not whole and (step := fused.dense(model, name, x.range)) is not None:
+            return step(x.codes)
+        return rescale(name, product(name, x))
+
     def residual(name: str, x: Operand, skip: Integers, source: str) -> Integers:  # LayerNorm of dense(x) + skip
+        if not whole and (step := fused.dense_residual(model, name, source)) is not None:
+            return step(x.codes, skip)
         dense = product(f"{name}.dense", x)
         if dense.addend is not None:
             dense = Sum([rescale(f"{name}.dense.wide", dense, INT32)])
@@ -128,48 +139,87 @@ def bert(
     def heads(x: Integers) -> Integers:  # (B, T, C) -> (B, H, T, D)
         return x.reshape(*x.shape[:2], model.config["num_attention_heads"], -1).swapaxes(1, 2)
 
-    tables = [f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")]
-    ids: list[Integers] = [input_ids, np.arange(input_ids.shape[1], like=input_ids), token_type_ids]
-    parts = [  # (B, T, C), but (T, C) for positions
-        call(table, ops.embedding, rows, tensors[f"{table}.weight"]) for table, rows in zip(tables, ids, strict=True)
-    ]
-    ratios = [model.ratio(table) for table in tables]
-    x = call("embeddings.sum", ops.add, parts, ratios, profile=profile, **into("embeddings.sum", parts[0], None))
-    x, source = layer_norm("embeddings.LayerNorm", x, "embeddings.sum"), "embeddings.LayerNorm"
+    def joined(x: Integers) -> Integers:  # (B, H, T, D) -> (B, T, C)
+        return x.swapaxes(1, 2).reshape(*input_ids.shape, -1)
 
-    for i in range(model.config["num_hidden_layers"]):
-        layer = f"encoder.layer.{i}"
+    def embed(*ids: Integers) -> Integers:  # word, position and segment: (B, T), or (T,) -> (B, T, C)
+        tables = [f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")]
+        parts = [
+            call(table, ops.embedding, rows, tensors[f"{table}.weight"])
+            for table, rows in zip(tables, ids, strict=True)
+        ]
+        ratios = [model.ratio(table) for table in tables]
+        x = call("embeddings.sum", ops.add, parts, ratios, profile=profile, **into("embeddings.sum", parts[0], None))
+        return layer_norm("embeddings.LayerNorm", x, "embeddings.sum")
+
+    def project(  # (B, T, C) -> query, key, value
+        layer: str, source: str, x: Integers, tokens: NDArray[np.bool_]
+    ) -> tuple[Integers, ...]:
         self = f"{layer}.attention.self"
-        hidden = read(f"{self}.input", x, source)
-        query = heads(rescale(f"{self}.query", product(f"{self}.query", hidden)))  # (B, H, T, D)
-        key = heads(rescale(f"{self}.key", product(f"{self}.key", hidden)))
-        value = heads(rescale(f"{self}.value", product(f"{self}.value", hidden)))
+        hidden = read(f"{self}.input", x, source, tokens)
+        return tuple(dense(f"{self}.{part}", hidden) for part in ("query", "key", "value"))
+
+    def attend(layer: str, query: Integers, key: Integers, value: Integers) -> Integers:  # (B, H, T, D) -> (B, T, C)
+        self, keep = f"{layer}.attention.self", mask[:, None, None, :]
+        if not whole and (step := fused.attention(model, layer)) is not None:
+            at_once = max(1, SCORES // input_ids.shape[1] ** 2)
+            return joined(in_blocks(step, query, key, value, keep, core=2, rows=at_once))
         zero_points = {"x_zero_point": zero_point(f"{self}.query"), "w_zero_point": zero_point(f"{self}.key")}
         scores = call(f"{self}.scores.acc", ops.matmul, query, key, carrier=carrier, **zero_points)  # (B, H, T, T)
-        ratio = model.ratio(f"{self}.scores")
-        probs = call(f"{self}.probs", ops.softmax, scores, ratio, profile=profile, mask=mask[:, None, None, :])
-        value = value.swapaxes(-1, -2)
-        zero_points = {"w_zero_point": zero_point(f"{self}.value")}
+        probs = call(f"{self}.probs", ops.softmax, scores, model.ratio(f"{self}.scores"), profile=profile, mask=keep)
+        value, zero_points = value.swapaxes(-1, -2), {"w_zero_point": zero_point(f"{self}.value")}
         context = call(f"{self}.context.acc", ops.matmul, probs, value, carrier=carrier, **zero_points)
-        context = context.swapaxes(1, 2).reshape(x.shape)  # (B, H, T, D) -> (B, T, C)
-        context = rescale(f"{self}.context", Sum([context]))
-        output = f"{layer}.attention.output"
-        x = residual(output, read(f"{output}.input", context, f"{self}.context"), x, source)  # (B, T, C)
-        source = f"{output}.LayerNorm"
+        return rescale(f"{self}.context", Sum([joined(context)]))
 
-        hidden = product(f"{layer}.intermediate.dense", read(f"{layer}.intermediate.input", x, source))  # (B, T, F)
-        hidden = rescale(f"{layer}.intermediate.dense", hidden, INT16)
+    def activate(layer: str, hidden: Integers) -> Integers:  # int16 -> codes
         if model.config["hidden_act"] == "relu":
             hidden = call(f"{layer}.intermediate.relu", ops.relu, hidden)
         else:  # gelu_new differs from gelu by at most 5e-4, i-GELU by thirty times that
             hidden = call(f"{layer}.intermediate.gelu", ops.gelu, hidden, profile=profile)
-        hidden = rescale(f"{layer}.intermediate", Sum([hidden]))
+        return rescale(f"{layer}.intermediate", Sum([hidden]))
+
+    def expand(layer: str, x: Operand) -> Integers:  # (B, T, C) -> (B, T, F)
+        name, function = f"{layer}.intermediate.dense", partial(activate, layer)
+        if not whole and (step := fused.dense_activated(model, name, x.range, function)) is not None:
+            return step(x.codes)
+        return function(rescale(name, product(name, x), INT16))
+
+    def feed_forward(  # (B, T, C)
+        layer: str, source: str, context: Integers, x: Integers, tokens: NDArray[np.bool_]
+    ) -> Integers:
+        output = f"{layer}.attention.output"
+        context_read = read(f"{output}.input", context, f"{layer}.attention.self.context", tokens)
+        x, source = residual(output, context_read, x, source), f"{output}.LayerNorm"
+        hidden = expand(layer, read(f"{layer}.intermediate.input", x, source, tokens))
         output = f"{layer}.output"
-        x = residual(output, read(f"{output}.input", hidden, f"{layer}.intermediate"), x, source)  # (B, T, C)
-        source = f"{output}.LayerNorm"
+        return residual(output, read(f"{output}.input", hidden, f"{layer}.intermediate", tokens), x, source)
+
+    # Tokens depend on each other in attention, and where a range is found per sequence; heads never do. Each step runs in
+    # blocks of tokens or of sequences, spread over threads, unless somebody looks at its intermediates.
+    whole = observed() or on_integers(carrier)
+    by_sequence = any(how.per == "sequence" for how in model.dynamic.values())
+    split = {"core": 2, "rows": max(1, BLOCK // input_ids.shape[1])} if by_sequence else {"core": 1, "rows": BLOCK}
+    spread = _whole if whole else partial(in_blocks, **split)
+    tokens = mask if whole else mask[..., None]
+    positions = np.arange(input_ids.shape[1], like=input_ids)
+    x = spread(embed, input_ids, positions, token_type_ids, core=0, rows=BLOCK)
+    source = "embeddings.LayerNorm"
+    for i in range(model.config["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}"
+        query, key, value = map(heads, spread(partial(project, layer, source), x, tokens))
+        context = attend(layer, query, key, value)
+        x = spread(partial(feed_forward, layer, source), context, x, tokens)
+        source = f"{layer}.output.LayerNorm"
 
     if not model.has_classifier:
         return call("last_hidden_state", ops.permute, x, tensors["order"]) if "order" in tensors else x
-    first = rescale("pooler.dense", product("pooler.dense", read("pooler.input", x[:, 0], source)), INT16)  # (B, C)
-    pooled = rescale("pooler", Sum([call("pooler.tanh", ops.tanh, first, profile=profile)]))
-    return rescale("classifier", product("classifier", read("classifier.input", pooled, "pooler")))  # (B, labels)
+    first, alone = x[:, 0], mask[:, :1]  # (B, C)
+    pooled = rescale("pooler.dense", product("pooler.dense", read("pooler.input", first, source, alone)), INT16)
+    pooled = rescale("pooler", Sum([call("pooler.tanh", ops.tanh, pooled, profile=profile)]))
+    return rescale(
+        "classifier", product("classifier", read("classifier.input", pooled, "pooler", alone))
+    )  # (B, labels)
+
+
+def _whole(function: Callable[..., Any], *arrays: Any, **_blocks: int) -> Any:
+    return function(*arrays)

@@ -2,14 +2,15 @@
 """The integer model: integer tensors, the formats of its activations, and the profile that runs them."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from intsim.blocks import one_blas_thread
 from intsim.carrier import Carrier, Integers
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic, IntRange
@@ -18,6 +19,7 @@ from intsim.profile import Profile
 
 __all__ = ["Dynamic", "Format", "IntegerModel", "Result"]
 
+T = TypeVar("T")
 Mask: TypeAlias = NDArray[np.bool_]
 
 
@@ -175,8 +177,11 @@ class IntegerModel:
     dynamic: Mapping[str, Dynamic]
     tensors: Mapping[str, Integers]
     tokenizer: str | None = None
+    _built: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False)
 
     def __post_init__(self) -> None:
+        for values in self.tensors.values():
+            values.setflags(write=False)
         from intsim.models.check import check_bert  # noqa: PLC0415  check.py reads the classes here
 
         check_bert(self)
@@ -220,7 +225,8 @@ class IntegerModel:
         if ids.shape[1] > (longest := self.config["max_position_embeddings"]):
             msg = f"text must be at most {longest} tokens long, got {ids.shape[1]}"
             raise IntsimError(msg)
-        values = bert(self, ids, mask=mask.astype(bool), token_type_ids=types, carrier=carrier)
+        with one_blas_thread():
+            values = bert(self, ids, mask=mask.astype(bool), token_type_ids=types, carrier=carrier)
         return Result(values=values, scale=self.output_format.scale)
 
     @property
@@ -244,6 +250,12 @@ class IntegerModel:
         if multiplier.ndim < 2:
             return [self.ratio(name)]
         return [Dyadic(*pair) for pair in zip(multiplier, shift, strict=True)]
+
+    def once(self, name: str, build: Callable[[], T]) -> T:
+        """Return what ``build`` made of the model's constants when it was first asked for under this name."""
+        if name not in self._built:
+            self._built[name] = build()
+        return self._built[name]
 
     def layer_norm_params(self, name: str) -> LayerNormParams:
         """Return the constants of the LayerNorm ``name``."""

@@ -61,13 +61,13 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
         raise ValueError(msg)
     if recording_steps():
         return _definition(x_q.astype(np.int64), profile)
-    return _table(profile).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
+    return _table(profile).take(x_q.astype(np.intp) - INT16.min)
 
 
 @lru_cache(maxsize=16)
 def _table(profile: Profile) -> Integers:
-    """Return e_q of 0, then of -2**15 ... -1."""
-    return _definition(np.concatenate([[0], np.arange(INT16.min, 0)]), profile)
+    """Return e_q of -2**15 ... 0."""
+    return _definition(np.arange(INT16.min, 1), profile)
 
 
 def _definition(x_q: NDArray[np.int64], profile: Profile) -> Integers:

@@ -6,12 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from intsim._trace import step
-from intsim.carrier import Integers, divide, in_blocks, require_integers, rescale
+from intsim import rowwise
+from intsim._trace import recording_steps, step
+from intsim.blocks import in_blocks
+from intsim.carrier import Integers, divide, require_integers, rescale
 from intsim.fixedpoint import INT32, Dyadic, IntRange, isqrt, rounding_divide
 from intsim.profile import Profile
 
-__all__ = ["LayerNormParams", "layer_norm"]
+__all__ = ["LayerNormParams", "carried_norm", "layer_norm"]
 
 MAX_CHANNELS: Final = 1 << 14
 
@@ -121,4 +123,25 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
         step("normalised", y)
         return rescale([y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
 
-    return in_blocks(rows, [x_q], to.dtype)
+    norm = None if recording_steps() else carried_norm(params, to=to, profile=profile)
+    if norm is None:
+        return in_blocks(rows, x_q)
+
+    def carried(x_q: Integers) -> Integers:
+        return norm(rowwise.carried(x_q))
+
+    return in_blocks(carried, x_q)
+
+
+def carried_norm(params: LayerNormParams, *, to: IntRange, profile: Profile) -> rowwise.Norm | None:
+    """Return the function that does the same on int16 codes carried by float64, where it provably does."""
+    return rowwise.Norm.build(
+        params.weight,
+        params.bias,
+        eps=params.eps,
+        fraction=profile.layer_norm.output_fraction,
+        exact=profile.layer_norm.centring == "exact",
+        to=to,
+        rounding=profile.rounding,
+        step_rounding=profile.step_rounding,
+    )

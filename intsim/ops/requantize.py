@@ -4,7 +4,8 @@
 import numpy as np
 
 from intsim._trace import step
-from intsim.carrier import Integers, in_blocks, magnitude, require_integers, rescale
+from intsim.blocks import in_blocks
+from intsim.carrier import Integers, magnitude, require_integers, rescale
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, round_to_significant, rounding_right_shift, saturate
 from intsim.requantization import FLOAT32_BITS, Requantization
 
@@ -107,4 +108,4 @@ def _by_rule(
         return saturate(rounded, to)
 
     none = np.zeros((), np.int64)
-    return in_blocks(rows, [acc, ratio.multiplier, ratio.shift, none if addend is None else addend], to.dtype)
+    return in_blocks(rows, acc, ratio.multiplier, ratio.shift, none if addend is None else addend)

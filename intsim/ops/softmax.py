@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer softmax with a mask."""
 
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim._trace import step
-from intsim.carrier import Integers, divide, in_blocks, magnitude, require_integers, rescale
-from intsim.fixedpoint import INT16, UINT8, Dyadic
+from intsim import rowwise
+from intsim._trace import recording_steps, step
+from intsim.blocks import in_blocks
+from intsim.carrier import Integers, divide, magnitude, require_integers, rescale
+from intsim.fixedpoint import INT16, UINT8, Dyadic, saturate
 from intsim.ops.exp import exp
 from intsim.profile import Profile
 
-__all__ = ["softmax"]
+__all__ = ["carried_softmax", "softmax"]
 
 
 def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.bool_] | None = None) -> Integers:
@@ -79,4 +85,29 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
         return divide(e, total, multiplier=profile.softmax.one, to=UINT8, rounding=profile.step_rounding)
 
     masks = [] if mask is None or mask.all() else [np.broadcast_to(mask, acc.shape)]
-    return in_blocks(rows, [acc, *masks], UINT8.dtype)
+    carried = (
+        None
+        if recording_steps()
+        else carried_softmax(ratio, profile=profile, bound=magnitude(acc), columns=acc.shape[-1])
+    )
+    return in_blocks(carried or rows, acc, *masks)
+
+
+def carried_softmax(ratio: Dyadic, *, profile: Profile, bound: int, columns: int) -> Callable[..., Integers] | None:
+    """Return the same as a function of ``columns`` scores of up to ``bound``, and their mask, where it is proved."""
+    rounding, step_rounding = profile.rounding, profile.step_rounding
+    if not rowwise.softmax_fits(bound, columns, ratio, rounding=rounding, step_rounding=step_rounding):
+        return None
+    return partial(
+        rowwise.softmax,
+        ratio=ratio,
+        exponentials=_exponentials(profile),
+        one=profile.softmax.one,
+        rounding=rounding,
+        step_rounding=step_rounding,
+    )
+
+
+@lru_cache(maxsize=16)
+def _exponentials(profile: Profile) -> NDArray[Any]:
+    return rowwise.carried(exp(saturate(np.arange(INT16.min, 1), INT16), profile=profile))

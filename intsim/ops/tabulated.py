@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import recording_steps
-from intsim.carrier import Integers, in_blocks
+from intsim.blocks import in_blocks
+from intsim.carrier import Integers
 from intsim.profile import Profile
 
 __all__ = ["tabulated"]
@@ -38,8 +39,8 @@ def tabulated(definition: Callable[[NDArray[np.int64], Profile], Integers]) -> U
         values = table(profile)
 
         def look_up(x_q: Integers) -> Integers:
-            return values.take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
+            return values.take(x_q.view(np.uint16), mode="wrap")  # negative inputs stand behind the others
 
-        return in_blocks(look_up, [x_q], values.dtype)
+        return in_blocks(look_up, x_q)
 
     return operator

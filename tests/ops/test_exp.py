@@ -8,7 +8,7 @@ from edges import both_presets, every_other_dtype_than_int16, every_rounding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim import carrier
+from intsim import blocks
 from intsim.fixedpoint import Rounding
 from intsim.ops import exp
 from intsim.profile import IBERT, INTSIM
@@ -83,7 +83,7 @@ def test_every_shape_is_kept(profile):
 
 @both_presets
 def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
-    monkeypatch.setattr(carrier, "BLOCK", 1000)
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
     x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
     assert np.array_equal(exp(x, profile=profile).ravel(), exp(x.ravel(), profile=profile))
 

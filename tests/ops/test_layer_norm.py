@@ -9,7 +9,7 @@ from edges import both_presets, edge_integers, every_other_dtype_than_integers, 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from intsim import carrier
+from intsim import blocks
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding
 from intsim.ops import LayerNormParams, layer_norm
 from intsim.profile import IBERT, INTSIM
@@ -176,10 +176,10 @@ def test_neither_batching_nor_blocks_change_a_bit(profile, monkeypatch):
     x[:, ::2] //= 2**10  # rows of very different variance, so that data-dependent bounds differ between blocks
     multipliers, biases, shift = real_params(48)
     constants = params(multipliers, biases, shift, 3)
-    monkeypatch.setattr(carrier, "BLOCK", 10**9)
+    monkeypatch.setattr(blocks, "BLOCK", 10**9)
     whole = layer_norm(x, constants, to=INT16, profile=profile)
     for block in (1, 48, 100, 300):
-        monkeypatch.setattr(carrier, "BLOCK", block)
+        monkeypatch.setattr(blocks, "BLOCK", block)
         assert np.array_equal(layer_norm(x, constants, to=INT16, profile=profile), whole)
     for index in np.ndindex(3, 17):
         assert np.array_equal(layer_norm(x[index], constants, to=INT16, profile=profile), whole[index])

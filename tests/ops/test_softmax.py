@@ -12,7 +12,7 @@ from edges import both_presets, dyadics, edge_integers, every_other_dtype_than_i
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from intsim import carrier
+from intsim import blocks
 from intsim.fixedpoint import Dyadic
 from intsim.ops import softmax
 from intsim.profile import IBERT, INTSIM
@@ -199,9 +199,9 @@ def test_neither_batching_nor_blocks_change_a_bit(profile, masked, monkeypatch):
     mask = (rng.random((3, 1, 1, 31)) < 0.7) if masked else None
     if masked:
         mask[1, ..., :] = False
-    monkeypatch.setattr(carrier, "BLOCK", 10**9)
+    monkeypatch.setattr(blocks, "BLOCK", 10**9)
     whole = softmax(acc, RATIO, profile=profile, mask=mask)
-    monkeypatch.setattr(carrier, "BLOCK", 100)
+    monkeypatch.setattr(blocks, "BLOCK", 100)
     assert np.array_equal(softmax(acc, RATIO, profile=profile, mask=mask), whole)
     for i in range(3):
         keep = None if mask is None else mask[i]
@@ -214,10 +214,10 @@ def test_rows_longer_than_a_block_are_finished():
     """A block that waits for blocks of its own would wait forever: in a process that can be ended."""
     program = """
 import numpy as np
-from intsim import carrier, ops
+from intsim import blocks, ops
 from intsim.fixedpoint import Dyadic
 from intsim.profile import INTSIM
-carrier.BLOCK = 64
+blocks.BLOCK = 64
 acc = np.random.default_rng(1).integers(-3000, 3000, (9, 200)).astype(np.int32)
 print(ops.softmax(acc, Dyadic(1583594044, 38), profile=INTSIM).tolist())
 """

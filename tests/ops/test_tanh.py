@@ -6,7 +6,7 @@ import oracle
 import pytest
 from edges import both_presets, every_other_dtype_than_int16, every_rounding
 
-from intsim import carrier
+from intsim import blocks
 from intsim.fixedpoint import Rounding
 from intsim.ops import tanh
 from intsim.profile import INTSIM
@@ -59,7 +59,7 @@ def test_every_shape_is_kept(profile):
 
 @both_presets
 def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
-    monkeypatch.setattr(carrier, "BLOCK", 1000)
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
     x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
     assert np.array_equal(tanh(x, profile=profile).ravel(), tanh(x.ravel(), profile=profile))
 

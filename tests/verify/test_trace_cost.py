@@ -7,7 +7,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from benchmarks import hook_calls, hook_seconds, hooks, no_call, no_recording_steps, no_step
+from trace_benchmarks import hook_calls, hook_seconds, hooks, no_call, no_recording_steps, no_step
 
 import intsim
 from intsim.io.safetensors_file import read

@@ -158,7 +158,9 @@ def quantize_dynamic(
     centred = (x_q.astype(np.int32) - zero_point).where(positive, 0).astype(np.int64)
     divisor, factor = bound.where(positive, 1).astype(np.int64), unit * to.max
     largest = centred.magnitude * factor  # of a quotient
-    return saturate(divide(centred, divisor, multiplier=factor, rounding=rounding, quotient=largest).bounded(largest), to)
+    return saturate(
+        divide(centred, divisor, multiplier=factor, rounding=rounding, quotient=largest).bounded(largest), to
+    )
 
 
 def scale_rows(acc: Value, bound: Value) -> Value:

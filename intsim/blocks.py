@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of arrays worked on block by block, the blocks spread over threads.
+
+A block's intermediates stay in the cache, and NumPy leaves the interpreter lock while it computes, so threads help.
+Each thread does its matrix products alone: OpenBLAS's own threads wait busily after every product, on cores that the
+element-wise steps need.
+"""
+
+import ctypes
+import math
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
+
+import numpy as np
+
+from intsim._trace import recording_steps
+
+__all__ = ["THREADS", "in_blocks", "one_blas_thread"]
+
+THREADS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+BLOCK: Final = 1 << 16  # elements worked on at a time, so that float64 temporaries stay in the cache
+OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", ""))
+
+_working: Final = threading.local()
+_blas_lock: Final = threading.Lock()
+_blas_users: list[int] = []  # the number of threads that each `one_blas_thread` still open has found
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads
+
+
+def in_blocks(function: Callable[..., Any], *arrays: Any, core: int = 1, rows: int | None = None) -> Any:
+    """Apply a function of rows block by block over the rows of the first array.
+
+    Parameters
+    ----------
+    function
+        Treats each row alone, so that the split cannot change a bit; returns an array or a tuple of arrays, a row for a
+        row. Called inside another call's function, it works through its blocks in order.
+    arrays
+        Those of at most ``core`` axes are passed whole to every call, the others broadcast over the leading axes of the
+        first.
+    core
+        How many trailing axes make a row.
+    rows
+        At most so many in a block, and in no more than THREADS blocks if they are fewer; by default as many as BLOCK
+        elements are.
+
+    Returns
+    -------
+    ndarray or tuple of ndarray
+        With the leading axes of the first array.
+    """
+    first = arrays[0]
+    leading, row = first.shape[: first.ndim - core], first.shape[first.ndim - core :]
+    count = math.prod(leading)
+    rows = max(1, BLOCK // max(1, math.prod(row))) if rows is None else min(rows, -(-count // THREADS))
+    if count <= rows or recording_steps():  # one block: no thread waits for another's; steps are recorded whole
+        return function(*arrays)
+    split = [
+        array
+        if array.ndim <= core
+        else np.broadcast_to(array, (*leading, *(n := array.shape[array.ndim - core :]))).reshape(count, *n)
+        for array in arrays
+    ]
+    starts = range(0, count, rows)
+    done: list[Any] = [None] * len(starts)
+
+    def work(i: int) -> None:
+        part = slice(starts[i], starts[i] + rows)
+        done[i] = function(*(array if array.ndim <= core else array[part] for array in split))
+
+    _share(work, len(starts))
+    if isinstance(done[0], tuple):
+        return tuple(_joined(parts, leading) for parts in zip(*done, strict=True))
+    return _joined(done, leading)
+
+
+def _joined(parts: Sequence[Any], leading: tuple[int, ...]) -> Any:
+    whole = np.concatenate(parts)
+    return whole.reshape(*leading, *whole.shape[1:])
+
+
+def _share(work: Callable[[int], None], count: int) -> None:
+    """Call work(0) ... work(count - 1), each from the next free thread; in order inside such a call."""
+    numbers = iter(range(count))  # next() of it is one step of the interpreter: no number is given twice
+
+    def drain() -> None:
+        for number in numbers:
+            work(number)
+
+    if getattr(_working, "busy", False):
+        drain()
+        return
+
+    def helper() -> None:
+        _working.busy = True
+        try:
+            drain()
+        finally:
+            _working.busy = False
+
+    others = [_pool().submit(helper) for _ in range(min(THREADS, count) - 1)]
+    try:
+        helper()
+    finally:
+        for other in others:
+            other.exception()  # wait for it
+    for other in others:
+        other.result()
+
+
+@cache
+def _blas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """Return the functions that get and set the threads of NumPy's OpenBLAS, or None where it uses another BLAS."""
+    library = ctypes.CDLL(import_module("numpy._core._multiarray_umath").__file__)
+    for prefix, suffix in OPENBLAS:
+        try:
+            return getattr(library, f"{prefix}_get_num_threads{suffix}"), getattr(
+                library, f"{prefix}_set_num_threads{suffix}"
+            )
+        except AttributeError:
+            continue
+    return None
+
+
+@contextmanager
+def one_blas_thread() -> Generator[None, None, None]:
+    """Keep OpenBLAS from starting threads of its own until the last of those who ask has left the ``with`` block."""
+    blas = _blas()
+    if blas is None:
+        yield
+        return
+    get, set_ = blas
+    with _blas_lock:
+        _blas_users.append(get())
+        set_(1)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            set_(_blas_users.pop())  # 1, but for the last of them

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several operators of a layer in one pass, carried by floating point: the steps of a forward pass nobody looks into.
+
+Each returns the integers that its operators in ``intsim/ops`` return one after the other; ``build`` returns None where
+that cannot be proved. A float64 holds every integer up to 2**53, and such an integer times a power of two. A value too
+large for that comes out with the right sign and no smaller than 2**53, which is enough where it saturates below.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.blocks import in_blocks
+from intsim.carrier import Integers, batched_product, product
+from intsim.fixedpoint import INT16, Dyadic, IntRange, Rounding
+from intsim.rowwise import EXACT, HALF, Float64, Norm
+
+__all__ = ["Attention", "Codes", "Dense", "Residual"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Codes:
+    """``requantize`` of an accumulator whose bias is still to be added; then, where there is a table, what it says.
+
+    Bounds
+    ------
+    With y = (acc + bias) m / 2**t: either |(acc + bias) m| + (|zero point| + 1) 2**t <= 2**53 for every acc, or |bias|
+    m + (largest code + |zero point| + 1) 2**t <= 2**53, so that what float64 cannot hold saturates. Ties to even
+    survive an even zero point added before rounding. The index of a table is x + 2**15, which counts as its zero point;
+    it is cut off toward zero, which is floor where it counts: from 0 up.
+    """
+
+    factor: Float64
+    offset: Float64
+    zero_point: int  # added after rounding
+    even: bool  # ties to even
+    to: IntRange
+    table: Integers | None
+
+    @classmethod
+    def build(
+        cls,
+        ratio: Dyadic,
+        *,
+        acc_bound: Integers,
+        bias: Integers,
+        to: IntRange,
+        zero_point: int,
+        rounding: Rounding,
+        table: Integers | None = None,
+    ) -> "Codes | None":
+        """Return the step for |acc| <= acc_bound, per channel, or None where its bounds cannot be proved.
+
+        Parameters
+        ----------
+        table
+            What to return for the int16 codes -2**15 ... 2**15 - 1; ``to`` is int16 then, ``zero_point`` 0.
+        """
+        even = rounding is Rounding.HALF_EVEN
+        after = zero_point if table is None else -INT16.min
+        m, unit, b = _exactly(abs(ratio.multiplier)), _exactly(np.int64(1) << ratio.shift), _exactly(np.abs(bias))
+        fits = (_exactly(acc_bound) + b) * m + (abs(after) + 1) * unit <= EXACT
+        saturates = b * m + (max(-to.min, to.max) + abs(after) + 1) * unit <= EXACT
+        if rounding not in HALF or not np.all(np.logical_or(fits, saturates)):
+            return None
+        factor: Float64 = np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
+        before = 0 if even and after % 2 else after
+        return cls(
+            factor=factor,
+            offset=bias.astype(np.float64) * factor + (HALF[rounding] + before),
+            zero_point=after - before,
+            even=even,
+            to=to,
+            table=table,
+        )
+
+    def __call__(self, acc: NDArray[Any]) -> Integers:
+        """Return the codes of accumulators less their bias, in any dtype."""
+        y = acc.astype(np.float64)
+        y *= self.factor
+        y += self.offset
+        if self.even:
+            np.rint(y, out=y)
+        if self.zero_point:
+            y += self.zero_point
+        if self.table is not None:
+            return self.table.take(y.astype(np.intp), mode="clip")
+        if not self.even:
+            np.floor(y, out=y)
+        return y.clip(self.to.min, self.to.max, out=y).astype(self.to.dtype)
+
+
+def _exactly(x: Any) -> NDArray[Any]:
+    """Return x as Python's integers, which have no bound."""
+    return np.asarray(x, np.int64).astype(object)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dense:
+    """``matmul``, and ``Codes`` of it."""
+
+    weight: Integers
+    codes: Codes
+
+    def __call__(self, x: Integers) -> Integers:
+        """Return the codes of (..., K): (..., N)."""
+        return in_blocks(self.codes, product(x, self.weight))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attention:
+    """``matmul`` of queries and keys, ``softmax``, ``matmul`` with values, and ``Codes`` of it."""
+
+    softmax: Callable[..., Integers]
+    codes: Codes
+
+    def __call__(self, query: Integers, key: Integers, value: Integers, keep: NDArray[np.bool_]) -> Integers:
+        """Return the codes of (..., T, D) operands: (..., T, D); both products sum to at most 2**24."""
+        probs = self.softmax(batched_product(query, key), keep=None if keep.all() else keep)
+        return self.codes(batched_product(probs, value.swapaxes(-1, -2)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Residual:
+    """``matmul``, ``add`` of a second operand, and ``layer_norm``.
+
+    Bounds
+    ------
+    The products sum to less than 2**31. As for ``Dense``, what float64 cannot hold saturates: |bias| m + |skip| m_2 +
+    (largest code + |zero point| + 2) 2**t <= 2**53. Where each operand is rounded by itself, that of skip counts among
+    the codes, and all of them stay below 2**30, so that no saturation at int32 can show.
+    """
+
+    weight: Integers
+    factor: Float64
+    offset: Float64
+    skip_zero_point: int
+    skip_factor: Float64
+    rounded: Callable[[Float64], Any]
+    half: float
+    each: bool  # operands are rounded one by one
+    zero_point: int  # added after rounding
+    to: IntRange
+    norm: Norm
+
+    @classmethod
+    def build(
+        cls,
+        weight: Integers,
+        bias: Integers,
+        ratios: tuple[Dyadic, Dyadic],
+        norm: Norm,
+        *,
+        skip: IntRange,
+        skip_zero_point: int,
+        to: IntRange,
+        zero_point: int,
+        rounding: Rounding,
+        each: bool,
+    ) -> "Residual | None":
+        """Return the step, or None where its bounds cannot be proved."""
+        even = rounding is Rounding.HALF_EVEN
+        if rounding not in HALF:
+            return None
+        ratio, skip_ratio = ratios
+        m, unit, b = _exactly(abs(ratio.multiplier)), _exactly(np.int64(1) << ratio.shift), _exactly(np.abs(bias))
+        other = (skip.max - skip.min) * int(abs(skip_ratio.multiplier))
+        reach = max(-to.min, to.max) + abs(zero_point) + 2
+        if each:
+            rounded_other = (other >> int(skip_ratio.shift)) + 1
+            other, reach = 0, reach + rounded_other
+        if reach > 1 << 30 or not np.all(b * m + other + reach * unit <= EXACT):
+            return None
+        factor: Float64 = np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
+        before = 0 if each or (even and zero_point % 2) else zero_point
+        return cls(
+            weight=weight,
+            factor=factor,
+            offset=bias.astype(np.float64) * factor + (HALF[rounding] + before),
+            skip_zero_point=skip_zero_point,
+            skip_factor=np.ldexp(skip_ratio.multiplier.astype(np.float64), -skip_ratio.shift),
+            rounded=(lambda y: np.rint(y, out=y)) if even else (lambda y: np.floor(y, out=y)),
+            half=HALF[rounding],
+            each=each,
+            zero_point=zero_point - before,
+            to=to,
+            norm=norm,
+        )
+
+    def __call__(self, x: Integers, skip: Integers) -> Integers:
+        """Return LayerNorm(dense(x) + skip): (..., K), (..., N) -> (..., N)."""
+        return in_blocks(self._codes, product(x, self.weight), skip)
+
+    def _codes(self, acc: NDArray[Any], skip: Integers) -> Integers:
+        y, other = acc.astype(np.float64), skip.astype(np.float64)
+        other -= self.skip_zero_point
+        other *= self.skip_factor
+        y *= self.factor
+        y += self.offset
+        if self.each:
+            self.rounded(y)
+            other += self.half
+            self.rounded(other)
+            y += other
+        else:
+            y += other
+            self.rounded(y)
+        if self.zero_point:
+            y += self.zero_point
+        return self.norm(y.clip(self.to.min, self.to.max, out=y))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fused forward pass against the plain one, bit for bit."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import intsim
+from intsim import blocks
+from intsim.models import bert
+
+TinyBert = Callable[..., Path]
+
+TEXTS = ("a good movie .", "the plot is not bad , not good", "is the movie good\tthe movie is bad")
+ODD = """
+[[weights]]
+names = "*"
+bits = 4
+granularity = "channel"
+
+[[activations]]
+names = ["*.query", "*.key", "*.value"]
+bits = 6
+symmetric = true
+
+[[activations]]
+names = ["*.LayerNorm", "*.sum"]
+bits = 12
+symmetric = false
+
+[[activations]]
+names = "*"
+bits = 8
+symmetric = true
+"""
+
+
+def batch(rows=5, tokens=11, seed=0):
+    rng = np.random.default_rng(seed)
+    ids, types = rng.integers(0, 66, (rows, tokens)), rng.integers(0, 2, (rows, tokens))
+    return ids, {"attention_mask": rng.random((rows, tokens)) < 0.8, "token_type_ids": types}
+
+
+def plain(model, ids, **inputs):
+    with intsim.trace():
+        return model(ids, **inputs).values
+
+
+def refused(model):
+    return [name for name, step in model._built.items() if step is None]
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "relu"])
+@pytest.mark.parametrize("labels", [("negative", "positive"), None], ids=["classifier", "encoder"])
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "odd"])
+def test_the_fused_pass_gives_the_bits_of_the_plain_one(tiny_bert: TinyBert, tmp_path, recipe, labels, hidden_act):
+    (tmp_path / "odd.toml").write_text(ODD)
+    path = tiny_bert(labels=labels, hidden_act=hidden_act)
+    model = intsim.quantize(path, recipe=tmp_path / "odd.toml" if recipe == "odd" else recipe, calibration=TEXTS)
+    for seed in range(3):
+        ids, inputs = batch(seed=seed)
+        fused = model(ids, **inputs).values
+        assert np.array_equal(fused, plain(model, ids, **inputs))
+        assert np.array_equal(fused, model(ids, carrier="integer", **inputs).values)
+    assert len(model._built) == 14
+    assert refused(model) == []
+
+
+def test_the_embedded_model_is_fused_and_gives_the_same_bits():
+    model = intsim.load(str(resources.files("intsim.embedded")))
+    ids = np.random.default_rng(0).integers(5, 1000, (3, 40))
+    assert np.array_equal(model(ids).values, plain(model, ids))
+    assert refused(model) == []
+
+
+@pytest.mark.parametrize("rule", ["tflite-double", "ita", "onnx-qlinear"])
+def test_a_rule_of_another_kind_runs_plainly(tiny_bert: TinyBert, rule):
+    from dataclasses import replace  # noqa: PLC0415
+
+    from intsim.requantization import RULES  # noqa: PLC0415
+
+    profile = replace(intsim.PROFILES["intsim"], requantization=RULES[rule])
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS, profile=profile)
+    ids, inputs = batch()
+    assert np.array_equal(model(ids, **inputs).values, plain(model, ids, **inputs))
+    assert any("query" in name for name in refused(model))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("tokens", "scores", "elements"), [(1, 1, 7), (3, 300, 64), (1000, 10**9, 10**9)])
+def test_no_block_size_and_no_number_of_threads_changes_a_bit(
+    tiny_bert: TinyBert, monkeypatch, threads, tokens, scores, elements
+):
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS)
+    ids, inputs = batch()
+    expected = plain(model, ids, **inputs)
+    monkeypatch.setattr(bert, "BLOCK", tokens)
+    monkeypatch.setattr(bert, "SCORES", scores)
+    monkeypatch.setattr(blocks, "BLOCK", elements)
+    monkeypatch.setattr(blocks, "THREADS", threads)
+    with ThreadPoolExecutor(threads) as pool:
+        monkeypatch.setattr(blocks, "_pool", lambda: pool)
+        assert np.array_equal(model(ids, **inputs).values, expected)
+
+
+def test_a_sequence_has_the_bits_it_has_alone_whatever_stands_beside_it(tiny_bert: TinyBert):
+    model = intsim.quantize(tiny_bert(labels=None), calibration=TEXTS)
+    ids, inputs = batch(rows=16)
+    together = model(ids, **inputs).values
+    for row in range(16):
+        alone = {name: values[row : row + 1] for name, values in inputs.items()}
+        assert np.array_equal(model(ids[row : row + 1], **alone).values[0], together[row])
+
+
+def test_models_run_from_several_threads_at_once_give_the_same_bits(tiny_bert: TinyBert):
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS)
+    ids, inputs = batch(rows=32)
+    expected = model(ids, **inputs).digest
+    with ThreadPoolExecutor(4) as pool:
+        digests = [run.result().digest for run in [pool.submit(model, ids, **inputs) for _ in range(12)]]
+    assert digests == [expected] * 12
+
+
+def test_the_tensors_of_a_model_cannot_be_changed(tiny_bert: TinyBert):
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS)
+    for values in model.tensors.values():
+        with pytest.raises(ValueError, match="read-only"):
+            values[...] = 0

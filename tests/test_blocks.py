@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from intsim import blocks
+from intsim.blocks import in_blocks, one_blas_thread
+
+
+def test_every_row_goes_through_the_function_once_and_comes_back_in_its_place():
+    x = np.arange(7 * 5 * 3).reshape(7, 5, 3)
+    seen = []
+    y = in_blocks(lambda part: seen.append(len(part)) or part.sum(-1), x, rows=4)
+    assert np.array_equal(y, x.sum(-1))
+    assert sum(seen) == 35
+    assert max(seen) == 4
+
+
+def test_rows_of_several_axes_and_of_none_are_kept_whole():
+    x, w = np.arange(6 * 2 * 3).reshape(3, 2, 2, 3), np.arange(6).reshape(1, 1, 2, 3)
+    assert np.array_equal(in_blocks(lambda a, b: a * b, x, w, core=2, rows=1), x * w)
+    ids, table = np.array([[3, 1, 2], [0, 0, 3]]), np.arange(8).reshape(4, 2)
+    assert np.array_equal(in_blocks(lambda i: table[i], ids, core=0, rows=2), table[ids])
+
+
+def test_a_tuple_of_results_comes_back_as_one():
+    x = np.arange(20).reshape(10, 2)
+    a, b = in_blocks(lambda part: (part + 1, part[:, 0] > 4), x, rows=3)
+    assert np.array_equal(a, x + 1)
+    assert np.array_equal(b, x[:, 0] > 4)
+
+
+def test_fewer_rows_than_a_block_are_shared_between_the_threads(monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 2)
+    seen = []
+    in_blocks(lambda part: seen.append(len(part)) or part, np.zeros((10, 1)), rows=100)
+    assert sorted(seen) == [5, 5]
+
+
+def test_blocks_inside_a_block_run_in_its_own_thread():
+    def outer(part):
+        ran = set()
+        in_blocks(lambda row: ran.add(threading.get_ident()) or row, part, rows=1)
+        assert ran == {threading.get_ident()}
+        return part
+
+    in_blocks(outer, np.zeros((8, 4, 1)), core=2, rows=2)
+
+
+def test_an_error_of_any_thread_is_raised():
+    def refuse(part):
+        if part[0, 0] == 3:
+            msg = "three"
+            raise ValueError(msg)
+        return part
+
+    for _ in range(20):
+        with pytest.raises(ValueError, match="three"):
+            in_blocks(refuse, np.arange(4)[:, None], rows=1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own():
+    x = np.arange(100)[:, None]
+    in_blocks(lambda part: part, x, rows=1)
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(in_blocks(lambda part: part, x, rows=1), x) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(blocks._blas() is None, reason="NumPy uses another BLAS than OpenBLAS")
+def test_openblas_is_given_its_threads_back_by_the_last_to_leave():
+    get, set_ = blocks._blas()
+    before = get()
+    set_(3)
+    try:
+        with one_blas_thread():
+            assert get() == 1
+            with one_blas_thread():
+                assert get() == 1
+            assert get() == 1
+        assert get() == 3
+        with pytest.raises(KeyError), one_blas_thread():
+            raise KeyError
+        assert get() == 3
+        first, second = one_blas_thread(), one_blas_thread()  # of two threads, the first one leaves first
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert get() == 1
+        second.__exit__(None, None, None)
+        assert get() == 3
+    finally:
+        set_(before)
+
+
+def test_another_blas_is_left_alone(monkeypatch):
+    monkeypatch.setattr(blocks, "_blas", lambda: None)
+    with one_blas_thread():
+        pass

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of several operators against these operators, one after the other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from edges import edge_integers, per_channel, profiles, ranges
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from intsim import carrier, ops, rowwise, trace
+from intsim._trace import call
+from intsim.carrier import row_norms
+from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding, saturate
+from intsim.ops.layer_norm import LayerNormParams, carried_norm
+from intsim.profile import IBERT, INTSIM
+from intsim.steps import Codes, Residual
+
+CARRIED = [Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN]
+LARGEST = 2**24
+narrow = st.sampled_from([INT8, UINT8, INT16, IntRange(4), IntRange(12)])
+
+
+@st.composite
+def ratios(draw):
+    """Ratios of a layer, positive, per tensor or for three channels."""
+    pairs = [(draw(st.sampled_from([2**30, 3]) | edge_integers(1, 2**31 - 1)), draw(st.integers(0, 55))) for _ in "abc"]
+    return Dyadic(*pairs[0]) if draw(st.booleans()) else per_channel(pairs)
+
+
+def accumulators(ratio, bias, to, k):
+    """Rows of int32, most of them where (acc + bias) m / 2**t is next to a tie or an integer near code k."""
+    rows = []
+    for part in (0, 1):
+        numerator = (2 * k + part) * 2 ** np.minimum(ratio.shift, 50).astype(object)
+        near = numerator // (2 * ratio.multiplier.astype(object)) - bias.astype(object)
+        rows += [near + step for step in (-1, 0, 1)]
+    table = [0, 1, -1, LARGEST, -LARGEST, to.max, to.min]
+    rows += [np.full(np.shape(bias), value, object) for value in table]
+    return np.clip(np.array(rows, object), -LARGEST, LARGEST).astype(np.int32)
+
+
+@pytest.mark.parametrize("rounding", CARRIED, ids=str)
+@given(ratio=ratios(), to=narrow, data=st.data())
+@example(ratio=Dyadic(2**30, 31), to=INT8, data=None)
+def test_codes_are_those_of_requantize(rounding, ratio, to, data):
+    bias, zero_point, k = np.array([5, -6, 0]), 3, 2
+    if data is not None:
+        bias = np.array([data.draw(edge_integers(-(2**24), 2**24)) for _ in "abc"])
+        zero_point = data.draw(edge_integers(to.min, to.max))
+        k = data.draw(edge_integers(to.min, to.max))
+    bound = np.full(3, LARGEST)
+    codes = Codes.build(ratio, acc_bound=bound, bias=bias, to=to, zero_point=zero_point, rounding=rounding)
+    assume(codes is not None)
+    acc = accumulators(ratio, bias, to, k)
+    expected = ops.requantize(acc.astype(np.int64) + bias, ratio, to=to, rounding=rounding, zero_point=zero_point)
+    for dtype in (np.float32, np.float64, np.int32):
+        y = codes(acc.astype(dtype))
+        assert y.dtype == to.dtype
+        assert np.array_equal(y, expected)
+
+
+@pytest.mark.parametrize("rounding", CARRIED, ids=str)
+@given(ratio=ratios(), data=st.data())
+def test_a_table_is_read_at_the_int16_codes(rounding, ratio, data):
+    bias = np.array([data.draw(edge_integers(-(2**20), 2**20)) for _ in "abc"])
+    table = np.random.default_rng(0).integers(-128, 128, 2**16).astype(np.int8)
+    constants = {"acc_bound": np.full(3, LARGEST), "bias": bias, "to": INT16, "zero_point": 0, "rounding": rounding}
+    codes = Codes.build(ratio, table=table, **constants)
+    assume(codes is not None)
+    acc = accumulators(ratio, bias, INT16, data.draw(edge_integers(INT16.min, INT16.max)))
+    index = ops.requantize(acc.astype(np.int64) + bias, ratio, to=INT16, rounding=rounding).astype(int) + 2**15
+    assert np.array_equal(codes(acc), table[index])
+
+
+def test_ratios_that_float64_cannot_carry_are_refused():
+    def build(ratio, rounding=Rounding.HALF_UP, bias=0, zero_point=0):
+        bound, biases = np.array(LARGEST), np.array(bias)
+        return Codes.build(ratio, acc_bound=bound, bias=biases, to=INT8, zero_point=zero_point, rounding=rounding)
+
+    assert build(Dyadic(2**31 - 1, 45))  # 129 * 2**45 <= 2**53: saturates
+    assert build(Dyadic(2**28 - 1, 52))  # 2**24 m + 2**52 <= 2**53: fits
+    assert not build(Dyadic(2**31 - 1, 46), zero_point=-128)
+    assert not build(Dyadic(2**31 - 1, 48))
+    assert not build(Dyadic(2**31 - 1, 45), bias=2**23)
+    assert not build(Dyadic(3, 1), rounding=Rounding.HALF_AWAY)
+
+
+@st.composite
+def residuals(draw, channels=4):
+    profile = replace(draw(st.sampled_from([INTSIM, IBERT])), rounding=draw(st.sampled_from(CARRIED)))
+    once = profile.sum == "once"
+    shift = draw(st.integers(18, 34))
+    multipliers = st.integers(1, 2**30 - 1) | st.sampled_from([2**29, 2**28])
+    shifts = [shift] * channels if once else [draw(st.integers(30, 40)) for _ in range(channels)]
+    ratio = Dyadic([draw(multipliers) for _ in range(channels)], shifts)
+    skip_ratio = Dyadic(draw(multipliers), shift)
+    bias = np.array([draw(edge_integers(-(2**16), 2**16)) for _ in range(channels)])
+    acc = np.array([[draw(edge_integers(-LARGEST, LARGEST)) for _ in range(channels)] for _ in range(3)])
+    skip = np.array([[draw(st.integers(-128, 127)) for _ in range(channels)] for _ in range(3)], np.int8)
+    zero_point = draw(st.sampled_from([0, -5, 2**15 - 1])) if once else 0
+    return profile, (ratio, skip_ratio), bias, acc, skip, zero_point
+
+
+@given(case=residuals(), skip_zero_point=st.integers(-128, 127))
+def test_a_residual_is_the_sum_and_its_layer_norm(case, skip_zero_point):
+    profile, pair, bias, acc, skip, zero_point = case
+    params = LayerNormParams(weight=Dyadic([2**28, -(2**27), 3, 2**29], [40] * 4), bias=np.arange(4) << 38, eps=2)
+    norm = carried_norm(params, to=INT8, profile=profile)
+    step = Residual.build(
+        np.eye(4, dtype=np.int8),
+        bias,
+        pair,
+        norm,
+        skip=INT8,
+        skip_zero_point=skip_zero_point,
+        to=INT16,
+        zero_point=zero_point,
+        rounding=profile.rounding,
+        each=profile.sum == "each",
+    )
+    assume(step is not None)
+    operands = [(acc + bias).astype(np.int32), skip.astype(np.int32) - skip_zero_point]
+    total = ops.add(operands, list(pair), to=INT16, profile=profile, zero_point=zero_point)
+    expected = ops.layer_norm(total, params, to=INT8, profile=profile)
+    assert np.array_equal(step._codes(acc.astype(np.float32), skip), expected)
+
+
+@given(profile=profiles, to=ranges, seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([1, 3, 200, 2**15]))
+def test_layer_norm_and_its_definition_agree(profile, to, seed, spread):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-spread, spread, (4, 48)).astype(np.int16)
+    weight = Dyadic(rng.integers(-(2**30), 2**30, 48), [42] * 48)
+    params = LayerNormParams(weight=weight, bias=rng.integers(-(2**46), 2**46, 48), eps=int(rng.integers(1, 99)))
+    with trace("steps"):  # takes the definition
+        expected = call("x", ops.layer_norm, x, params, to=to, profile=profile)
+    assert np.array_equal(ops.layer_norm(x, params, to=to, profile=profile), expected)
+
+
+@given(profile=profiles, seed=st.integers(0, 2**32 - 1), tokens=st.sampled_from([1, 2, 3, 17, 64]), data=st.data())
+def test_softmax_and_its_definition_agree(profile, seed, tokens, data):
+    rng = np.random.default_rng(seed)
+    acc = rng.integers(-300, 300, (2, 3, 5, tokens)).astype(np.int32) * data.draw(st.sampled_from([1, 50, 3000]))
+    ratio = Dyadic(data.draw(edge_integers(1, 2**31 - 1)), data.draw(st.integers(25, 40)))
+    mask = rng.random((2, 1, 1, tokens)) < 0.7 if data.draw(st.booleans()) else None
+    with trace("steps"):
+        expected = call("x", ops.softmax, acc, ratio, profile=profile, mask=mask)
+    assert np.array_equal(ops.softmax(acc, ratio, profile=profile, mask=mask), expected)
+
+
+@pytest.mark.parametrize("step_rounding", [Rounding.FLOOR, Rounding.HALF_UP], ids=str)
+@pytest.mark.parametrize("one", [255, 256])
+def test_probabilities_on_an_integer_or_a_tie_are_exact(one, step_rounding):
+    """e one / sum e over all sums: every quotient that float64 could bring to the wrong side of an integer."""
+    for total in [*range(1, 700), 2**38 - 1, 2**38 - 2**20, 3 * 2**36]:
+        k = np.arange(one + 1)
+        part = [k * total // one + step for step in (-1, 0, 1)]
+        part += [(2 * k + 1) * total // (2 * one) + step for step in (-1, 0, 1)]
+        e = np.unique(np.clip(np.concatenate(part), 0, min(total, 2**38)))
+        y = e * (one / np.float64(total)) + (rowwise.HALF[step_rounding] + rowwise.HAIR)
+        half = step_rounding is Rounding.HALF_UP
+        expected = (2 * e * one + total) // (2 * total) if half else e * one // total
+        assert np.array_equal(np.floor(y).astype(int), expected)
+
+
+def test_the_root_of_a_square_and_of_its_neighbours_is_exact():
+    rng = np.random.default_rng(0)
+    root = np.concatenate([np.arange(1, 2000), 2**31 - np.arange(1, 2000), rng.integers(2**20, 2**31, 5000)])
+    squares = root * root
+    assert np.array_equal(rowwise._root(squares), root)
+    assert np.array_equal(rowwise._root(squares - 1), root - 1)
+    assert np.array_equal(rowwise._root(np.array([0, 2**62 - 1])), [0, 2**31 - 1])
+
+
+# Weights
+
+
+def test_a_deep_product_beyond_2_to_24_is_cut_into_exact_pieces():
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, -100, (3, 3072)).astype(np.int8)
+    w = rng.integers(100, 128, (5, 3072)).astype(np.int8)
+    w[:, 1::2] *= -1
+    w[0] = 127
+    exact = x.astype(np.int64) @ w.astype(np.int64).T
+    assert np.abs(exact).max() > 2**24
+    assert np.array_equal(ops.matmul(x, w), exact)
+    for step in range(3):  # of odd sums: a single float32 sum would have dropped a bit
+        x[0, step] += 1
+        assert np.array_equal(ops.matmul(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
+    assert np.array_equal(carrier.product(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
+
+
+def test_what_is_kept_of_a_weight_goes_with_it_and_a_weight_that_may_change_is_not_kept():
+    kept = len(carrier._weights)
+    w = np.full((4, 2000), 3, np.int8)
+    x = np.ones((2, 2000), np.int8)
+    assert ops.matmul(x, w)[0, 0] == 6000
+    w[:] = 5
+    assert ops.matmul(x, w)[0, 0] == 10_000
+    assert len(carrier._weights) == kept
+    w.setflags(write=False)
+    for _ in range(2):
+        assert ops.matmul(x, w)[0, 0] == 10_000
+    assert len(carrier._weights) == kept + 1
+    assert row_norms(w).tolist() == [10_000] * 4
+    del w
+    assert len(carrier._weights) == kept
+
+
+def test_copies_of_weights_are_dropped_the_oldest_first(monkeypatch):
+    monkeypatch.setattr(carrier, "KEPT", 3 * 4 * 64)
+    weights = [np.full((8, 8), i, np.int8) for i in range(5)]
+    x = np.eye(8, dtype=np.int8)
+    for w in weights:
+        w.setflags(write=False)
+        ops.matmul(x, w)
+    ops.matmul(x, weights[2])
+    ops.matmul(x, weights[0])
+    held = [carrier._weights[id(w)].floats is not None for w in weights]
+    assert held == [True, False, True, False, True]
+    assert np.array_equal(ops.matmul(x, weights[1]), saturate(np.full((8, 8), 1), INT8))
