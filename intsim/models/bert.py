@@ -28,7 +28,7 @@ SCORES: Final = 1 << 16  # scores at a time
 
 
 class Operand(NamedTuple):
-    """What a product reads: codes, their range, and the bound they are relative to where that is found while running."""
+    """What a product reads: codes, their range, and the bound they are relative to, where it is found while running."""
 
     codes: Integers
     range: IntRange
@@ -218,7 +218,7 @@ def bert(
     pooled = rescale("pooler", Sum([call("pooler.tanh", ops.tanh, pooled, profile=profile)]))
     return rescale(
         "classifier", product("classifier", read("classifier.input", pooled, "pooler", alone))
-    )  # (B, labels)
+    )
 
 
 def _whole(function: Callable[..., Any], *arrays: Any, **_blocks: int) -> Any:
