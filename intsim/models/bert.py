@@ -154,8 +154,9 @@ def bert(
         source = f"{output}.LayerNorm"
 
         hidden = product(f"{layer}.intermediate.dense", read(f"{layer}.intermediate.input", x, source))  # (B, T, F)
-        hidden = rescale(f"{layer}.intermediate.dense", hidden, INT16)
-        if model.config["hidden_act"] == "relu":
+        relu = model.config["hidden_act"] == "relu"
+        hidden = rescale(f"{layer}.intermediate.dense", hidden, INT16 if relu else profile.gelu.input_range)
+        if relu:
             hidden = call(f"{layer}.intermediate.relu", ops.relu, hidden)
         else:  # gelu_new differs from gelu by at most 5e-4, i-GELU by thirty times that
             hidden = call(f"{layer}.intermediate.gelu", ops.gelu, hidden, profile=profile)

@@ -8,7 +8,8 @@ from intsim._trace import step
 from intsim.carrier import Integers, divide, in_blocks, magnitude, require_integers, rescale
 from intsim.fixedpoint import INT16, UINT8, Dyadic
 from intsim.ops.exp import exp
-from intsim.profile import Profile
+from intsim.ops.requantize import requantize
+from intsim.profile import Profile, Softmax
 
 __all__ = ["softmax"]
 
@@ -20,6 +21,8 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
 
         d_j = acc_j - max acc,   x_j = R(d_j * multiplier / 2**shift) saturated at -2**15,   e_j = exp(x_j)
         probs_j = min(P(e_j * one / sum e), 255)
+
+    A rule of another project reads the scores as ``profile.requantization`` brings them to its codes.
 
     Parameters
     ----------
@@ -60,6 +63,11 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     if ratio.multiplier.ndim or ratio.multiplier <= 0:
         msg = f"ratio must be one positive dyadic, got multiplier {ratio.multiplier}"
         raise ValueError(msg)
+    rule, masks = profile.softmax, [] if mask is None or mask.all() else [np.broadcast_to(mask, acc.shape)]
+    if not isinstance(rule, Softmax):  # another project's, which computes itself
+        x_q = requantize(acc, ratio, to=rule.input_range, rounding=profile.requantization)
+        step("x_q", x_q)
+        return in_blocks(rule, [x_q, *masks], UINT8.dtype)
     # int32 holds the difference of scores below 2**30
     difference_dtype = np.int32 if magnitude(acc) < 1 << 30 else np.int64
 
@@ -76,7 +84,6 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
         step("exp", e)
         total = np.maximum(e.sum(axis=-1, keepdims=True, dtype=np.int64), 1)
         step("sum", total)
-        return divide(e, total, multiplier=profile.softmax.one, to=UINT8, rounding=profile.step_rounding)
+        return divide(e, total, multiplier=rule.one, to=UINT8, rounding=profile.step_rounding)
 
-    masks = [] if mask is None or mask.all() else [np.broadcast_to(mask, acc.shape)]
     return in_blocks(rows, [acc, *masks], UINT8.dtype)

@@ -23,7 +23,7 @@ from intsim.fixedpoint import (
     rounding_right_shift,
     saturate,
 )
-from intsim.profile import PROFILES, Profile
+from intsim.profile import NATIVE, Profile
 from intsim.verify.vectors.cases import Level, generate, minimum
 from intsim.verify.vectors.draw import Int64
 from intsim.verify.vectors.operators import OPERATORS, Operator, bind
@@ -679,7 +679,7 @@ BUILDERS: Final[Mapping[str, Callable[[Operator], Mutants]]] = {
 EVERY_INPUT: Final = "all inputs agree, and level 2 tries them all"
 NEVER_NEGATIVE: Final = "dividend and divisor are never negative"
 EQUIVALENT: Final[Mapping[tuple[str, str, str], str]] = {
-    **{(operator, CONTROL, profile): "it is the golden model" for operator in OPERATORS for profile in PROFILES},
+    **{(operator, CONTROL, profile): "it is the golden model" for operator in OPERATORS for profile in NATIVE},
     ("requantize", "zero point before rounding", "intsim"): "half-up commutes with adding an integer",
     ("softmax", "step rounding half-away", "intsim"): NEVER_NEGATIVE,
     ("softmax", "step rounding toward-zero", "ibert"): NEVER_NEGATIVE,

@@ -26,7 +26,7 @@ from intsim.fixedpoint import (
     saturate,
 )
 from intsim.ops import LayerNormParams
-from intsim.profile import PROFILES, Profile
+from intsim.profile import NATIVE, Profile
 
 __all__ = ["Variant", "variants"]
 
@@ -196,7 +196,7 @@ def _softmax(call: Call) -> Iterator[tuple[str, Variant]]:
         f"one = {one} instead of {profile.softmax.one}",
         lambda: run(replace(profile, softmax=replace(profile.softmax, one=one))),
     )
-    for other in PROFILES.values():
+    for other in NATIVE.values():
         if other.exp != profile.exp:
             yield f"exp of profile {other.name}", lambda other=other: run(replace(profile, exp=other.exp))
     for delta in (-1, 1):
@@ -225,7 +225,7 @@ def _unary(call: Call) -> Iterator[tuple[str, Variant]]:
 
     for name, other in _profiles(profile):
         yield name, lambda other=other: run(other)
-    for other in PROFILES.values():
+    for other in NATIVE.values():
         if other.gelu != profile.gelu:
             own_shift = replace(other.gelu, output_shift=profile.gelu.output_shift)
             yield (

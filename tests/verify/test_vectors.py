@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from intsim.errors import IntsimError
 from intsim.io.safetensors_file import read
-from intsim.profile import IBERT, INTSIM, PROFILES
+from intsim.profile import IBERT, INTSIM, NATIVE
 from intsim.verify.mutants import CONTROL, EQUIVALENT, kill_matrix, mutants
 from intsim.verify.vectors import OPERATORS, Field, Mismatch, Verdict, bind, generate, minimum, verify
 from intsim.verify.vectors.cases import SCALAR, UNARY, edge_table
@@ -392,17 +392,17 @@ def test_remarks_between_cases_are_passed_over_and_counted():
 
 @pytest.fixture(scope="module")
 def texts():
-    return {(name, profile): generated(name, "--profile", profile) for name in OPERATORS for profile in PROFILES}
+    return {(name, profile): generated(name, "--profile", profile) for name in OPERATORS for profile in NATIVE}
 
 
-@given(name=st.sampled_from(list(OPERATORS)), profile=st.sampled_from(list(PROFILES)), data=st.data())
+@given(name=st.sampled_from(list(OPERATORS)), profile=st.sampled_from(list(NATIVE)), data=st.data())
 def test_any_flipped_bit_of_a_result_is_reported_at_its_line(texts, name, profile, data):
     header, lines = split(texts[name, profile])
     header = [line for line in header if not line.startswith(b"# cases")]
     start = data.draw(st.integers(0, len(lines) - 1))
     lines = lines[start : start + 20]
     index = data.draw(st.integers(0, len(lines) - 1))
-    operator = bind(name, PROFILES[profile])
+    operator = bind(name, NATIVE[profile])
     field = operator.result
     word = data.draw(st.integers(0, field.count - 1))
     bit = data.draw(st.integers(0, 4 * field.digits - 1))
@@ -537,7 +537,7 @@ def replaced(key, value, name="softmax"):
     [
         ("operator", "gelu", "operator of the vectors must be 'softmax', got 'gelu'"),
         ("profile", f"intsim {IBERT.hash}", "profile of the vectors must be 'intsim "),
-        ("profile", "theirs 00", "profile must be one of intsim, ibert, got 'theirs'"),
+        ("profile", "theirs 00", "profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'theirs'"),
         ("intsim vectors", "2", "intsim vectors of the vectors must be '1', got '2'"),
         ("size", "17", "field of softmax must be 'operand acc int32[17]', got 'operand acc int32[16]'"),
         ("size", "x", "size must be positive numbers"),
@@ -799,7 +799,7 @@ def test_level_2_kills_no_mutant_that_is_called_equivalent(profile, name):
 
 def test_every_equivalence_is_of_a_mutant_that_exists():
     for name, mutant, profile in EQUIVALENT:
-        assert mutant in mutants(bind(name, PROFILES[profile]))
+        assert mutant in mutants(bind(name, NATIVE[profile]))
 
 
 def test_the_kill_matrix_is_a_markdown_table():

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from intsim.fixedpoint import INT16, INT32, round_fraction
+from intsim.profile import Gelu, LayerNorm, native
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
@@ -142,7 +143,7 @@ def _exp_edges(operator: Operator, _: Level) -> Iterator[Case]:
 
 
 def _gelu_edges(operator: Operator, _: Level) -> Iterator[Case]:
-    q_b = operator.profile.gelu.constants(operator.profile.step_rounding)[0]
+    q_b = native(operator.profile.gelu, Gelu).constants(operator.profile.step_rounding)[0]
     yield from ((x,) for x in edge_table(INT16.min, INT16.max))
     yield from ((x,) for x in range(q_b - 8, -q_b + 9))  # up to the clip, where every bit of the polynomial shows
     yield from ((x,) for x in range(INT16.min, INT16.max, 61))
@@ -205,7 +206,7 @@ def _softmax_edges(operator: Operator, level: Level) -> Iterator[Case]:
 
 def _layer_norm_edges(operator: Operator, level: Level) -> Iterator[Case]:
     (channels,) = operator.size
-    fraction = operator.profile.layer_norm.output_fraction
+    fraction = native(operator.profile.layer_norm, LayerNorm).output_fraction
     one = 1 << fraction
 
     def row(pattern: Sequence[int]) -> list[int]:
@@ -282,7 +283,7 @@ def _layer_norm_edges(operator: Operator, level: Level) -> Iterator[Case]:
 def _moments(x: Row, operator: Operator) -> tuple[list[int], int]:
     """Return the centred row and its variance before eps, as the profile has them."""
     count, total = len(x), sum(x)
-    if operator.profile.layer_norm.centring == "exact":
+    if native(operator.profile.layer_norm, LayerNorm).centring == "exact":
         return [count * v - total for v in x], count * sum(v * v for v in x) - total * total
     mean = round_fraction(Fraction(total, count), operator.profile.rounding)
     return [v - mean for v in x], sum((v - mean) ** 2 for v in x) // count
