@@ -6,6 +6,7 @@ Exit status: 0 done or equal, 1 a mismatch was found, 2 wrong usage, 3 unreadabl
 
 import json
 import sys
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -136,19 +137,39 @@ def run(model: Path, text: str | None, ids: Path | None, trace_file: Path | None
 
 
 @cli.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@as_json
-def inspect(path: Path, json_: bool) -> None:
-    """Summarise an integer checkpoint, a Hugging Face checkpoint or a trace."""
-    from intsim.inspect import summarise  # noqa: PLC0415
+@click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--onnx", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
+def export(model: Path, onnx: Path) -> None:
+    """Write the integer checkpoint in DIR as an ONNX model of standard integer operators, equal to the bit."""
+    from intsim.io.onnx import export as export_onnx  # noqa: PLC0415
 
-    summary = summarise(path)
+    export_onnx(intsim.load(model), onnx)
+    click.echo(f"wrote {onnx}: {onnx.stat().st_size} bytes", err=True)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--widths", is_flag=True, help="Show the range that no text can leave, and its bits.")
+@click.option("--observe", type=click.Path(path_type=Path), help="Texts, one per line: show the ranges they reach too.")
+@as_json
+def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None:
+    """Summarise an integer checkpoint, a Hugging Face checkpoint or a trace."""
+    from intsim.inspect import summarise, summarise_widths  # noqa: PLC0415
+
+    if observe is not None and not widths:
+        msg = "give --observe together with --widths"
+        raise click.UsageError(msg)
+    texts = None if observe is None else _read_texts(observe)
+    summary = summarise_widths(path, texts) if widths else summarise(path)
     if json_:
         _print_json(summary)
         return
     for key, value in summary.items():
         if key != "tensors":
             click.echo(f"{key:<14}{value if isinstance(value, str) else json.dumps(value)}")
+    if widths:
+        _print_table(summary["tensors"])
+        return
     for row in summary["tensors"]:
         click.echo("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
 
@@ -179,10 +200,17 @@ def eval_(model: Path, task: Any, data: tuple[Path, ...], reference: Path | None
 
 @cli.command()
 @click.argument("name", required=False)
+@click.option("--witnesses", is_flag=True, help="Show which kernels were found equal to which rules, and how often.")
 @as_json
-def profiles(name: str | None, json_: bool) -> None:
+def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
     """List the numerics profiles, or print the one called NAME in full."""
-    if name is not None:
+    if witnesses:
+        rows = json.loads((resources.files("intsim") / "witnesses.json").read_text(encoding="utf-8"))
+        if json_:
+            click.echo(json.dumps(rows))
+        else:
+            _print_table([{**row, "version": f"{row['package']} {row['version']}"} for row in rows])
+    elif name is not None:
         profile = find_profile(name)
         shown: dict[str, Any] = {**profile.to_json(), "hash": profile.hash}
         click.echo(json.dumps(shown, indent=None if json_ else 2))
@@ -213,16 +241,21 @@ def compare(expected: str, actual: str, max_errors: int, json_: bool) -> None:
 
 
 @cli.command()
-@click.argument("expected", type=click.Path(path_type=Path))
+@click.argument("expected")
 @click.argument("actual")
 @as_json
-def diagnose(expected: Path, actual: str, json_: bool) -> None:
-    """Say which changed rule explains how ACTUAL differs from EXPECTED, a trace of level steps."""
-    from intsim.io.dumps import read_dump  # noqa: PLC0415
-    from intsim.io.trace_file import read_trace  # noqa: PLC0415
-    from intsim.verify.diagnose import diagnose as diagnose_dumps  # noqa: PLC0415
+def diagnose(expected: str, actual: str, json_: bool) -> None:
+    """Say which changed rule explains how ACTUAL differs from EXPECTED.
 
-    result = diagnose_dumps(read_trace(expected)[0], read_dump(actual))
+    EXPECTED is a trace of level steps and ACTUAL the device's dump, or EXPECTED is what vectors gen OP prints and
+    ACTUAL the device's answers. Either may be - for standard input.
+    """
+    from intsim.verify.diagnose import diagnose_files  # noqa: PLC0415
+
+    if expected == actual == "-":
+        msg = "only one of EXPECTED and ACTUAL can be standard input"
+        raise click.UsageError(msg)
+    result = diagnose_files(expected, actual)
     if json_:
         _print_json(result.to_json())
     else:
@@ -299,12 +332,30 @@ def _read_text(path: Path) -> str:
         raise IntsimError(msg) from None
 
 
+def _read_texts(path: Path) -> Iterable[str]:
+    from tqdm import tqdm  # noqa: PLC0415
+
+    texts = [line for line in _read_text(path).split("\n") if line.strip()]
+    if not texts:
+        msg = f"{path} must hold a text on a line, got none"
+        raise IntsimError(msg)
+    return tqdm(texts, desc="observing", unit="text")
+
+
 def _read_ids(path: Path | None) -> list[int]:
     words = _read_text(path).replace(",", " ").split() if path is not None else []
     if not words or not all(word.isdecimal() for word in words):
         msg = f"{path} must hold token ids separated by white space, got {' '.join(words)[:40]!r}"
         raise IntsimError(msg)
     return [int(word) for word in words]
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    lines = [list(rows[0]), *([str(cell) for cell in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for name, *cells in lines:
+        numbers = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        click.echo("  ".join([f"{name:<{widths[0]}}", *numbers]))
 
 
 def _print_json(value: Any) -> None:

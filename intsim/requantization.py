@@ -34,7 +34,7 @@ class Requantization(Checked):
         What is rounded to that width, halves up: ``real`` the ratio itself, ``binary32`` the float32 nearest to it,
         ``31-bit`` its 31-bit multiplier, saturated instead of renormalised.
     accumulator_bits
-        Width that the accumulator is saturated to first.
+        Width that the accumulator is saturated to first; 64 for none.
     arithmetic
         ``one-rounding``: acc * m / 2**t rounded once. ``two-roundings``: to a multiple of 2**-(t - 31) half up, then by
         ``rounding``, as gemmlowp does. ``binary32``: the accumulator rounded to 24 significant bits, its product with m
@@ -48,7 +48,7 @@ class Requantization(Checked):
     name: str
     multiplier_bits: int = MULTIPLIER_BITS
     multiplier_from: Literal["real", "binary32", "31-bit"] = "real"
-    accumulator_bits: int = 32
+    accumulator_bits: int = 64
     arithmetic: Literal["one-rounding", "two-roundings", "binary32"] = "one-rounding"
     rounding: Rounding
     zero_point: Literal["after", "before"] = "after"
@@ -56,15 +56,15 @@ class Requantization(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("multiplier_bits", self.multiplier_bits, 4, MULTIPLIER_BITS)
-        check_range("accumulator_bits", self.accumulator_bits, 8, 32)
+        check_range("accumulator_bits", self.accumulator_bits, 8, 64)
         if self.arithmetic == "binary32" and self.multiplier_bits > FLOAT32_BITS:
             msg = f"multiplier_bits must be at most 24 for float32 arithmetic, got {self.multiplier_bits}"
             raise ValueError(msg)
 
     @property
     def is_one_rounding(self) -> bool:
-        """Whether the rule is one exact rounding of an int32 accumulator, the zero point added after it."""
-        return self.arithmetic == "one-rounding" and self.zero_point == "after" and self.accumulator_bits == 32
+        """Whether the rule is one exact rounding of any accumulator, the zero point added after it."""
+        return self.arithmetic == "one-rounding" and self.zero_point == "after" and self.accumulator_bits == 64
 
     def ratio(self, real: ArrayLike) -> Dyadic:
         """Return the dyadic that the rule multiplies by for a real ratio of scales.
@@ -106,6 +106,8 @@ _RULES: Final = (
     Requantization(name="hawq", rounding=Rounding.HALF_EVEN),
     # gemmlowp's SaturatingRoundingDoublingHighMul then RoundingDivideByPOT; TOSA's double_round is the same function
     Requantization(name="tflite-double", arithmetic="two-roundings", rounding=Rounding.HALF_AWAY),
+    # ruy, LiteRT's matrix library: halves up both times
+    Requantization(name="ruy", arithmetic="two-roundings", rounding=Rounding.HALF_UP),
     # with TFLITE_SINGLE_ROUNDING; CMSIS-NN's single rounding; TVM's UPWARD
     Requantization(name="tflite-single", rounding=Rounding.HALF_UP),
     Requantization(name="tvm-tonearest", rounding=Rounding.HALF_AWAY),

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 import intsim
 from intsim.cli import main
 from intsim.inspect import _row
+from intsim.io.trace_file import read_trace
 
 TinyBert = Callable[..., Path]
 
@@ -319,6 +320,7 @@ def test_inspect_summarises_an_integer_checkpoint(command: Command, classifier: 
         (-129, 0, 9),
         (0, 128, 9),
         (-(2**63), 2**63 - 1, 64),
+        (-128, -128, 8),
     ],
 )
 def test_inspect_counts_the_bits_of_twos_complement(low: int, high: int, bits: int) -> None:
@@ -363,6 +365,59 @@ def test_inspect_prints_a_line_for_every_tensor(
     assert len(lines) == len(summary) - 1 + len(summary["tensors"])
     for line, row in zip(lines[-len(summary["tensors"]) :], summary["tensors"], strict=True):
         assert line.split()[:2] == [row["name"], row["dtype"]]
+
+
+def test_inspect_shows_the_widths_of_every_intermediate(command: Command, classifier: Path) -> None:
+    outcome = command("inspect", classifier, "--widths")
+    summary = _object(command("inspect", classifier, "--widths", "--json"))
+    with intsim.trace("steps") as trace:
+        intsim.load(classifier)([[2, 12, 7, 3]])
+    assert list(summary) == ["kind", "profile", "profile_hash", "tensors"]
+    assert [row["name"] for row in summary["tensors"]] == list(trace)
+    for row in summary["tensors"]:
+        assert list(row) == ["name", "bits", "given", "dtype", "min", "max"]
+        assert row["min"] <= trace[row["name"]].min()
+        assert trace[row["name"]].max() <= row["max"]
+        assert row["bits"] <= row["given"]
+    lines = [line.split() for line in outcome.stdout.splitlines()]
+    assert lines[:3] == [[key, summary[key]] for key in ("kind", "profile", "profile_hash")]
+    assert lines[3] == list(summary["tensors"][0])
+    assert lines[4:] == [[str(cell) for cell in row.values()] for row in summary["tensors"]]
+    assert len({len(line) for line in outcome.stdout.splitlines()[3:]}) == 1
+    assert outcome.stderr == ""
+
+
+def test_inspect_shows_the_ranges_that_texts_reach(command: Command, classifier: Path, tmp_path: Path) -> None:
+    texts = ["a good movie .", "the plot is\tnot bad"]
+    file = _write(tmp_path / "texts.txt", ["", *texts])
+    outcome = command("inspect", classifier, "--widths", "--observe", file, "--json")
+    rows = _object(outcome)["tensors"]
+    assert "observing" in outcome.stderr
+    traces = []
+    for text in texts:
+        command("run", classifier, "--text", text, "--level", "steps", "--trace", tmp_path / "trace")
+        traces.append(read_trace(tmp_path / "trace")[0])
+    for row in rows:
+        assert list(row) == ["name", "bits", "given", "dtype", "min", "max", "seen_bits", "seen_min", "seen_max"]
+        assert row["seen_min"] == min(trace[row["name"]].min() for trace in traces)
+        assert row["seen_max"] == max(trace[row["name"]].max() for trace in traces)
+        assert row["min"] <= row["seen_min"] <= row["seen_max"] <= row["max"]
+        assert row["seen_bits"] <= row["bits"]
+    assert any(row["seen_bits"] < row["bits"] for row in rows)
+    printed = command("inspect", classifier, "--widths", "--observe", file).stdout.splitlines()
+    assert [line.split() for line in printed[4:]] == [[str(cell) for cell in row.values()] for row in rows]
+
+
+def test_inspect_says_what_widths_it_cannot_show(
+    command: Command, source: Path, classifier: Path, tmp_path: Path
+) -> None:
+    assert "must carry intsim's metadata" in _sentence(command("inspect", source, "--widths"))
+    empty = _write(tmp_path / "empty", ["", " "])
+    for file, why in ((empty, "must hold a text on a line, got none"), (tmp_path / "missing", "readable UTF-8 file")):
+        assert why in _sentence(command("inspect", classifier, "--widths", "--observe", file))
+    usage = command("inspect", classifier, "--observe", empty)
+    assert usage.status == 2
+    assert "give --observe together with --widths" in usage.stderr
 
 
 # ---- eval
@@ -451,7 +506,7 @@ def test_profiles_lists_names_and_hashes(command: Command) -> None:
     hashes = {name: profile.hash for name, profile in intsim.PROFILES.items()}
     assert _object(command("profiles", "--json")) == hashes
     lines = command("profiles").stdout.splitlines()
-    assert [line.split() for line in lines] == [[name, "version", "1", digest] for name, digest in hashes.items()]
+    assert [line.split() for line in lines] == [[name, "version", "2", digest] for name, digest in hashes.items()]
 
 
 @pytest.mark.parametrize("name", list(intsim.PROFILES))

@@ -81,11 +81,11 @@ def _by_rule(
     if bound >= 1 << 62:
         msg = f"acc * multiplier + addend must stay below 2**62, got a bound of {bound}"
         raise ValueError(msg)
-    accumulator = IntRange(rule.accumulator_bits)
+    limit = 1 << rule.accumulator_bits - 1
     inside, outside = (zero_point, 0) if rule.zero_point == "before" else (0, zero_point)
 
     def rows(acc: Integers, multiplier: Integers, shift: Integers, addend: Integers) -> Integers:
-        x = acc.astype(np.int64).clip(accumulator.min, accumulator.max)
+        x = acc.astype(np.int64).clip(-limit, limit - 1)
         match rule.arithmetic:
             case "one-rounding":
                 product = x * multiplier + addend

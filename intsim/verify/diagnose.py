@@ -1,24 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a device differs: the first operator that does, run again under every single-change variant of its rules."""
+"""Why a device differs: the first operator that does, run again under every single change of its rules."""
 
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from intsim._trace import Call, Trace
+from intsim._trace import Trace
 from intsim.errors import IntsimError
-from intsim.io.dumps import Dump, HexWords
-from intsim.profile import Profile
+from intsim.io.dumps import Dump, HexWords, read_dump
+from intsim.io.trace_file import read_trace
+from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
+from intsim.verify.bugs.feeds import Run
 from intsim.verify.compare import Comparison, compare
-from intsim.verify.variants import variants
+from intsim.verify.vectors.judge import Answers, read_answers
+from intsim.verify.vectors.operators import Operator
 
-__all__ = ["Cause", "Diagnosis", "diagnose"]
+__all__ = ["Cause", "Diagnosis", "diagnose", "diagnose_answers", "diagnose_files"]
+
+HEAD_BYTES: Final = 64  # of a trace or npz, the first of them hold a NUL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """One variant: how many of the mismatches it gives exactly, and how many other elements it spoils."""
+    """One change: how many of the mismatches it gives exactly, and how many other elements it spoils."""
 
     change: str
     explained: int
@@ -32,7 +44,7 @@ class Diagnosis:
     Parameters
     ----------
     comparison
-        Of the two dumps.
+        Of the two dumps, or of the results of an operator's vectors.
     operator
         The operator that gave the first differing tensor, if it is known.
     mismatches
@@ -76,46 +88,132 @@ def diagnose(expected: Trace, actual: Dump) -> Diagnosis:
         raise IntsimError(msg)
     results: Dump = {name: expected[name] for name in expected.calls}
     comparison = compare(results, actual)
-    first = comparison.first
-    if first is None or first.kind != "values":
-        operator = None if first is None else expected.calls[first.name].operator.__name__
-        return Diagnosis(comparison=comparison, operator=operator, mismatches=0, explain_all=(), explain_some=())
-    call = expected.calls[first.name]
-    values = actual[first.name]
+    if (first := comparison.first) is None:
+        return Diagnosis(comparison=comparison, operator=None, mismatches=0, explain_all=(), explain_some=())
+    call, values = expected.calls[first.name], actual[first.name]
     observed = values.like(call.result) if isinstance(values, HexWords) else values
-    causes = sorted(_causes(call, observed), key=lambda cause: (cause.spoiled - cause.explained, cause.change))
-    return Diagnosis(
-        comparison=comparison,
-        operator=call.operator.__name__,
-        mismatches=first.count,
-        explain_all=tuple(cause.change for cause in causes if cause.explained == first.count and not cause.spoiled),
-        explain_some=tuple(
-            cause for cause in causes if cause.explained and (cause.explained < first.count or cause.spoiled)
-        ),
+    return _diagnosis(comparison, call.operator.__name__, changes_of_call(call), call.result, observed)
+
+
+def diagnose_answers(expected: Answers, actual: Answers) -> Diagnosis:
+    """Say which changes of an operator's rules explain how a device's answers differ from the expected ones.
+
+    Raises
+    ------
+    IntsimError
+        If the expected results are not ours, or the answers are to other cases.
+    """
+    operator, golden = expected.operator, expected.expected
+    if not np.array_equal(expected.observed, golden):
+        wrong = int((expected.observed != golden).any(axis=1).sum())
+        msg = f"expected must be what intsim vectors gen prints, got {wrong} other results; actual comes second"
+        raise IntsimError(msg)
+    if not np.array_equal(expected.operands, actual.operands):
+        msg = f"actual must answer the {len(golden)} cases of expected in their order, got other operands"
+        raise IntsimError(msg)
+
+    def run(name: str) -> Run:
+        return lambda: devices[name].results(expected.operands)
+
+    devices = changes_of_operator(operator)
+    dtype = np.dtype(f"{'' if operator.result.signed else 'u'}int{4 * operator.result.digits}")
+    wanted, given = ({operator.name: results.astype(dtype)} for results in (golden, actual.observed))
+    return _diagnosis(
+        compare(wanted, given), operator.name, {name: run(name) for name in devices}, golden, actual.observed
     )
 
 
-def _causes(call: Call, observed: Any) -> list[Cause]:
-    profile: Profile | None = call.constants.get("profile")
-    if profile is not None and call.operator.__name__ in profile.borrowed:  # no change of its rule is known
-        return []
-    wrong = observed != call.result
-    try:
-        candidates = variants(call)
-    except KeyError:
-        return []
+def _diagnosis(
+    comparison: Comparison,
+    operator: str,
+    changes: Mapping[str, Run],
+    result: NDArray[np.integer],
+    observed: NDArray[Any],
+) -> Diagnosis:
+    first = comparison.first
     causes: list[Cause] = []
-    for change, run in candidates.items():
+    if first is not None and first.kind == "values":
+        causes = [_cause(name, run, result, observed) for name, run in changes.items() if name != CONTROL]
+    mismatches = 0 if first is None else first.count
+    some = [cause for cause in causes if cause.explained and (cause.explained < mismatches or cause.spoiled)]
+    return Diagnosis(
+        comparison=comparison,
+        operator=None if first is None else operator,
+        mismatches=mismatches,
+        explain_all=tuple(cause.change for cause in causes if cause.explained == mismatches and not cause.spoiled),
+        explain_some=tuple(sorted(some, key=lambda cause: cause.spoiled - cause.explained)),
+    )
+
+
+def _cause(change: str, run: Run, result: NDArray[np.integer], observed: NDArray[Any]) -> Cause:
+    wrong = observed != result
+    try:
+        matches = run() == observed
+    except ValueError:  # the change leaves the operator's bounds: no device could have computed it so
+        matches = np.zeros_like(wrong)
+    return Cause(
+        change=change,
+        explained=int(np.count_nonzero(matches & wrong)),
+        spoiled=int(np.count_nonzero(~matches & ~wrong)),
+    )
+
+
+def diagnose_files(expected: str, actual: str) -> Diagnosis:
+    """Diagnose a device's dump against a trace, or its answers to the vectors of an operator against ours.
+
+    Parameters
+    ----------
+    expected
+        A trace of level ``steps``, or what ``intsim vectors gen`` prints; ``-`` for standard input.
+    actual
+        As ``read_dump`` or ``intsim vectors verify`` reads it; ``-`` for standard input.
+
+    Raises
+    ------
+    IntsimError
+        If one is vectors and the other is not, or as ``diagnose`` and ``diagnose_answers``.
+    """
+    kinds = ["vectors" if _is_text(path) else "a dump" for path in (expected, actual)]
+    if kinds[0] != kinds[1]:
+        msg = f"expected and actual must both be vectors or both be dumps, got {kinds[0]} and {kinds[1]}"
+        raise IntsimError(msg)
+    if kinds[0] == "vectors":
+        ours = _answers(expected)
+        return diagnose_answers(ours, _answers(actual, like=ours.operator))
+    return diagnose(_trace(expected), read_dump(actual))
+
+
+def _is_text(path: str) -> bool:
+    if Path(path).is_dir():
+        return False
+    try:
+        if path == "-":
+            head = sys.stdin.buffer.peek(HEAD_BYTES)[:HEAD_BYTES]  # type: ignore[attr-defined]
+        else:
+            with Path(path).open("rb") as file:
+                head = file.read(HEAD_BYTES)
+    except OSError as error:
+        msg = f"{path} must be a readable file, got: {error.strerror}"
+        raise IntsimError(msg) from None
+    return b"\0" not in head
+
+
+def _answers(path: str, *, like: Operator | None = None) -> Answers:
+    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        return read_answers(io.BytesIO(data), like=like)
+    except IntsimError as error:
+        msg = f"{'standard input' if path == '-' else path}: {error}"
+        raise IntsimError(msg) from None
+
+
+def _trace(path: str) -> Trace:
+    if path != "-":
+        return read_trace(path)[0]
+    with tempfile.NamedTemporaryFile() as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
         try:
-            given = run()
-        except ValueError:  # the change leaves the operator's bounds: no device could have computed it so
-            continue
-        matches = given == observed
-        causes.append(
-            Cause(
-                change=change,
-                explained=int(np.count_nonzero(matches & wrong)),
-                spoiled=int(np.count_nonzero(~matches & ~wrong)),
-            )
-        )
-    return causes
+            return read_trace(file.name)[0]
+        except IntsimError as error:
+            raise IntsimError(str(error).replace(file.name, "standard input")) from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flow of a user with a device: gen --operands-only | device | verify, the device being a C program."""
+"""The flow of a user with a device: gen | device | verify, then diagnose, the device being a C program."""
 
 import os
 import shutil
@@ -11,106 +11,115 @@ from typing import Final
 import pytest
 from edges import both_presets
 
+from intsim.profile import IBERT, INTSIM
+from intsim.verify.bugs import changes_of_operator
+from intsim.verify.vectors import bind
+
 SOURCE: Final = Path(__file__).with_name("device.c")
-INTSIM: Final = """
-from intsim import cli
-from intsim.verify.vectors.cli import vectors
-cli.cli.add_command(vectors)
-cli.main()
-"""
 OPERATORS: Final = ["requantize", "isqrt", "exp"]
+
+# operator, what the device is told to do wrong, what diagnose calls it
 BUGS: Final = [
-    ("BUG_TIES", "requantize"),
-    ("BUG_WRAP", "requantize"),
-    ("BUG_SHIFT", "requantize"),
-    ("BUG_SHIFT", "exp"),
-    ("BUG_TRUNCATE", "requantize"),
-    ("BUG_SQRT", "isqrt"),
+    ("requantize", "away", "rounding half-away"),
+    ("requantize", "wrap", "result wraps"),
+    ("requantize", "shift", "shift one too small"),
+    ("requantize", "truncate", "half added, then truncated"),
+    ("requantize", "twice", "two roundings (TFLite)"),
+    ("requantize", "narrow", "multiplier of 24 bits"),
+    ("isqrt", "newton", "5 Newton updates"),
+    ("isqrt", "float", "float32 square root"),
+    ("isqrt", "ceiling", "square root rounded up"),
+    ("exp", "quotient", "quotient rounded up"),
+    ("exp", "constant", "q_b +1"),
+    ("exp", "shift", "shift one too large"),
 ]
 
 
+def run(*command, data=None):
+    return subprocess.run([str(word) for word in command], input=data, capture_output=True, timeout=120, check=False)
+
+
+def intsim(*arguments, data=None):
+    return run(sys.executable, "-c", "from intsim.cli import main; main()", *arguments, data=data)
+
+
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    """Return a function that compiles the device with macros and returns the program."""
+def device(tmp_path_factory):
+    """Return the program, compiled."""
     gcc = shutil.which("gcc")
     if gcc is None:
         reason = "gcc is not installed, and the device under test is a C program"
         if os.environ.get("INTSIM_REQUIRE_SHARED") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("device")
-
-    def compiled(*macros):
-        program = folder / "-".join(["device", *macros])
-        if not program.exists():
-            warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-fsanitize=undefined"]
-            options = [*warnings, "-fno-sanitize-recover", *(f"-D{macro}" for macro in macros)]
-            command = [gcc, *options, str(SOURCE), "-o", str(program)]
-            if subprocess.run(command, capture_output=True, check=False).returncode:  # its sanitizer may be missing
-                plain = [option for option in options if "sanitize" not in option]
-                subprocess.run([gcc, *plain, str(SOURCE), "-o", str(program)], check=True)
-        return program
-
-    return compiled
+    program = tmp_path_factory.mktemp("device") / "device"
+    plain = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-ffp-contract=off"]
+    for options in ([*plain, "-fsanitize=undefined", "-fno-sanitize-recover"], plain):  # its sanitizer may be missing
+        if run(gcc, *options, SOURCE, "-o", program, "-lm").returncode == 0:
+            return program
+    pytest.fail(run(gcc, *plain, SOURCE, "-o", program, "-lm").stderr.decode())
 
 
-def run(program, *arguments, data=None):
-    return subprocess.run([*program, *arguments], input=data, capture_output=True, timeout=120, check=False)
-
-
-def intsim(*arguments, data=None):
-    return run([sys.executable, "-c", INTSIM, "vectors"], *arguments, data=data)
-
-
-def judged(device, operator, *arguments):
-    operands = intsim("gen", operator, *arguments, "--operands-only")
+def answers(device, operator, profile, *bug, level=1):
+    operands = intsim("vectors", "gen", operator, "--profile", profile.name, "--level", str(level), "--operands-only")
     assert operands.returncode == 0, operands.stderr
-    answers = run([device], data=operands.stdout)
-    assert answers.returncode == 0, answers.stderr
-    assert answers.stdout.count(b"\n") == operands.stdout.count(b"\n")
-    return intsim("verify", operator, data=answers.stdout)
+    given = run(device, *bug, data=operands.stdout)
+    assert given.returncode == 0, given.stderr
+    assert given.stdout.count(b"\n") == operands.stdout.count(b"\n")
+    return given.stdout
 
 
 @both_presets
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_a_device_made_from_the_specification_passes(build, profile, operator):
-    verdict = judged(build(), operator, "--profile", profile.name)
-    assert verdict.stdout == b""
-    assert verdict.returncode == 0
+def test_a_device_made_from_the_published_rules_passes(device, profile, operator):
+    verdict = intsim("vectors", "verify", operator, data=answers(device, operator, profile))
+    assert (verdict.returncode, verdict.stdout) == (0, b"")
     assert verdict.stderr.startswith(f"{operator}: 0 of ".encode())
 
 
 @pytest.mark.slow
 @both_presets
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_a_device_made_from_the_specification_passes_level_2(build, profile, operator):
-    assert judged(build(), operator, "--profile", profile.name, "--level", "2").returncode == 0
+def test_a_device_made_from_the_published_rules_passes_level_2(device, profile, operator):
+    data = answers(device, operator, profile, level=2)
+    assert intsim("vectors", "verify", operator, data=data).returncode == 0
 
 
 @both_presets
-@pytest.mark.parametrize(("bug", "operator"), BUGS)
-def test_level_1_catches_a_planted_bug(build, profile, bug, operator):
-    verdict = judged(build(bug), operator, "--profile", profile.name)
+@pytest.mark.parametrize(("operator", "bug", "change"), BUGS)
+def test_a_planted_bug_is_caught_and_named(device, tmp_path, profile, operator, bug, change):
+    data = answers(device, operator, profile, bug)
+    verdict = intsim("vectors", "verify", operator, data=data)
     assert verdict.returncode == 1
     first = verdict.stdout.decode().splitlines()[0]
     assert "  => " in first
     assert "  expected: " in first
 
+    expected = tmp_path / "expected"
+    expected.write_bytes(intsim("vectors", "gen", operator, "--profile", profile.name).stdout)
+    found = intsim("diagnose", expected, "-", data=data)
+    assert found.returncode == 1, found.stderr
+    named = [line.partition(": ")[2] for line in found.stdout.decode().splitlines() if line.startswith("explains all")]
+    assert named[0] == change  # the others are equal to it on all of the vectors
 
-def test_no_two_bugs_are_one():
-    assert len({bug for bug, _ in BUGS}) == 5
+
+def test_every_operator_of_the_device_has_bugs_of_known_names():
+    assert {operator for operator, _, _ in BUGS} == set(OPERATORS)
+    for operator, _, change in BUGS:
+        for profile in (INTSIM, IBERT):
+            assert change in changes_of_operator(bind(operator, profile))
 
 
-def test_a_device_that_dies_is_not_passed(build):
-    operands = intsim("gen", "isqrt", "--operands-only").stdout
-    answers = run([build()], data=operands).stdout
-    verdict = intsim("verify", "isqrt", data=answers[: len(answers) // 25 * 25 // 2])
+def test_a_device_that_dies_is_not_passed(device):
+    data = answers(device, "isqrt", INTSIM)
+    verdict = intsim("vectors", "verify", "isqrt", data=data[: len(data) // 25 * 25 // 2])
     assert verdict.returncode == 3
     assert b"Traceback" not in verdict.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_error():
-    command = [sys.executable, "-c", INTSIM, "vectors", "gen", "requantize", "-n", "200000"]
+    arguments = ["vectors", "gen", "requantize", "-n", "200000"]
+    command = [sys.executable, "-c", "from intsim.cli import main; main()", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

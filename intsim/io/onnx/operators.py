@@ -141,8 +141,8 @@ def requantize(
         If the rule computes with float32.
     """
     rule = rounding if isinstance(rounding, Requantization) else Requantization(name="", rounding=rounding)
-    narrow = IntRange(rule.accumulator_bits)
-    x = saturate(acc, narrow) if rule.accumulator_bits < INT32.bits and acc.magnitude > narrow.max else acc
+    limit = 1 << rule.accumulator_bits - 1
+    x = acc.clip(-limit, limit - 1) if acc.magnitude >= limit else acc
     product, shift = products([x], [ratio]), ratio.shift
     match rule.arithmetic:
         case "one-rounding":

@@ -7,7 +7,19 @@ device's answers.
 """
 
 from intsim.verify.vectors.cases import generate, minimum
-from intsim.verify.vectors.judge import Mismatch, Verdict, verify
+from intsim.verify.vectors.judge import Answers, Mismatch, Verdict, read_answers, verify
 from intsim.verify.vectors.operators import OPERATORS, Field, Operator, bind
 
-__all__ = ["OPERATORS", "Field", "Mismatch", "Operator", "Verdict", "bind", "generate", "minimum", "verify"]
+__all__ = [
+    "OPERATORS",
+    "Answers",
+    "Field",
+    "Mismatch",
+    "Operator",
+    "Verdict",
+    "bind",
+    "generate",
+    "minimum",
+    "read_answers",
+    "verify",
+]

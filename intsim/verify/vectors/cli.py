@@ -64,10 +64,8 @@ def vectors() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 @click.option(
     "--word-bits",
-    default="32",
-    show_default=True,
     type=click.Choice(["8", "16", "32", "64", "128", "256", "512"]),
-    help="Word of memh.",
+    help="Pack little-endian lanes into words: 32 by default for memh, none for other files; not for text.",
 )
 @size_option
 def gen(
@@ -80,7 +78,7 @@ def gen(
     operands_only: bool,
     form: str,
     output: Path | None,
-    word_bits: str,
+    word_bits: str | None,
     size: tuple[int, ...] | None,
 ) -> None:
     """Write cases of the operator OP: operands, then the result, edges first.
@@ -90,6 +88,7 @@ def gen(
     if form == "safetensors" and output is None:
         msg = "--format safetensors needs -o FILE"
         raise click.UsageError(msg)
+    words = _word_bits(form, word_bits)
     operator = _bound(name, profile_name, size)
     at_level: Level = 1 if level == "1" else 2
     least = minimum(operator, at_level)
@@ -110,20 +109,25 @@ def gen(
 
     operands = np.concatenate(list(batches))
     results = None if operands_only else operator.results(operands)
+    if form == "memh" and words is not None:
+        with _output(output) as file:
+            file.writelines(formats.memh(operator, header, operands, results, word_bits=words))
+        if output is not None:
+            package = formats.system_verilog_package(operator, header, operands, results, word_bits=words)
+            with formats.complete_file(output.with_name(f"{output.stem}_pkg.sv")) as file:
+                file.write(package.encode())
+        return
+    if words is not None:
+        header = formats.packed_header(header, words)
+    arrays = formats.named_arrays(operator, operands, results, word_bits=words)
     if form == "safetensors" and output is not None:
-        formats.write_safetensors(output, header, formats.named_arrays(operator, operands, results))
+        formats.write_safetensors(output, header, arrays)
         return
     with _output(output) as file:
         if form == "npz":
-            formats.write_npz(file, header, formats.named_arrays(operator, operands, results))
-        elif form == "c-header":
-            file.writelines(part.encode() for part in formats.c_header(operator, header, operands, results))
+            formats.write_npz(file, header, arrays)
         else:
-            file.writelines(formats.memh(operator, header, operands, results, word_bits=int(word_bits)))
-    if form == "memh" and output is not None:
-        package = formats.system_verilog_package(operator, header, operands, results, word_bits=int(word_bits))
-        with formats.complete_file(output.with_name(f"{output.stem}_pkg.sv")) as file:
-            file.write(package.encode())
+            file.writelines(part.encode() for part in formats.c_header(operator, header, arrays))
 
 
 @vectors.command("verify")
@@ -156,6 +160,7 @@ def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, siz
                 err=True,
             )
             if found.mismatches:
+                click.echo("intsim diagnose EXPECTED FILE names a changed rule that explains them", err=True)
                 sys.exit(MISMATCH)
 
 
@@ -167,15 +172,15 @@ def kill(names: tuple[str, ...], *, profile_name: str) -> None:
 
     A Markdown table; exit status 1 if level 1 misses a bug that some input shows.
     """
-    from intsim.verify.mutants import kill_matrix  # noqa: PLC0415  a test of the tests, not of a device
+    from intsim.verify.kill import kill_matrix  # noqa: PLC0415  a test of the tests, not of a device
 
     click.echo("| operator | bug | caught at | cases |\n|---|---|---|---|")
     missed = 0
     for name in names or tuple(OPERATORS):
         profile = find_profile(profile_name)
-        thorough = {fate.mutant: fate for fate in kill_matrix(profile, 2, names=(name,))}
+        thorough = {fate.bug: fate for fate in kill_matrix(profile, 2, names=(name,))}
         for fate in kill_matrix(profile, 1, names=(name,)):
-            beyond = thorough[fate.mutant]
+            beyond = thorough[fate.bug]
             if fate.equivalent is not None:
                 shown, count = f"never: {fate.equivalent}", "0"
             elif fate.caught:
@@ -183,9 +188,22 @@ def kill(names: tuple[str, ...], *, profile_name: str) -> None:
             else:
                 shown, count = ("level 2", f"{beyond.caught} of {beyond.cases}") if beyond.caught else ("nowhere", "0")
                 missed += 1
-            click.echo(f"| {name} | {fate.mutant} | {shown} | {count} |")
+            click.echo(f"| {name} | {fate.bug} | {shown} | {count} |")
     if missed:
         sys.exit(MISMATCH)
+
+
+def _word_bits(form: str, given: str | None) -> int | None:
+    """Return the bits of the words that a file is packed in, if it is."""
+    if given is None:
+        return 32 if form == "memh" else None
+    if form == "text":
+        msg = "--word-bits must be left out of --format text, which has one value a word"
+        raise click.UsageError(msg)
+    if form != "memh" and int(given) > 64:
+        msg = f"--word-bits must be at most 64 for --format {form}, got {given}"
+        raise click.UsageError(msg)
+    return int(given)
 
 
 def _bound(name: str, profile_name: str, size: tuple[int, ...] | None) -> Operator:

@@ -2,12 +2,14 @@
 """Vectors as files for other programs: npz, safetensors, ``$readmemh`` with a SystemVerilog package, a C header.
 
 All hold the same integers as the text: an array of (cases,) or (cases, count) for each operand, then for the result.
+Packed for a memory of words they hold (cases, words): each field starts a word of its own, lane 0 in the lowest bits of
+its first word; a lane wider than a word has its low word first.
 """
 
 import json
 import os
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -25,7 +27,10 @@ __all__ = [
     "complete_file",
     "memh",
     "named_arrays",
+    "pack_lanes",
+    "packed_header",
     "system_verilog_package",
+    "unpack_lanes",
     "write_npz",
     "write_safetensors",
 ]
@@ -68,16 +73,60 @@ def _fields(operator: Operator, results: Int64 | None) -> list[tuple[str, Field]
     return [*(("inputs", field) for field in operator.operands), *outputs]
 
 
-def named_arrays(operator: Operator, cases: Int64, results: Int64 | None) -> dict[str, NDArray[np.integer]]:
-    """Return ``inputs.<operand>`` and ``outputs.<result>`` in the smallest dtypes that hold them."""
+def _parts(operator: Operator, cases: Int64, results: Int64 | None) -> Iterator[tuple[str, Field, Int64]]:
+    """Yield side, field and words (cases, count) of every field."""
     words = cases if results is None else np.concatenate([cases, results], axis=1)
-    arrays: dict[str, NDArray[np.integer]] = {}
     column = 0
     for side, field in _fields(operator, results):
-        values = words[:, column : column + field.count]
+        yield side, field, words[:, column : column + field.count]
         column += field.count
-        dtype = np.dtype(f"{'' if field.signed else 'u'}int{max(8, _lane_bits(field))}")
-        arrays[f"{side}.{field.name}"] = (values if field.count > 1 else values[:, 0]).astype(dtype)
+
+
+def _lanes(field: Field, values: Int64) -> NDArray[np.integer]:
+    """Return the words of a field in the smallest dtype that holds them."""
+    return values.astype(np.dtype(f"{'' if field.signed else 'u'}int{max(8, _lane_bits(field))}"))
+
+
+def pack_lanes(field: Field, values: Int64, *, word_bits: int) -> NDArray[np.uint8]:
+    """Return the words of a field (cases, count) as little-endian lanes: bytes (cases, words, word_bits / 8)."""
+    cases, word_bytes = len(values), word_bits // 8
+    if _lane_bits(field) == 1:
+        lanes = np.packbits(values.astype(np.uint8), axis=1, bitorder="little")
+    else:
+        signed = _lanes(field, values)
+        little = np.ascontiguousarray(signed, signed.dtype.newbyteorder("<"))
+        lanes = little.view(np.uint8).reshape(cases, -1)
+    words = -(-lanes.shape[1] // word_bytes)
+    padded = np.zeros((cases, words * word_bytes), np.uint8)
+    padded[:, : lanes.shape[1]] = lanes
+    return padded.reshape(cases, words, word_bytes)
+
+
+def unpack_lanes(field: Field, packed: NDArray[np.uint8]) -> Int64:
+    """Return the words (cases, count) that ``pack_lanes`` packed."""
+    lanes = packed.reshape(len(packed), -1)
+    if _lane_bits(field) == 1:
+        return np.unpackbits(lanes, axis=1, count=field.count, bitorder="little").astype(np.int64)
+    dtype = np.dtype(f"<{'i' if field.signed else 'u'}{_lane_bits(field) // 8}")
+    return np.ascontiguousarray(lanes[:, : field.count * dtype.itemsize]).view(dtype).astype(np.int64)
+
+
+def packed_header(header: Sequence[str], word_bits: int) -> list[str]:
+    """Return the header of packed vectors."""
+    return [*header, f"packed: {word_bits}-bit words, little-endian lanes"]
+
+
+def named_arrays(
+    operator: Operator, cases: Int64, results: Int64 | None, *, word_bits: int | None = None
+) -> dict[str, NDArray[np.integer]]:
+    """Return ``inputs.<operand>`` and ``outputs.<result>`` in the smallest dtypes that hold them, or in words."""
+    arrays: dict[str, NDArray[np.integer]] = {}
+    for side, field, values in _parts(operator, cases, results):
+        if word_bits is None:
+            arrays[f"{side}.{field.name}"] = _lanes(field, values if field.count > 1 else values[:, 0])
+        else:
+            packed = pack_lanes(field, values, word_bits=word_bits).view(f"<u{word_bits // 8}")[..., 0]
+            arrays[f"{side}.{field.name}"] = packed.astype(np.dtype(f"uint{word_bits}"))
     return arrays
 
 
@@ -106,29 +155,12 @@ def _layout(operator: Operator, results: Int64 | None, word_bits: int) -> list[t
 def memh(
     operator: Operator, header: Sequence[str], cases: Int64, results: Int64 | None, *, word_bits: int
 ) -> Iterator[bytes]:
-    """Yield a ``$readmemh`` file: one memory of words, one case a line, little-endian lanes.
-
-    Lane 0 of a field stands in the lowest bits of its first word; a lane wider than a word has its low word first.
-    """
-    layout = _layout(operator, results, word_bits)
-    _, _, last, words = layout[-1]
-    case_words, word_bytes = last + words, word_bits // 8
-    yield "".join(f"// {line}\n" for line in header).encode()
-    yield f"// {word_bits}-bit words, {case_words} a case, little-endian lanes\n".encode()
-    arrays = named_arrays(operator, cases, results)
-    record = np.zeros((len(cases), case_words, word_bytes), np.uint8)
-    for side, field, offset, words in layout:
-        values = arrays[f"{side}.{field.name}"].reshape(len(cases), field.count)
-        if _lane_bits(field) == 1:
-            lanes = np.packbits(values, axis=1, bitorder="little")
-        else:
-            little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-            lanes = little.view(np.uint8).reshape(len(cases), -1)
-        padded = np.zeros((len(cases), words * word_bytes), np.uint8)
-        padded[:, : lanes.shape[1]] = lanes
-        record[:, offset : offset + words] = padded.reshape(len(cases), words, word_bytes)
-    digits = HEX_OF_BYTE[record[:, :, ::-1]].reshape(len(cases), case_words, 2 * word_bytes)
-    text = np.full((len(cases), case_words, 2 * word_bytes + 1), ord(" "), np.uint8)
+    """Yield a ``$readmemh`` file: one memory of words, one case a line."""
+    yield "".join(f"// {line}\n" for line in packed_header(header, word_bits)).encode()
+    parts = _parts(operator, cases, results)
+    record = np.concatenate([pack_lanes(field, part, word_bits=word_bits) for _, field, part in parts], axis=1)
+    digits = HEX_OF_BYTE[record[:, :, ::-1]].reshape(*record.shape[:2], word_bits // 4)
+    text = np.full((*record.shape[:2], word_bits // 4 + 1), ord(" "), np.uint8)
     text[:, :, :-1] = digits
     text[:, -1, -1] = ord("\n")
     yield text.tobytes()
@@ -140,7 +172,7 @@ def system_verilog_package(
     """Return the package that says where each field of a case stands in the memory that ``memh`` writes."""
     layout = _layout(operator, results, word_bits)
     case_words = layout[-1][2] + layout[-1][3]
-    lines = [f"// {line}" for line in header]
+    lines = [f"// {line}" for line in packed_header(header, word_bits)]
     lines += [f"package intsim_{operator.name}_pkg;"]
     lines += [f"  localparam int CASES = {len(cases)};", f"  localparam int WORD_BITS = {word_bits};"]
     lines += [f"  localparam int CASE_WORDS = {case_words};", "  localparam int DEPTH = CASES * CASE_WORDS;"]
@@ -161,21 +193,22 @@ def system_verilog_package(
     return "\n".join([*lines, "endpackage", ""])
 
 
-def c_header(operator: Operator, header: Sequence[str], cases: Int64, results: Int64 | None) -> Iterator[str]:
+def c_header(operator: Operator, header: Sequence[str], arrays: Mapping[str, NDArray[np.integer]]) -> Iterator[str]:
     """Yield a C99 header: a ``static const`` array for each field, and the profile's constants as macros."""
     prefix = f"intsim_{operator.name}"
     guard = f"{prefix}_vectors_h".upper()
+    cases = len(next(iter(arrays.values())))
     yield "".join(f"// {line}\n" for line in header)
-    yield f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n#define {prefix.upper()}_CASES {len(cases)}\n"
+    yield f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n#define {prefix.upper()}_CASES {cases}\n"
     for name, value in operator.constants.items():
         shown = f"({value})" if isinstance(value, int) else json.dumps(value)
         yield f"#define {prefix.upper()}_{name.upper()} {shown}\n"
-    for name, values in named_arrays(operator, cases, results).items():
+    for name, values in arrays.items():
         field = name.partition(".")[2]
         shape = "".join(f"[{length}]" for length in values.shape)
         yield f"\n// {name}\nstatic const {values.dtype}_t {prefix}_{field}{shape} = {{\n"
         opening, closing = ("{", "}") if values.ndim > 1 else ("", "")
-        rows: list[list[int]] = values.reshape(len(cases), -1).tolist()
+        rows: list[list[int]] = values.reshape(cases, -1).tolist()
         for row in rows:
             yield f"  {opening}{', '.join(_literal(value, values.dtype) for value in row)}{closing},\n"
         yield "};\n"

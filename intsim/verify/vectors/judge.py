@@ -13,7 +13,7 @@ from intsim.verify.vectors.draw import Int64
 from intsim.verify.vectors.operators import Operator, bind
 from intsim.verify.vectors.text import Header, format_words, parse_header, parse_lines
 
-__all__ = ["Mismatch", "Verdict", "verify"]
+__all__ = ["Answers", "Mismatch", "Verdict", "read_answers", "verify"]
 
 BATCH_BYTES: Final = 1 << 20
 
@@ -50,6 +50,17 @@ class Verdict:
     mismatches: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Cases with the results that stand beside them, the expected ones, and the numbers of their lines."""
+
+    operator: Operator
+    lines: Sequence[int]
+    operands: Int64
+    observed: Int64
+    expected: Int64
+
+
 def verify(
     stream: BinaryIO, name: str, *, profile: Profile | None = None, size: tuple[int, ...] | None = None
 ) -> Iterator[Mismatch | Verdict]:
@@ -70,6 +81,53 @@ def verify(
         If a line is malformed, the header speaks of other vectors, operands are outside the operator's domain, or there
         are more or fewer cases than the header announces, or none. The mismatches of the lines before come first.
     """
+    verdict = None
+    for batch in _batches(stream, name, profile, size):
+        verdict = verdict or Verdict(batch.operator)
+        verdict.cases += len(batch.lines)
+        for k in np.flatnonzero((batch.observed != batch.expected).any(axis=1)).tolist():
+            verdict.mismatches += 1
+            yield Mismatch(
+                operator=batch.operator,
+                line=batch.lines[k],
+                operands=batch.operands[k],
+                observed=batch.observed[k],
+                expected=batch.expected[k],
+            )
+    if verdict is not None:  # without a case, an error was raised
+        yield verdict
+
+
+def read_answers(stream: BinaryIO, *, like: Operator | None = None) -> Answers:
+    """Return all cases of a stream of vectors.
+
+    Parameters
+    ----------
+    stream
+        As ``verify`` reads it.
+    like
+        The operator, by default the header's.
+
+    Raises
+    ------
+    IntsimError
+        As ``verify``, or if neither names the operator.
+    """
+    parts = list(
+        _batches(stream, None, None, None) if like is None else _batches(stream, like.name, like.profile, like.size)
+    )
+    return Answers(
+        operator=parts[0].operator,
+        lines=[line for part in parts for line in part.lines],
+        operands=np.concatenate([part.operands for part in parts]),
+        observed=np.concatenate([part.observed for part in parts]),
+        expected=np.concatenate([part.expected for part in parts]),
+    )
+
+
+def _batches(
+    stream: BinaryIO, name: str | None, profile: Profile | None, size: tuple[int, ...] | None
+) -> Iterator[Answers]:
     comments: list[tuple[int, bytes]] = []
     first = stream.readline()
     while first.startswith(b"#"):
@@ -79,35 +137,41 @@ def verify(
     operator = _bind(name, header, profile, size)
     announced = header.cases
 
-    verdict = Verdict(operator)
-    number = len(comments) + 1
+    cases, number = 0, len(comments) + 1
     batch = [first, *stream.readlines(BATCH_BYTES)] if first else []
     while batch:
         numbers = [number + k for k, line in enumerate(batch) if not line.startswith(b"#")]
         lines = [line for line in batch if not line.startswith(b"#")]
         operands, observed, malformed = parse_lines(operator, numbers, lines)
         expected, refused = _results(operator, operands, numbers)
-        observed = observed[: len(expected)]
-        for k in np.flatnonzero((observed != expected).any(axis=1)).tolist():
-            verdict.mismatches += 1
-            yield Mismatch(
-                operator=operator, line=numbers[k], operands=operands[k], observed=observed[k], expected=expected[k]
-            )
+        defined = len(expected)
+        yield Answers(
+            operator=operator,
+            lines=numbers[:defined],
+            operands=operands[:defined],
+            observed=observed[:defined],
+            expected=expected,
+        )
         if (error := refused or malformed) is not None:
             raise error
-        verdict.cases += len(lines)
+        cases += len(lines)
         number += len(batch)
         batch = stream.readlines(BATCH_BYTES)
-    if announced is not None and announced != verdict.cases:
-        msg = f"the vectors must have {announced} cases as their header says, got {verdict.cases}"
+    if announced is not None and announced != cases:
+        msg = f"the vectors must have {announced} cases as their header says, got {cases}"
         raise IntsimError(msg)
-    if verdict.cases == 0:
+    if cases == 0:
         msg = "the vectors must have a case at least, got none; nothing was verified"
         raise IntsimError(msg)
-    yield verdict
 
 
-def _bind(name: str, header: Header, profile: Profile | None, size: tuple[int, ...] | None) -> Operator:
+def _bind(name: str | None, header: Header, profile: Profile | None, size: tuple[int, ...] | None) -> Operator:
+    if name is None:
+        line = header.get("operator")
+        if line is None:
+            msg = "the vectors must name their operator in a header, got none; write them with intsim vectors gen"
+            raise IntsimError(msg)
+        name = line[1]
     header.require("operator", name)
     if profile is None:
         line = header.get("profile")

@@ -108,8 +108,12 @@ def _sigmoid_constants(profile: Profile) -> dict[str, int | str]:
 
 def _requantize(profile: Profile, size: Size) -> Operator:
     def evaluate(acc: Int64, multiplier: Int64, shift: Int64, zero_point: Int64) -> Any:
-        scaled = ops.requantize(acc, Dyadic(multiplier, shift), to=INT32, rounding=profile.rounding)
-        return saturate(scaled + zero_point, INT8)  # 8 bits of zero point bring nothing back that 32 bits cut off
+        y = np.empty(acc.shape, np.int64)
+        for common in np.unique(zero_point).tolist():  # the operator takes one
+            of = zero_point == common
+            ratio = Dyadic(multiplier[of], shift[of])
+            y[of] = ops.requantize(acc[of], ratio, to=INT8, rounding=profile.requantization, zero_point=common)
+        return y
 
     return Operator(
         name="requantize",
@@ -123,7 +127,7 @@ def _requantize(profile: Profile, size: Size) -> Operator:
         ),
         result=Field(name="y", bits=8),
         evaluate=evaluate,
-        constants=_rounding(profile),
+        constants={"rule": profile.requantization.name, "rounding": str(profile.requantization.rounding)},
     )
 
 

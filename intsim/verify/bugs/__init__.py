@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bugs that chips and kernels have: every operator written again with replaceable parts, and named single changes.
+
+A file per operator, one for the unary ones, holds its rule on int64 fields that broadcast, and ``changes``: what the
+rule gives under each change, ``CONTROL`` being none. ``feeds`` gives them the fields of test vectors or of a recorded
+call. A register without further words is a signed one.
+"""
+
+from intsim.verify.bugs.feeds import changes_of_call, changes_of_operator
+from intsim.verify.bugs.parts import CONTROL
+
+__all__ = ["CONTROL", "changes_of_call", "changes_of_operator"]

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the changes run on: the fields of test vectors, or the operands of a recorded call."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from intsim._trace import Call
+from intsim.carrier import Integers
+from intsim.fixedpoint import INT8, INT16, IntRange
+from intsim.profile import Profile
+from intsim.requantization import RULES, Requantization
+from intsim.verify.bugs import add, isqrt, layer_norm, matmul, quantize, requantize, softmax
+from intsim.verify.bugs.parts import CONTROL, Changes, Int64, wraps
+from intsim.verify.bugs.unary import UNARY
+from intsim.verify.vectors.operators import Operator, bind
+
+__all__ = ["changes_of_call", "changes_of_operator"]
+
+Fields = tuple[Any, ...]
+Run = Callable[[], Integers]
+
+
+def _neighbours(rule: Requantization) -> dict[str, Requantization]:
+    """Return the rule itself, and the rules in the field that are not the same under another name."""
+    others = {f"rule {name}": other for name, other in RULES.items() if replace(other, name=rule.name) != rule}
+    return {CONTROL: rule, **others}
+
+
+# Test vectors: one array per field, (cases,) or (cases, count)
+
+
+def changes_of_operator(operator: Operator) -> dict[str, Operator]:
+    """Return the operator of test vectors under every change, by its name; a result has the bits of its field."""
+    rule = operator.profile.requantization
+    if operator.name == "requantize" and not rule.is_one_rounding:
+        neighbours = {
+            name: replace(operator.profile, requantization=other) for name, other in _neighbours(rule).items()
+        }
+        return {name: bind(operator.name, profile, operator.size) for name, profile in neighbours.items()}
+    stored = wraps(4 * operator.result.digits, signed=operator.result.signed)
+
+    def under(change: Callable[..., Int64]) -> Operator:
+        def evaluate(*words: Int64) -> Int64:
+            return stored(change(*_fields_of_words(operator, *words)))
+
+        return replace(operator, evaluate=evaluate)
+
+    return {name: under(change) for name, change in _changes_of_words(operator).items()}
+
+
+def _changes_of_words(operator: Operator) -> Changes:
+    match operator.name:
+        case "requantize":
+            return requantize.changes(operator.profile.requantization.rounding, INT8)
+        case "add":
+            return add.changes(operator.profile, INT16, 2)
+        case "softmax":
+            return softmax.changes(operator.profile)
+        case "layer_norm":
+            return layer_norm.changes(operator.profile, INT8)
+        case "matmul":
+            return matmul.changes(INT8, INT8)
+        case "isqrt":
+            return isqrt.changes()
+        case "quantize":
+            return quantize.changes(INT8)
+        case name:
+            return UNARY[name](operator.profile)
+
+
+def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
+    match operator.name, words:
+        case "add", (acc, residual, m, n, *shifts, zero_point):
+            return [acc, residual], [m, n], [shifts[0], shifts[-1]], zero_point
+        case "matmul", (x, w, bias):
+            rows, columns, depth = operator.size
+            return x.reshape(-1, rows, depth), w.reshape(-1, columns, depth), bias.reshape(-1, 1, columns)
+        case "softmax" | "layer_norm", _:
+            return tuple(word.reshape(len(word), -1) for word in words)
+        case _:
+            return words
+
+
+# A recorded call
+
+
+def changes_of_call(call: Call) -> dict[str, Run]:
+    """Return what gives the result of a call under every change, by its name.
+
+    There is none for embedding and relu, copies, and for a rule of another project.
+
+    A result is stored in the bits of the recorded one, as in a device's dump.
+    """
+    profile, rule = call.constants.get("profile"), call.constants.get("rounding")
+    if isinstance(profile, Profile) and call.operator.__name__ in profile.borrowed:
+        return {}
+    if isinstance(rule, Requantization) and not rule.is_one_rounding:
+
+        def by(other: Requantization) -> Run:
+            return lambda: call.operator(*call.operands, **{**call.constants, "rounding": other})
+
+        return {name: by(other) for name, other in _neighbours(rule).items()}
+    changes, fields = _changes_of_call(call)
+
+    def under(change: Callable[..., Int64]) -> Run:
+        return lambda: change(*fields).astype(call.result.dtype)
+
+    return {name: under(change) for name, change in changes.items()}
+
+
+def _wide(x: Integers) -> Int64:
+    return np.asarray(x, np.int64)
+
+
+def _changes_of_call(call: Call) -> tuple[Changes, Fields]:
+    constants = call.constants
+    match call.operator.__name__, call.operands:
+        case "requantize", (acc, ratio):
+            rule, zero_point = constants["rounding"], _wide(constants.get("zero_point", 0))
+            rounding = rule.rounding if isinstance(rule, Requantization) else rule
+            changes = requantize.changes(rounding, constants["to"], per_channel=ratio.multiplier.ndim > 0)
+            return changes, (_wide(acc), ratio.multiplier, ratio.shift, zero_point)
+        case "add", (operands, ratios):
+            multipliers, shifts = [ratio.multiplier for ratio in ratios], [ratio.shift for ratio in ratios]
+            per_channel = any(multiplier.ndim for multiplier in multipliers)
+            changes = add.changes(constants["profile"], constants["to"], len(operands), per_channel=per_channel)
+            zero_point = _wide(constants.get("zero_point", 0))
+            return changes, ([_wide(x) for x in operands], multipliers, shifts, zero_point)
+        case "matmul", (x, w):
+            ranges = [IntRange(8 * codes.dtype.itemsize, signed=codes.dtype.kind == "i") for codes in (x, w)]
+            bias = constants.get("bias")
+            offset = np.zeros((1, w.shape[-2]), np.int64) if bias is None else _wide(bias)[None]
+            codes = [_wide(x) - constants.get("x_zero_point", 0), _wide(w) - constants.get("w_zero_point", 0)]
+            return matmul.changes(*ranges), (*codes, offset)
+        case "softmax", (acc, ratio):
+            mask = constants.get("mask")
+            kept = np.ones(acc.shape[-1], np.int64) if mask is None else _wide(mask)
+            return softmax.changes(constants["profile"]), (_wide(acc), kept, ratio.multiplier, ratio.shift)
+        case "layer_norm", (x, params):
+            weight, changes = params.weight, layer_norm.changes(constants["profile"], constants["to"])
+            return changes, (_wide(x), weight.multiplier, params.bias, weight.shift, np.array(params.eps))
+        case "isqrt", (n,):
+            return isqrt.changes(), (_wide(n),)
+        case name, (x, *_) if name in UNARY:
+            return UNARY[name](constants["profile"]), (_wide(x),)
+        case _:
+            return {}, ()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases of softmax and matmul."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from intsim.fixedpoint import INT32, MAX_SHIFT
+from intsim.verify.vectors.cases.edges import MAX_MULTIPLIER, RUN, Case, Drawn, Edges, Level, Row, near_ties
+from intsim.verify.vectors.draw import Draw, Int64
+from intsim.verify.vectors.operators import Operator
+
+__all__ = ["DRAWN", "EDGES"]
+
+
+def _softmax_edges(operator: Operator, level: Level) -> Iterator[Case]:
+    (length,) = operator.size
+    everything = [1] * length
+
+    def filled(winners: int, low: int, high: int = 0) -> list[int]:
+        return ([high] * min(winners, length) + [low] * length)[:length]
+
+    def alone(position: int) -> list[int]:
+        return [int(j == position) for j in range(length)]
+
+    positions = sorted({0, length // 2, length - 1})
+    alternating = [j % 2 for j in range(length)]
+    patterns: list[tuple[Row, Row]] = [([v] * length, everything) for v in (0, 7, INT32.min, INT32.max, 1 << 29)]
+    patterns += [(filled(c, low), everything) for c in range(1, min(length, 64) + 1) for low in (-(1 << 30), -1, -1420)]
+    patterns += [([1 << 20 if j == p else 0 for j in range(length)], everything) for p in positions]
+    patterns += [([-step * j for j in range(length)], everything) for step in (1, 2, 100, 355, 1000, 1 << 12, 1 << 16)]
+    patterns += [(filled(1, low), everything) for low in range(-(1 << 15) - 2, -(1 << 15) + 3)]
+    patterns += [(filled(1, INT32.min, -1), everything), (filled(2, 0, INT32.max), everything)]
+    masks = [[0] * length, *map(alone, positions), alternating, [1 - bit for bit in alternating]]
+    masks += [filled(kept, 0, 1) for kept in (1, 2, 3, length // 2, length - 1)]
+    rows = [[0] * length, [INT32.max] * length, [INT32.min] * length, [-300 * j for j in range(length)]]
+    rows += [[100 * (j % 3) for j in range(length)], [-(j % 2) * 500 for j in range(length)]]
+    patterns += list(product(rows, masks))
+    patterns += [  # what is masked lies above, and far below, what is not
+        ([away if bit == 0 else 40 * j for j, bit in enumerate(mask)], mask)
+        for away, mask in product((INT32.max, INT32.min, 1 << 20), masks)
+    ]
+    dyadics = [(1, 0), (1 << 30, 30), (1, 1), (MAX_MULTIPLIER, 31), (1_583_594_044, 34), (1 << 30, 36)]
+    for (multiplier, shift), (acc, mask) in product(dyadics, patterns):
+        yield *acc, *mask, multiplier, shift
+
+    for multiplier, shift in ((1, 1), (1 << 28, 30), (1_583_594_044, 33)):  # ties of the difference, its code in view
+        for k in range(1000 * level * level):
+            acc = list(near_ties([-k - 1], multiplier, shift))[1]
+            yield *filled(1 + k % 3, acc), *filled(2 + k % 5, 0, 1), multiplier, shift
+
+
+def _matmul_edges(operator: Operator, level: Level) -> Iterator[Case]:
+    rows, columns, depth = operator.size
+    max_bias = INT32.max - (depth << 14)
+    patterns = [[v] for v in (0, 1, -1, -128, 127, 64)] + [[-128, 127], [127, -128, 0], [1, 2, 3, 5, 7]]
+    patterns += [[1 << k for k in range(7)] + [-128], [~(1 << k) for k in range(7)] + [127]]
+
+    def tile(pattern: Row, height: int) -> list[int]:
+        return (list(pattern) * (height * depth))[: height * depth]
+
+    biases = [[0], [1, -1], [max_bias, -max_bias], [-128, 127, 255, -32_768], [1 << k for k in range(30)]]
+    for x, w, bias in product(patterns, patterns, biases if level == 2 else biases[:3]):
+        yield *tile(x, rows), *tile(w, columns), *(list(bias) * columns)[:columns]
+    for i, k in product(range(rows), range(depth)):  # one-hot rows read single weights
+        x = [0] * (rows * depth)
+        x[i * depth + k] = (1, -128, 127)[k % 3]
+        w = [(37 * j + 11 * k + i) % 256 - 128 for j in range(columns * depth)]
+        yield *x, *w, *(list(biases[3]) * columns)[:columns]
+
+
+# Random cases
+
+
+def _random_softmax(operator: Operator, draw: Draw, n: int) -> Int64:
+    (length,) = operator.size
+    runs = -(-n // RUN)
+    width = draw.integers(4, 29, runs)  # of the scores
+    multiplier = draw.integers(1 << 30, MAX_MULTIPLIER, runs)
+    # the spread of the scores becomes 2**10 ... 2**16 codes of the input of exp
+    shift = (31 + width - draw.integers(10, 16, runs)).clip(0, MAX_SHIFT)
+    power = draw.integers(0, 2, runs) == 0
+    multiplier = np.where(power, 1 << 30, multiplier)
+    width, multiplier, shift = (np.repeat(values, RUN)[:n] for values in (width, multiplier, shift))
+    limit = (np.int64(1) << width)[:, None]
+    acc = draw.integers(-(1 << 40), 1 << 40, (n, length)) % (2 * limit) - limit
+    peaked = np.where(draw.integers(0, 3, (n, 1)) == 0, acc >> draw.integers(0, 12, (n, length)), acc)
+    kept = draw.integers(0, length, (n, 1))
+    padding = np.arange(length) < np.where(draw.integers(0, 1, (n, 1)), length, kept)
+    holes = draw.integers(0, 7, (n, length)) > 0
+    mask = np.where(draw.integers(0, 3, (n, 1)) == 0, holes, padding)
+    return np.column_stack([peaked, mask, multiplier, shift])
+
+
+def _random_matmul(operator: Operator, draw: Draw, n: int) -> Int64:
+    rows, columns, depth = operator.size
+    x = draw.integers(-128, 127, (n, rows * depth))
+    w = draw.integers(-128, 127, (n, columns * depth))
+    bias = draw.any_width(-(INT32.max - (depth << 14)), INT32.max - (depth << 14), (n, columns))
+    return np.column_stack([x, w, bias])
+
+
+EDGES: Final[Edges] = {
+    "softmax": _softmax_edges,
+    "matmul": _matmul_edges,
+}
+DRAWN: Final[Drawn] = {
+    "softmax": _random_softmax,
+    "matmul": _random_matmul,
+}

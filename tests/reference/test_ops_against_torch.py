@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every float operator of the reference against the module of torch or transformers that it stands for."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reference.ops.add import add
+from reference.ops.argmax import argmax
+from reference.ops.embedding import embedding
+from reference.ops.exp import exp
+from reference.ops.gelu import gelu, gelu_new
+from reference.ops.isqrt import isqrt
+from reference.ops.layer_norm import layer_norm
+from reference.ops.matmul import matmul
+from reference.ops.mean_pooling import mean_pooling
+from reference.ops.relu import relu
+from reference.ops.requantize import requantize
+from reference.ops.sigmoid import sigmoid
+from reference.ops.softmax import softmax
+from reference.ops.tanh import tanh
+
+Array = NDArray[Any]
+COMPARED: Final = {
+    *("add", "argmax", "embedding", "exp", "gelu", "isqrt", "layer_norm", "matmul", "mean_pooling", "relu"),
+    *("requantize", "sigmoid", "softmax", "tanh"),
+}
+PLACES: Final = 8  # last places of the dtype, relative to the size of the operands
+
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    return _import("torch")
+
+
+def _import(name: str) -> Any:
+    if os.environ.get("INTSIM_REQUIRE_SHARED") == "1":
+        return __import__(name)
+    return pytest.importorskip(name, reason=f"needs {name} (pip install 'intsim[kernels]') to compare with")
+
+
+both_precisions = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def _numbers(*shape: int, dtype: Any, scale: float = 3.0, seed: int = 0) -> Array:
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(dtype)
+
+
+def assert_close(ours: Array, theirs: Any, *, size: float = 1.0) -> None:
+    theirs = theirs.detach().numpy()
+    assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+    worst = np.abs(ours.astype(np.longdouble) - theirs).max() / (size * np.finfo(ours.dtype).eps)
+    assert worst <= PLACES, f"{worst:.1f} of {ours.dtype}'s last places of {size}"
+
+
+def test_every_operator_of_the_reference_is_compared():
+    files = {path.stem for path in (Path(__file__).resolve().parents[2] / "reference/ops").glob("*.py")}
+    assert files - {"__init__"} == COMPARED
+
+
+@both_precisions
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (gelu, lambda torch: torch.nn.GELU()),
+        (gelu_new, lambda torch: torch.nn.GELU(approximate="tanh")),
+        (sigmoid, lambda torch: torch.nn.Sigmoid()),
+        (tanh, lambda torch: torch.nn.Tanh()),
+        (relu, lambda torch: torch.nn.ReLU()),
+    ],
+)
+def test_an_activation_equals_the_module_of_torch(torch: Any, ours: Any, theirs: Callable[[Any], Any], dtype: Any):
+    x = np.concatenate([np.linspace(-12, 12, 4001), [-100, -0.0, 0, 100]]).astype(dtype)
+    assert_close(ours(x), theirs(torch)(torch.from_numpy(x)), size=float(np.abs(x).max()) if ours is gelu else 12)
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+@both_precisions
+@pytest.mark.parametrize(("ours", "theirs"), [(gelu, "gelu"), (gelu_new, "gelu_new"), (relu, "relu"), (tanh, "tanh")])
+def test_an_activation_equals_the_one_transformers_calls_by_the_name_in_config_json(
+    torch: Any, ours: Any, theirs: str, dtype: Any
+):
+    activations = _import("transformers").activations.ACT2FN
+    x = np.linspace(-12, 12, 4001).astype(dtype)
+    assert_close(ours(x), activations[theirs](torch.from_numpy(x)), size=12)
+
+
+@both_precisions
+def test_exp_equals_torch(torch: Any, dtype: Any):
+    x = np.linspace(-80, 0, 4001).astype(dtype)
+    assert_close(exp(x), torch.exp(torch.from_numpy(x)))
+
+
+@both_precisions
+def test_the_square_root_equals_torch(torch: Any, dtype: Any):
+    n = np.arange(2**16).astype(dtype)
+    assert_close(isqrt(n), torch.sqrt(torch.from_numpy(n)), size=2**8)
+
+
+@both_precisions
+@pytest.mark.parametrize("eps", [1e-12, 1e-5])
+def test_layer_norm_equals_the_module_of_torch(torch: Any, dtype: Any, eps: float):
+    x = _numbers(5, 7, 96, dtype=dtype) + np.asarray(2, dtype)
+    x[0, 0] = 0.25  # a row without variance
+    weight, bias = _numbers(96, dtype=dtype, seed=1), _numbers(96, dtype=dtype, seed=2)
+    theirs = torch.nn.functional.layer_norm(
+        torch.from_numpy(x), (96,), torch.from_numpy(weight), torch.from_numpy(bias), eps
+    )
+    assert_close(layer_norm(x, weight=weight, bias=bias, eps=eps), theirs, size=20)
+
+
+@both_precisions
+def test_softmax_equals_the_module_of_torch(torch: Any, dtype: Any):
+    x = _numbers(4, 6, 50, dtype=dtype, scale=10)
+    assert_close(softmax(x), torch.nn.Softmax(dim=-1)(torch.from_numpy(x)))
+
+
+@both_precisions
+def test_masked_softmax_equals_torch_with_minus_infinity(torch: Any, dtype: Any):
+    x = _numbers(8, 50, dtype=dtype, scale=10)
+    mask = np.random.default_rng(1).random((8, 50)) < 0.5
+    mask[:, 0] = True
+    masked = torch.from_numpy(x).masked_fill(~torch.from_numpy(mask), -torch.inf)
+    ours = softmax(x, mask=mask)
+    assert_close(ours, torch.softmax(masked, dim=-1))
+    assert not ours[~mask].any()
+
+
+def test_a_fully_masked_row_is_0_where_torch_has_nan(torch: Any):
+    x = np.zeros((1, 3))
+    assert softmax(x, mask=np.zeros((1, 3), np.bool_)).tolist() == [[0, 0, 0]]
+    assert torch.softmax(torch.full((1, 3), -torch.inf), dim=-1).isnan().all()
+
+
+@both_precisions
+def test_matmul_equals_the_linear_layer_of_torch(torch: Any, dtype: Any):
+    x, w, bias = _numbers(3, 5, 64, dtype=dtype), _numbers(32, 64, dtype=dtype), _numbers(32, dtype=dtype)
+    theirs = torch.nn.functional.linear(*map(torch.from_numpy, (x, w, bias)))
+    assert_close(matmul(x, w, bias=bias), theirs, size=64 * 9)
+
+
+@both_precisions
+def test_batched_matmul_equals_torch(torch: Any, dtype: Any):
+    x, w = _numbers(2, 3, 5, 16, dtype=dtype), _numbers(2, 3, 7, 16, dtype=dtype, seed=1)
+    theirs = torch.from_numpy(x) @ torch.from_numpy(w).transpose(-1, -2)
+    assert_close(matmul(x, w), theirs, size=16 * 9)
+
+
+def test_embedding_and_argmax_equal_torch_exactly(torch: Any):
+    table, ids = _numbers(11, 8, dtype=np.float32), np.random.default_rng(0).integers(0, 11, (3, 5))
+    theirs = torch.nn.functional.embedding(torch.from_numpy(ids), torch.from_numpy(table))
+    assert np.array_equal(embedding(ids, table), theirs.numpy())
+    x = _numbers(9, 20, dtype=np.float64)
+    assert np.array_equal(argmax(x), torch.argmax(torch.from_numpy(x), dim=-1).numpy())
+
+
+@both_precisions
+def test_rescaled_sums_equal_torch(torch: Any, dtype: Any):
+    x, y = _numbers(4, 6, dtype=dtype), _numbers(4, 6, dtype=dtype, seed=1)
+    ratio = np.abs(_numbers(6, dtype=dtype, seed=2))
+    scaled = torch.from_numpy(x) * torch.from_numpy(ratio)
+    assert_close(requantize(x, ratio, zero_point=3), scaled + 3, size=30)
+    assert_close(
+        add([x, y], [ratio, 0.5], zero_point=3), torch.add(scaled, torch.from_numpy(y), alpha=0.5) + 3, size=30
+    )
+
+
+@both_precisions
+def test_mean_pooling_equals_the_mean_of_the_tokens_in_torch(torch: Any, dtype: Any):
+    x = _numbers(3, 6, 8, dtype=dtype)
+    lengths = (6, 1, 4)
+    mask = np.arange(6) < np.array(lengths)[:, None]
+    rows = [torch.from_numpy(x[row, :length]).mean(dim=0) for row, length in enumerate(lengths)]
+    assert_close(mean_pooling(x, mask).astype(dtype), torch.stack(rows), size=9)

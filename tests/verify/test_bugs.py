@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The list of bugs: nothing changed is the golden model for both feeds, and level 1 catches what some input shows."""
+
+from dataclasses import replace
+from fractions import Fraction
+from importlib import resources
+from itertools import chain
+from typing import Final
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from edges import CROSSED, both_presets
+from hypothesis import given
+from hypothesis import strategies as st
+
+import intsim
+from intsim import ops
+from intsim._trace import Call
+from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
+from intsim.ops import LayerNormParams
+from intsim.profile import IBERT, INTSIM, NATIVE
+from intsim.requantization import RULES
+from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
+from intsim.verify.kill import EQUIVALENT, kill_matrix
+from intsim.verify.vectors import OPERATORS, bind, generate, minimum
+from intsim.verify.vectors.cli import vectors
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+every_profile = pytest.mark.parametrize("profile", [INTSIM, IBERT, *CROSSED], ids=lambda profile: profile.name)
+
+# What the specification asks of the list, by a name it has.
+ASKED: Final = {
+    "requantize": [
+        *("rounding floor", "rounding toward-zero", "rounding half-away", "half added, then truncated"),
+        *("two roundings (TFLite)", "shift one too small", "shift one too large", "logical shift", "result wraps"),
+        *("clamped to [-127, 127]", "clamped to [0, 255]", "zero point before rounding", "zero point left out"),
+        *("multiplier of 24 bits", "multiplier of 16 bits", "multiplier in float32", "accumulator wraps at 16 bits"),
+        *("product wraps at 32 bits", "float32 arithmetic"),
+    ],
+    "add": ["sum wraps at 32 bits", "operand 1 left out", "zero point subtracted", "operands wrap at 16 bits"],
+    "matmul": ["accumulator wraps at 16 bits", "bias left out", "activations read as unsigned"],
+    "exp": ["quotient rounded up", "rounding floor", "q_ln2 +1", "shift by z left out"],
+    "softmax": ["mask left out", "maximum not subtracted", "one = 256", "exp: rounding floor", "256 wraps"],
+    "gelu": ["clip left out", "product wraps at 32 bits"],
+    "isqrt": ["3 Newton updates", "5 Newton updates", "20 Newton updates", "float32 square root"],
+    "layer_norm": ["eps left out", "bias left out", "5 Newton updates", "rounded mean subtracted", "result wraps"],
+    "quantize": ["zero point before rounding", "rounding half-away", "multiplied by the reciprocal"],
+}
+
+
+def call(operator, *operands, **constants):
+    return Call(
+        name="device",
+        operator=operator,
+        operands=operands,
+        constants=constants,
+        result=operator(*operands, **constants),
+    )
+
+
+def calls(profile, seed, to=None):
+    """Return a call of every operator, on shapes that a model has, tie-dense where it rounds by a shift."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 3, 7)
+    acc = rng.integers(-(2**31), 2**31, shape) >> rng.integers(0, 31, shape)
+    acc = acc.astype(np.int32)
+    codes = rng.integers(-128, 128, (2, 5, 7)).astype(np.int8)
+    weight = rng.integers(-128, 128, (4, 7)).astype(np.int8)
+    probs = rng.integers(0, 256, (2, 3, 5)).astype(np.uint8)
+    wide = rng.integers(-(2**15), 2**15, shape).astype(np.int16) >> rng.integers(0, 15, shape).astype(np.int16)
+    channels = Dyadic(1 << rng.integers(0, 31, 7), rng.integers(0, 40, 7))
+    scalar = Dyadic(int(rng.integers(1, 2**31)), int(rng.integers(20, 45)))
+    to = to or [INT8, UINT8, INT16, IntRange(4), IntRange(8, narrow=True)][rng.integers(5)]
+    zero_point = int(rng.integers(to.min, to.max + 1))
+    mask = rng.integers(0, 4, (2, 1, 7)) > 0
+    ratios = [Dyadic(np.int64(1) << rng.integers(0, 25), 24 + (profile.sum == "each") * k) for k in range(3)]
+    terms = [codes[:, :3], wide >> 4, codes[:1, :3]]
+    params = LayerNormParams(
+        weight=Dyadic(rng.integers(-(2**30), 2**30, 7), np.full(7, 41)),
+        bias=rng.integers(-(2**46), 2**46, 7) >> 40 << 40,
+        eps=int(rng.integers(1, 2**20)),
+    )
+    bias = rng.integers(-(2**20), 2**20, 4).astype(np.int32)
+    return [
+        *(
+            call(ops.requantize, acc, ratio, to=to, rounding=rounding, zero_point=zero_point)
+            for ratio in (channels, scalar)
+            for rounding in (profile.rounding, profile.requantization)
+        ),
+        call(ops.requantize, acc, scalar, to=to, rounding=profile.requantization),
+        call(ops.add, terms, ratios, to=to, profile=profile, zero_point=zero_point),
+        call(ops.add, terms[:2], ratios[:2], to=INT16, profile=profile),
+        call(ops.matmul, codes, weight, bias=bias),
+        call(ops.matmul, codes, weight),
+        call(ops.matmul, probs, codes[:, :4].swapaxes(-1, -2)[:, :5, :4].repeat(2, axis=-1)[..., :5]),
+        call(ops.softmax, acc, scalar, profile=profile, mask=mask),
+        call(ops.softmax, acc >> 12, scalar, profile=profile),
+        call(ops.layer_norm, wide, params, to=to if to.bits == 8 else INT8, profile=profile),
+        *(call(operator, wide, profile=profile) for operator in (ops.gelu, ops.tanh, ops.sigmoid)),
+        call(ops.exp, -np.abs(np.maximum(wide, -(2**15) + 1)), profile=profile),
+        call(ops.isqrt, wide.astype(np.int64) ** 4),
+    ]
+
+
+@every_profile
+def test_nothing_changed_is_the_golden_operator_on_calls(profile):
+    for one in chain.from_iterable(calls(profile, seed) for seed in range(3)):
+        given_ = changes_of_call(one)[CONTROL]()
+        assert given_.dtype == one.result.dtype
+        assert np.array_equal(given_, one.result), one.operator.__name__
+
+
+def test_nothing_changed_is_every_call_of_a_model():
+    model = intsim.load(resources.files("intsim.embedded"))
+    with intsim.trace("steps") as trace:
+        model([[2, 187, 1194, 16, 994, 3], [2, 187, 3, 0, 0, 0]])
+    computed = [one for one in trace.calls.values() if one.operator not in (ops.embedding, ops.relu)]
+    assert len(computed) > 40
+    for one in computed:
+        assert np.array_equal(changes_of_call(one)[CONTROL](), one.result), one.name
+
+
+@every_operator
+def test_nothing_changed_is_the_golden_operator_on_vectors(name):
+    for profile in (INTSIM, IBERT, *CROSSED):
+        operator = bind(name, profile)
+        cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::29]
+        nothing_changed = changes_of_operator(operator)[CONTROL].results(cases)
+        assert np.array_equal(nothing_changed, operator.results(cases)), profile.name
+
+
+@both_presets
+def test_a_bug_has_one_name_in_both_uses(profile):
+    seen = {}
+    for one in calls(profile, 3, to=INT8):
+        seen[one.operator.__name__] = set(changes_of_call(one)) | seen.get(one.operator.__name__, set())
+    assert set(seen) == set(OPERATORS) - {"quantize"}
+    for name, names in seen.items():
+        of_vectors = set(changes_of_operator(bind(name, profile)))
+        more = names - of_vectors  # of channels, other codes, a third operand
+        assert of_vectors <= names
+        assert not more or name in ("requantize", "matmul", "add"), (name, more)
+        assert not [change for change in more if name == "requantize" and "channel" not in change]
+
+
+@pytest.mark.parametrize(("name", "asked"), ASKED.items())
+def test_the_bugs_that_were_asked_for_are_there(name, asked):
+    assert set(asked) <= set(changes_of_operator(bind(name, INTSIM)))
+
+
+# Other arithmetic
+
+OTHER_ARITHMETIC: Final = [rule for rule in RULES.values() if not rule.is_one_rounding]
+
+
+@pytest.mark.parametrize("rule", OTHER_ARITHMETIC, ids=lambda rule: rule.name)
+def test_the_changes_of_another_arithmetic_are_the_other_rules(rule):
+    acc = np.arange(-(2**15), 2**15, 5, dtype=np.int32)
+    one = call(ops.requantize, acc, Dyadic(3, 9), to=INT8, rounding=rule, zero_point=3)
+    changes = changes_of_call(one)
+    assert np.array_equal(changes[CONTROL](), one.result)
+    assert changes.keys() > {CONTROL, "rule dyadic", "rule hawq"}
+    assert f"rule {rule.name}" not in changes
+    floored = ops.requantize(acc, Dyadic(3, 9), to=INT8, rounding=RULES["pulp-nn"], zero_point=3)
+    assert np.array_equal(changes["rule pulp-nn"](), floored)
+
+    operator = bind("requantize", replace(INTSIM, requantization=rule))
+    cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))
+    cases = cases[abs(cases[:, 0] * cases[:, 1]) < 2**40][::5]
+    devices = changes_of_operator(operator)
+    assert devices.keys() == changes.keys()
+    assert np.array_equal(devices[CONTROL].results(cases), operator.results(cases))
+    assert not np.array_equal(devices["rule pulp-nn"].results(cases), operator.results(cases))
+
+
+# What the vectors are worth
+
+
+@both_presets
+@every_operator
+def test_level_1_kills_every_bug_that_some_input_shows(profile, name):
+    fates = list(kill_matrix(profile, 1, names=(name,)))
+    assert len(fates) > 15
+    assert [fate.bug for fate in fates if not fate.caught and fate.equivalent is None] == []
+    assert [fate.bug for fate in fates if fate.caught and fate.equivalent is not None] == []
+    assert (CONTROL, 0) in [(fate.bug, fate.caught) for fate in fates]
+
+
+@pytest.mark.slow
+@both_presets
+@every_operator
+def test_level_2_kills_no_bug_that_is_called_equivalent(profile, name):
+    for fate in kill_matrix(profile, 2, names=(name,)):
+        assert bool(fate.caught) == (fate.equivalent is None), fate.bug
+
+
+def test_every_equivalence_is_of_a_bug_that_exists():
+    for name, bug, profile in EQUIVALENT:
+        assert bug in changes_of_operator(bind(name, NATIVE[profile])), (name, bug, profile)
+
+
+def test_the_kill_matrix_is_a_markdown_table():
+    result = CliRunner().invoke(vectors, ["kill", "tanh"])
+    lines = result.stdout.splitlines()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert lines[0] == "| operator | bug | caught at | cases |"
+    assert all(line.count("|") == 5 for line in lines)
+    assert any(line.startswith("| tanh | one fraction bit too many | level 1 | ") for line in lines)
+
+
+# The parts
+
+
+@given(
+    total=st.integers(-(2**40), 2**40),
+    shift=st.integers(0, 50),
+    zero_point=st.integers(-200, 200),
+    rounding=st.sampled_from(Rounding),
+)
+def test_a_zero_point_before_rounding_is_that_of_the_exact_sum(total, shift, zero_point, rounding):
+    acc, ratio = np.array([total]), (np.array([1]), np.array([shift]))
+    one = Call(
+        name="device",
+        operator=ops.requantize,
+        operands=(acc, Dyadic(*ratio)),
+        constants={"to": INT32, "rounding": rounding, "zero_point": zero_point},
+        result=np.zeros(1, np.int32),
+    )
+    exact = round_fraction(Fraction(total, 2**shift) + zero_point, rounding)
+    assert changes_of_call(one)["zero point before rounding"]()[0] == min(max(exact, INT32.min), INT32.max)

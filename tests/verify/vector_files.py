@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of vectors as the tests make them and take them apart."""
+
+from typing import Final
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import strategies as st
+
+from intsim.errors import IntsimError
+from intsim.verify.vectors import OPERATORS, Field, bind, generate, minimum
+from intsim.verify.vectors.cli import vectors
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+SIZES: Final = {"softmax": ["1", "2", "7", "33"], "layer_norm": ["1", "2", "5", "48"], "matmul": ["1x1x1", "3x2x5"]}
+
+
+def call(*arguments, data=b""):
+    """Run ``intsim vectors`` as its main does: exit status, bytes of stdout, text of stderr."""
+    result = CliRunner().invoke(vectors, [str(argument) for argument in arguments], input=data)
+    if isinstance(result.exception, IntsimError):
+        return 3, result.stdout_bytes, f"intsim: {result.exception}"
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout_bytes, result.stderr
+
+
+def generated(*arguments):
+    status, out, err = call("gen", *arguments)
+    assert status == 0, err
+    return out
+
+
+def split(text):
+    """Return the header lines and the case lines of a file of vectors."""
+    lines = text.splitlines(keepends=True)
+    header = [line for line in lines if line.startswith(b"#")]
+    assert lines[: len(header)] == header
+    return header, lines[len(header) :]
+
+
+def sample(name, profile, *, size=None, level=1, every=1):
+    """Return an operator and an even sample of its cases, the random ones included."""
+    operator = bind(name, profile, size)
+    cases = np.concatenate(list(generate(operator, seed=1, level=level, cases=minimum(operator, level))))
+    return operator, cases[::every]
+
+
+fields = st.builds(
+    Field,
+    name=st.sampled_from(["a", "b"]),
+    bits=st.sampled_from([1, 6, 8, 16, 31, 32, 61, 62, 64]),
+    count=st.integers(1, 5),
+).map(lambda field: Field(name=field.name, bits=field.bits, signed=field.bits % 4 == 0, count=field.count))
+
+
+def bounds(field):
+    return (-(2 ** (field.bits - 1)), 2 ** (field.bits - 1) - 1) if field.signed else (0, 2**field.bits - 1)
