@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Validation that the frozen rules of a profile share."""
 
-from typing import Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
 __all__ = ["Checked", "check_range"]
 
@@ -11,8 +12,10 @@ class Checked:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if value not in get_args(kind) if get_origin(kind) is Literal else type(value) is not kind:
+            if get_origin(kind) is ClassVar:
+                continue
+            value, kinds = getattr(self, name), get_args(kind) if isinstance(kind, UnionType) else (kind,)
+            if value not in get_args(kind) if get_origin(kind) is Literal else type(value) not in kinds:
                 msg = f"{name} must be {getattr(kind, '__name__', None) or get_args(kind)}, got {value!r}"
                 raise TypeError(msg)
 

@@ -258,7 +258,8 @@ def rescale(
         # before rounding a zero point costs no step, where the sum still fits and no tie looks at what is even
         reach = int(np.abs(offset).max()) << int(shift.max())
         fits = bound + reach <= FLOAT64_EXACT and rounding is not Rounding.HALF_EVEN
-        before, after = (offset, np.int64(0)) if fits else (np.int64(0), offset)
+        none = np.zeros((), np.int64)
+        before, after = (offset, none) if fits else (none, offset)
 
         def block(*parts: Any) -> Integers:
             y, *others = (x.astype(np.float64) for x in parts[: len(operands)])
@@ -319,22 +320,22 @@ def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRan
     return in_blocks(block, dividend, divisor)
 
 
-def _floor(y: NDArray[np.float64], offset: int) -> None:
+def _floor(y: NDArray[np.float64], offset: Integers) -> None:
     if offset:
         y += offset
     np.floor(y, out=y)
 
 
-def _half_up(y: NDArray[np.float64], offset: int) -> None:
+def _half_up(y: NDArray[np.float64], offset: Integers) -> None:
     y += offset + 0.5
     np.floor(y, out=y)
 
 
-def _half_even(y: NDArray[np.float64], _offset: int) -> None:
+def _half_even(y: NDArray[np.float64], _offset: Integers) -> None:
     np.rint(y, out=y)
 
 
-_FLOAT64_ROUNDING: Final[dict[Rounding, Callable[[NDArray[np.float64], int], None]]] = {
+_FLOAT64_ROUNDING: Final[dict[Rounding, Callable[[NDArray[np.float64], Integers], None]]] = {
     Rounding.FLOOR: _floor,
     Rounding.HALF_UP: _half_up,
     Rounding.HALF_EVEN: _half_even,

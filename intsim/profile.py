@@ -3,7 +3,9 @@
 
 An operator takes its rounding, constants and output format from here and nowhere else, so a profile's hash names the
 integers a model computes. Constants are decimal strings, exactly the number they show; ``Fraction`` makes integers of
-them, never a float. The two presets are data at the end of the file.
+them, never a float. The presets are data at the end of the file.
+
+softmax, gelu and layer_norm can be another project's rule of ``intsim.kernels.rules``, named by an entry ``rule``.
 """
 
 import dataclasses
@@ -13,16 +15,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_type_hints
 
 from intsim._checked import Checked, check_range
 from intsim.errors import IntsimError
-from intsim.fixedpoint import MAX_SHIFT, Rounding, round_fraction
+from intsim.fixedpoint import INT16, MAX_SHIFT, IntRange, Rounding, round_fraction
+from intsim.kernels import rules
 from intsim.requantization import RULES, Requantization
 
 __all__ = [
     "IBERT",
     "INTSIM",
+    "NATIVE",
     "PROFILES",
     "Exp",
     "Gelu",
@@ -32,7 +36,10 @@ __all__ = [
     "Softmax",
     "Tanh",
     "find_profile",
+    "native",
 ]
+
+Rule = TypeVar("Rule")
 
 LN2: Final = Fraction("0.69314718055994530941723212145817656808")
 SQRT2: Final = Fraction("1.41421356237309504880168872420969807857")
@@ -117,6 +124,8 @@ class Gelu(Checked):
     b: str
     output_shift: int
 
+    input_range: ClassVar[IntRange] = INT16
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("input_fraction of gelu", self.input_fraction, 0, 15)
@@ -177,6 +186,10 @@ class LayerNorm(Checked):
         super().__post_init__()
         check_range("output_fraction of layer_norm", self.output_fraction, 0, 16)
 
+    def squared_unit(self, channels: int) -> Fraction:  # noqa: ARG002  only others' units depend on it
+        """Return the square of what one code of (x - mean) / std stands for."""
+        return Fraction(1, 1 << 2 * self.output_fraction)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile(Checked):
@@ -205,11 +218,35 @@ class Profile(Checked):
     step_rounding: Rounding
     sum: Literal["once", "each"]
     exp: Exp
-    softmax: Softmax
-    gelu: Gelu
+    softmax: Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax
+    gelu: Gelu | rules.CodeGelu | rules.ShiftGelu | rules.ItaGelu
     tanh: Tanh
     sigmoid: Sigmoid
-    layer_norm: LayerNorm
+    layer_norm: LayerNorm | rules.CodeLayerNorm | rules.VitLayerNorm
+
+    @property
+    def score_scale(self) -> Fraction:
+        """Real value of one input code of softmax."""
+        rule = self.softmax
+        return Fraction(1, 1 << self.exp.input_fraction) if isinstance(rule, Softmax) else rule.input_scale
+
+    @property
+    def borrowed(self) -> tuple[str, ...]:
+        """Names of the operators that follow another project's rule."""
+        return tuple(name for name in ("softmax", "gelu", "layer_norm") if hasattr(getattr(self, name), "rule"))
+
+    def require_native(self, what: str) -> None:
+        """Refuse a profile with borrowed rules for something that knows none.
+
+        Raises
+        ------
+        IntsimError
+            Naming the operators.
+        """
+        if self.borrowed:
+            others = ", ".join(self.borrowed)
+            msg = f"{what} must have intsim's own rules only, got another project's {others} in '{self.name}'"
+            raise IntsimError(msg)
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as plain JSON values."""
@@ -224,19 +261,14 @@ class Profile(Checked):
         IntsimError
             If a field is missing or unknown, or a rounding has an unknown name.
         """
-        parts: dict[str, Callable[..., Any]] = {
-            "exp": Exp,
-            "softmax": Softmax,
-            "gelu": Gelu,
-            "tanh": Tanh,
-            "sigmoid": Sigmoid,
-            "layer_norm": LayerNorm,
-        }
+        hints = get_type_hints(cls)
         try:
-            data = dict(data)
-            fields: dict[str, Any] = {
-                name: parts[name](**value) if name in parts else value for name, value in data.items()
-            }
+            fields = dict(data)
+            for name in ("exp", "softmax", "gelu", "tanh", "sigmoid", "layer_norm"):
+                kinds = get_args(hints[name]) or (hints[name],)
+                by_rule: dict[str | None, Callable[..., Any]] = {getattr(kind, "rule", None): kind for kind in kinds}
+                entries = dict(fields[name])
+                fields[name] = by_rule[entries.get("rule")](**entries)
             fields["requantization"] = Requantization.from_json(fields["requantization"])
             for name in ("rounding", "step_rounding"):
                 fields[name] = Rounding(fields[name])
@@ -288,7 +320,56 @@ IBERT: Final = Profile(
     layer_norm=LayerNorm(centring="rounded-mean", output_fraction=16),
 )
 
-PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (INTSIM, IBERT)}
+NATIVE: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (INTSIM, IBERT)}
+
+# I-BERT as its authors released it. The shift keeps its variance below 2**32 for up to 1024 channels of 16-bit codes.
+IBERT_CODE: Final = dataclasses.replace(
+    IBERT,
+    name="ibert-code",
+    version=1,
+    softmax=rules.CodeSoftmax(input_fraction=8),
+    gelu=rules.CodeGelu(input_fraction=10),
+    layer_norm=rules.CodeLayerNorm(shift=5),
+)
+
+# Li & Gu 2023 (I-ViT): shifts for exponentials, ten Newton steps for roots.
+IVIT: Final = dataclasses.replace(
+    IBERT,
+    name="ivit",
+    version=1,
+    softmax=rules.Shiftmax(input_fraction=4, bits=15),
+    gelu=rules.ShiftGelu(input_fraction=4, bits=23),
+    layer_norm=rules.VitLayerNorm(),
+)
+
+# Islamoglu et al. 2023 (ITA): its requantizer, softmax and GELU. What is no part of it: LayerNorm as in I-BERT, and
+# sums by one rounding, whose ratios from 8 bits to 16 its multipliers do not reach.
+ITA: Final = dataclasses.replace(
+    IBERT,
+    name="ita",
+    version=1,
+    requantization=RULES["ita"],
+    rounding=Rounding.HALF_UP,
+    sum="once",
+    softmax=rules.ItaSoftmax(streaming=True),
+    gelu=rules.ItaGelu(input_fraction=5),
+)
+
+PROFILES: Final[Mapping[str, Profile]] = {**NATIVE, **{profile.name: profile for profile in (IBERT_CODE, IVIT, ITA)}}
+
+
+def native(rule: object, kind: type[Rule]) -> Rule:
+    """Return a rule of a profile, which must be intsim's own: ``native(profile.gelu, Gelu)``.
+
+    Raises
+    ------
+    IntsimError
+        If it is another project's.
+    """
+    if not isinstance(rule, kind):
+        msg = f"rule must be intsim's own {kind.__name__}, got {rule}"
+        raise IntsimError(msg)
+    return rule
 
 
 def find_profile(name: str) -> Profile:

@@ -36,7 +36,7 @@ except ImportError as error:
 from intsim.carrier import Integers
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding
 from intsim.ops.layer_norm import LayerNormParams
-from intsim.profile import PROFILES, Profile
+from intsim.profile import NATIVE, Profile
 from intsim.quantizers import AffineParams, Scheme
 from intsim.requantization import FLOAT32_BITS, RULES, Requantization
 
@@ -283,11 +283,11 @@ def requantizations() -> st.SearchStrategy[Requantization]:
 
 
 def profiles() -> st.SearchStrategy[Profile]:
-    """Return the presets, and profiles that take every rule from one of them and the roundings freely.
+    """Return the native presets, and profiles that take every rule from one of them and the roundings freely.
 
     An operator that reads the wrong rounding, or another operator's rule, agrees with the presets; not with these.
     """
-    presets = list(PROFILES.values())
+    presets = list(NATIVE.values())
     rules = ("sum", "exp", "softmax", "gelu", "tanh", "sigmoid", "layer_norm")
     fields: dict[str, st.SearchStrategy[Any]] = {
         rule: st.sampled_from([getattr(preset, rule) for preset in presets]) for rule in rules

@@ -766,7 +766,7 @@ def test_an_ids_file_that_cannot_be_read_is_refused(
     ("options", "complaint"),
     [
         (("--recipe", "surprise"), "recipe must be one of ibert, intsim"),
-        (("--profile", "surprise"), "profile must be one of intsim, ibert, got 'surprise'"),
+        (("--profile", "surprise"), "profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'surprise'"),
         (("--calibration", "/absent"), "/absent must be a readable UTF-8 file, got "),
     ],
 )
@@ -778,7 +778,8 @@ def test_unknown_names_are_refused(
 
 
 def test_an_unknown_profile_is_refused(command: Command) -> None:
-    assert _sentence(command("profiles", "surprise")) == "profile must be one of intsim, ibert, got 'surprise'"
+    names = "intsim, ibert, ibert-code, ivit, ita"
+    assert _sentence(command("profiles", "surprise")) == f"profile must be one of {names}, got 'surprise'"
 
 
 @pytest.mark.parametrize(

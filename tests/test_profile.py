@@ -12,7 +12,7 @@ from edges import both_presets
 
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding
-from intsim.profile import IBERT, INTSIM, LN2, PROFILES, SQRT2, Profile, find_profile
+from intsim.profile import IBERT, INTSIM, LN2, NATIVE, PROFILES, SQRT2, Profile, find_profile
 
 # A change of these two lines says that every integer checkpoint of that profile computes other bits. Raise the version.
 HASHES = {
@@ -166,12 +166,13 @@ def test_a_profile_is_frozen_and_hashable():
 
 
 def test_presets_are_found_by_their_names():
-    assert list(PROFILES) == ["intsim", "ibert"]
-    assert [find_profile(name) for name in PROFILES] == [INTSIM, IBERT]
+    assert list(PROFILES) == ["intsim", "ibert", "ibert-code", "ivit", "ita"]
+    assert [find_profile(name) for name in NATIVE] == [INTSIM, IBERT]
+    assert all(find_profile(name) is profile for name, profile in PROFILES.items())
 
 
 def test_an_unknown_preset_is_refused_with_the_names_of_the_presets():
-    with pytest.raises(IntsimError, match="profile must be one of intsim, ibert, got 'gpt'"):
+    with pytest.raises(IntsimError, match="profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'gpt'"):
         find_profile("gpt")
 
 

@@ -19,7 +19,7 @@ from intsim.errors import CheckpointError
 from intsim.fixedpoint import INT16, INT32, MAX_SHIFT, Dyadic
 from intsim.io.huggingface import BertConfig
 from intsim.models.integer_model import Dynamic, Format
-from intsim.profile import Profile
+from intsim.profile import LayerNorm, Profile
 from intsim.quantizers import AffineParams, dequantize, quantize
 from intsim.recipes import Recipe
 
@@ -220,8 +220,9 @@ def convert_bert(
             )
             s_x = float(reach.max()) / INT16.max
             rescale(f"{source}.wide", scale(source), s_x)
-        fraction = profile.layer_norm.output_fraction
-        (ratio,) = Dyadic.aligned(weights[f"{name}.weight"] / (scale(name) * 2**fraction))
+        rule, channels = profile.layer_norm, config.hidden_size
+        unit = math.sqrt(rule.squared_unit(channels))
+        (ratio,) = Dyadic.aligned(weights[f"{name}.weight"] / scale(name) * unit)
         put_ratio(name, ratio)
         bias = np.ldexp(weights[f"{name}.bias"] / scale(name) + activations[name].zero_point, ratio.shift)
         if (np.abs(bias) >= 2.0**61).any():
@@ -230,8 +231,8 @@ def convert_bert(
             )
             raise CheckpointError(msg)
         tensors[f"{name}.bias"] = np.rint(bias).astype(np.int64)
-        channels = config.hidden_size if profile.layer_norm.centring == "exact" else 1
-        eps = config.layer_norm_eps * (channels / s_x) ** 2
+        exact = isinstance(rule, LayerNorm) and rule.centring == "exact"
+        eps = config.layer_norm_eps * ((channels if exact else 1) / s_x) ** 2
         if eps >= 2.0**61:
             msg = f"LayerNorm '{name}' must have an eps below 2**61 in units of its variance, got {eps:.3g}"
             raise CheckpointError(msg)
@@ -265,7 +266,7 @@ def convert_bert(
             rescale(f"{self}.{part}", dense(f"{self}.{part}", reads, x), scale(f"{self}.{part}"))
         score_scale = scale(f"{self}.query") * scale(f"{self}.key")
         head_size = config.hidden_size // config.num_attention_heads
-        rescale(f"{self}.scores", score_scale / math.sqrt(head_size), 2.0**-profile.exp.input_fraction)
+        rescale(f"{self}.scores", score_scale / math.sqrt(head_size), float(profile.score_scale))
         rescale(f"{self}.context", scale(f"{self}.value") / profile.softmax.one, scale(f"{self}.context"))
         residual(f"{layer}.attention.output", f"{self}.context", x)
         x = f"{layer}.attention.output.LayerNorm"

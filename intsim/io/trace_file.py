@@ -113,7 +113,7 @@ def _scales(trace: Trace, model: IntegerModel) -> dict[str, NDArray[Any]]:
         "sigmoid": Fraction(1, 1 << profile.sigmoid.output_fraction),
     }
     operands = {
-        "softmax": Fraction(1, 1 << profile.exp.input_fraction),
+        "softmax": profile.score_scale,
         "gelu": Fraction(1, 1 << profile.gelu.input_fraction),
         "tanh": Fraction(1, 1 << profile.exp.input_fraction + 1),
         "sigmoid": Fraction(1, 1 << profile.exp.input_fraction),

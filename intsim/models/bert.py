@@ -67,6 +67,7 @@ def bert(
         Logits (B, labels) int32, or the last hidden state (B, T, C) in the format of the last LayerNorm.
     """
     profile, tensors = model.profile, model.tensors
+    relu = model.config["hidden_act"] == "relu"
 
     def zero_point(name: str) -> int | tuple[int, ...]:
         return model.formats[name].zero_point
@@ -171,8 +172,8 @@ def bert(
         context = call(f"{self}.context.acc", ops.matmul, probs, value, carrier=carrier, **zero_points)
         return rescale(f"{self}.context", Sum([joined(context)]))
 
-    def activate(layer: str, hidden: Integers) -> Integers:  # int16 -> codes
-        if model.config["hidden_act"] == "relu":
+    def activate(layer: str, hidden: Integers) -> Integers:  # of the rule's format -> codes
+        if relu:
             hidden = call(f"{layer}.intermediate.relu", ops.relu, hidden)
         else:  # gelu_new differs from gelu by at most 5e-4, i-GELU by thirty times that
             hidden = call(f"{layer}.intermediate.gelu", ops.gelu, hidden, profile=profile)
@@ -182,7 +183,7 @@ def bert(
         name, function = f"{layer}.intermediate.dense", partial(activate, layer)
         if not whole and (step := fused.dense_activated(model, name, x.range, function)) is not None:
             return step(x.codes)
-        return function(rescale(name, product(name, x), INT16))
+        return function(rescale(name, product(name, x), INT16 if relu else profile.gelu.input_range))
 
     def feed_forward(  # (B, T, C)
         layer: str, source: str, context: Integers, x: Integers, tokens: NDArray[np.bool_]
@@ -194,14 +195,14 @@ def bert(
         output = f"{layer}.output"
         return residual(output, read(f"{output}.input", hidden, f"{layer}.intermediate", tokens), x, source)
 
-    # Tokens depend on each other in attention, and where a range is found per sequence; heads never do. Each step runs in
-    # blocks of tokens or of sequences, spread over threads, unless somebody looks at its intermediates.
+    # Tokens depend on each other in attention, and where a range is found per sequence; heads never do. Each step runs
+    # in blocks of tokens or of sequences, spread over threads, unless somebody looks at its intermediates.
     whole = observed() or on_integers(carrier)
     by_sequence = any(how.per == "sequence" for how in model.dynamic.values())
     split = {"core": 2, "rows": max(1, BLOCK // input_ids.shape[1])} if by_sequence else {"core": 1, "rows": BLOCK}
     spread = _whole if whole else partial(in_blocks, **split)
     tokens = mask if whole else mask[..., None]
-    positions = np.arange(input_ids.shape[1], like=input_ids)
+    positions: Integers = np.arange(input_ids.shape[1], like=input_ids)
     x = spread(embed, input_ids, positions, token_type_ids, core=0, rows=BLOCK)
     source = "embeddings.LayerNorm"
     for i in range(model.config["num_hidden_layers"]):
@@ -216,9 +217,7 @@ def bert(
     first, alone = x[:, 0], mask[:, :1]  # (B, C)
     pooled = rescale("pooler.dense", product("pooler.dense", read("pooler.input", first, source, alone)), INT16)
     pooled = rescale("pooler", Sum([call("pooler.tanh", ops.tanh, pooled, profile=profile)]))
-    return rescale(
-        "classifier", product("classifier", read("classifier.input", pooled, "pooler", alone))
-    )
+    return rescale("classifier", product("classifier", read("classifier.input", pooled, "pooler", alone)))
 
 
 def _whole(function: Callable[..., Any], *arrays: Any, **_blocks: int) -> Any:

@@ -11,6 +11,7 @@ from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.models.integer_model import Format, IntegerModel
 from intsim.ops.layer_norm import carried_norm
 from intsim.ops.softmax import carried_softmax
+from intsim.profile import Gelu
 from intsim.steps import Attention, Codes, Dense, Residual
 
 __all__ = ["attention", "dense", "dense_activated", "dense_residual"]
@@ -33,6 +34,8 @@ def dense_activated(
     """Return the same step to int16 and through a function of these, as one table."""
 
     def build() -> Dense | None:
+        if model.config["hidden_act"] != "relu" and not isinstance(model.profile.gelu, Gelu):
+            return None
         table = function(np.arange(INT16.min, INT16.max + 1).astype(np.int16))
         return _dense(model, name, x, Format(range=INT16, zero_point=0, scale=Dyadic(1, 0)), table)
 

@@ -29,8 +29,9 @@ from intsim.fixedpoint import (
     rounding_right_shift,
     saturate,
 )
+from intsim.kernels.rules import ShiftGelu
 from intsim.ops import LayerNormParams
-from intsim.profile import Profile
+from intsim.profile import LayerNorm, Profile, Softmax
 
 __all__ = [
     "Run",
@@ -100,8 +101,10 @@ def attend(probs: Integers, value: Integers, *, tokens: int, profile: Profile, w
     any_value = np.array([value.min(), value.max()]).reshape(2, 1, 1)
     every = np.repeat(probs[:, 0], tokens, axis=-1), np.repeat(any_value, tokens, axis=-1)
     _require_accumulator(*every, w_zero_point=w_zero_point)
-    one = profile.softmax.one
-    if profile.step_rounding not in (Rounding.FLOOR, Rounding.TOWARD_ZERO):
+    rule, one = profile.softmax, profile.softmax.one
+    if not isinstance(rule, Softmax):
+        one = rule.row_sum(tokens)
+    elif profile.step_rounding not in (Rounding.FLOOR, Rounding.TOWARD_ZERO):
         one = min(2 * one, one + (tokens >> 1))
     total = np.minimum(one, probs[1:] * np.int64(tokens))
     ends = (total * (value.astype(np.int64) - w_zero_point)).swapaxes(-1, -2)
@@ -134,8 +137,11 @@ def scale_rows(acc: Integers, bound: Integers) -> Steps:
 
 
 def tabulated(run: Run, operator: Callable[..., Integers], x: Integers, *, profile: Profile) -> Steps:
-    """Look at every int16 between the ends."""
-    return {step: _extremes(values, x) for step, values in run(operator, CODES, profile=profile).items()}
+    """Look at every code between the ends. ShiftGELU, which depends on the row, multiplies by at most its one."""
+    if operator is ops.gelu and isinstance(profile.gelu, ShiftGelu):
+        return {"": np.stack([x[0].clip(max=0), x[1].clip(min=0)]).astype(np.int32) * np.int32(profile.gelu.one)}
+    codes = CODES.astype(x.dtype)  # those that x cannot be wrap, and are not looked at
+    return {step: _extremes(values, x) for step, values in run(operator, codes, profile=profile).items()}
 
 
 def _extremes(values: Integers, x: Integers) -> Integers:
@@ -165,6 +171,13 @@ def softmax(run: Run, acc: Integers, ratio: Dyadic, *, tokens: int, profile: Pro
     ValueError
         If the profile's exp has a negative value: then no row of probabilities has a bound.
     """
+    probs = np.zeros_like(acc, np.uint8)
+    probs[1] = min(profile.softmax.one, UINT8.max)
+    if not isinstance(profile.softmax, Softmax):
+        to, rounding = profile.softmax.input_range, profile.requantization
+        steps = monotone(run, ops.requantize, acc, ratio, to=to, rounding=rounding)
+        x_q = steps.pop("")
+        return steps | {":x_q": x_q, "": probs}
     row = run(ops.softmax, acc.swapaxes(0, -1), ratio, profile=profile)
     steps = {step: ends.swapaxes(0, -1) for step, ends in row.items()}
     to_zero = CODES[: 1 - INT16.min]
@@ -177,8 +190,6 @@ def softmax(run: Run, acc: Integers, ratio: Dyadic, *, tokens: int, profile: Pro
         largest = steps[":exp"][1:]
         steps[":exp"] = np.concatenate([np.zeros_like(largest), largest])  # 0 where masked
         steps[":sum"] = np.concatenate([np.ones_like(largest, np.int64), largest * np.int64(tokens)])
-    probs = np.zeros_like(acc, np.uint8)
-    probs[1] = min(profile.softmax.one, UINT8.max)
     return steps | {"": probs}
 
 
@@ -190,14 +201,27 @@ def layer_norm(run: Run, x_q: Integers, params: LayerNormParams, *, to: IntRange
     eps / s**2, which rises up to s = eps and falls from there. A row that is not constant has v >= N - 1.
 
     Rounded mean: sum c**2 is less than N above sum (x - mean)**2 and below N (v + 1), so y**2 <= N g(s) with eps - 1.
+
+    Another project's y is any int32.
     """
+    rule, one = profile.layer_norm, Dyadic(1, params.weight.shift.flat[0])
+
+    def affine(y: Integers) -> Steps:
+        return _sorted(
+            run(rescale, [y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
+        )
+
+    if not isinstance(rule, LayerNorm):
+        ops.layer_norm(np.resize(np.array([-64, 64], x_q.dtype), x_q.shape), params, to=to, profile=profile)
+        y = np.broadcast_to(np.array([INT32.min, INT32.max], np.int32).reshape(2, 1, 1), x_q.shape)
+        return {":normalised": y} | affine(y)
     ops.layer_norm(x_q, params, to=to, profile=profile)
     x, channels, eps = x_q.astype(np.int64), x_q.shape[-1], params.eps
     others = (x.sum(axis=-1, keepdims=True) - x)[::-1]
     middle_doubled = x[0].min() + x[1].max()
     squares = np.square(2 * x - middle_doubled).max(axis=0, keepdims=True).sum(axis=-1, keepdims=True)
     spread = rounding_right_shift(channels * squares, 2, Rounding.FLOOR)
-    if profile.layer_norm.centring == "exact":
+    if rule.centring == "exact":
         centred = (channels - 1) * x - others
         terms, peak, least = channels - 1, eps, math.isqrt(channels - 1 + eps)
     else:
@@ -207,7 +231,7 @@ def layer_norm(run: Run, x_q: Integers, params: LayerNormParams, *, to: IntRange
     variance = np.concatenate([np.zeros_like(spread), spread]) + eps
     std = isqrt(variance)
 
-    fraction = profile.layer_norm.output_fraction
+    fraction = rule.output_fraction
     outward = np.array([-1, 1]).reshape(2, 1, 1) * centred > 0
     divisor = np.where(outward, std[:1], std[1:])
     y = divide(centred, divisor, multiplier=1 << fraction, to=INT32, rounding=profile.step_rounding)
@@ -216,6 +240,4 @@ def layer_norm(run: Run, x_q: Integers, params: LayerNormParams, *, to: IntRange
     y = y.clip(-limit, limit)
 
     inside = {":centred": saturate(centred, INT32), ":variance": variance, ":std": std, ":normalised": y}
-    one = Dyadic(1, params.weight.shift.flat[0])
-    affine = run(rescale, [y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
-    return inside | _sorted(affine)
+    return inside | affine(y)

@@ -5,16 +5,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import step
+from intsim.blocks import in_blocks
 from intsim.carrier import Integers
 from intsim.fixedpoint import INT32, rounding_right_shift, saturate
 from intsim.ops.tabulated import tabulated
-from intsim.profile import Profile
+from intsim.profile import Gelu, Profile, native
 
 __all__ = ["gelu"]
 
 
-@tabulated
-def gelu(x_q: NDArray[np.int64], profile: Profile) -> Integers:
+def gelu(x_q: Integers, *, profile: Profile) -> Integers:
     """Return x Phi(x), Phi the standard normal distribution function, for any int16.
 
     With f = input_fraction and rounding P = profile.step_rounding (a and b are negative)::
@@ -26,7 +26,7 @@ def gelu(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     Parameters
     ----------
     x_q
-        int16, x = x_q * 2**-profile.gelu.input_fraction.
+        int16, x = x_q * 2**-profile.gelu.input_fraction; for another project's rule the dtype of its input_range.
     profile
         The rule ``profile.gelu``.
 
@@ -38,7 +38,7 @@ def gelu(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     Raises
     ------
     TypeError
-        If ``x_q`` is not int16.
+        If ``x_q`` has another dtype.
 
     Bounds
     ------
@@ -52,7 +52,17 @@ def gelu(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     ------
     Kim et al. 2021 (I-BERT), Algorithms 1 and 3.
     """
-    rule, rounding = profile.gelu, profile.step_rounding
+    if isinstance(profile.gelu, Gelu):
+        return _polynomial(x_q, profile=profile)
+    if x_q.dtype != profile.gelu.input_range.dtype:
+        msg = f"x_q must have dtype {profile.gelu.input_range.dtype}, got {x_q.dtype}"
+        raise TypeError(msg)
+    return in_blocks(profile.gelu, x_q)  # another project's, which computes itself
+
+
+@tabulated
+def _polynomial(x_q: NDArray[np.int64], profile: Profile) -> Integers:
+    rule, rounding = native(profile.gelu, Gelu), profile.step_rounding
     q_b, q_1 = rule.constants(rounding)
     magnitude = np.minimum(np.abs(x_q), -q_b)
     q_erf = np.sign(x_q) * ((magnitude + q_b) ** 2 + q_1)

@@ -11,7 +11,7 @@ from intsim._trace import recording_steps, step
 from intsim.blocks import in_blocks
 from intsim.carrier import Integers, divide, require_integers, rescale
 from intsim.fixedpoint import INT32, Dyadic, IntRange, isqrt, rounding_divide
-from intsim.profile import Profile
+from intsim.profile import LayerNorm, Profile
 
 __all__ = ["LayerNormParams", "carried_norm", "layer_norm"]
 
@@ -63,6 +63,8 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
 
         y = P(c * 2**f / isqrt(v)),   out = saturate(R((y * multiplier + bias) / 2**t))
 
+    A rule of another project computes y.
+
     Parameters
     ----------
     x_q
@@ -103,12 +105,18 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     if channels > MAX_CHANNELS:
         msg = f"x_q must have at most {MAX_CHANNELS} channels, got {channels}"
         raise ValueError(msg)
-    one = Dyadic(1, params.weight.shift.flat[0])
+    rule, one = profile.layer_norm, Dyadic(1, params.weight.shift.flat[0])
+
+    def affine(y: Integers) -> Integers:
+        step("normalised", y)
+        return rescale([y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
 
     def rows(x_q: Integers) -> Integers:
+        if not isinstance(rule, LayerNorm):  # another project's, which computes itself
+            return affine(rule(x_q))
         x = x_q.astype(np.int32)
         total = x.sum(axis=-1, keepdims=True, dtype=np.int64)
-        if profile.layer_norm.centring == "exact":
+        if rule.centring == "exact":
             centred = channels * x - total.astype(np.int32)
             variance = channels * (x * x).sum(axis=-1, keepdims=True, dtype=np.int64) - total * total
         else:
@@ -118,10 +126,8 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
         std = isqrt(variance)
         for name, values in (("centred", centred), ("variance", variance), ("std", std)):
             step(name, values)
-        scale = 1 << profile.layer_norm.output_fraction
-        y = divide(centred, std, multiplier=scale, to=INT32, rounding=profile.step_rounding)
-        step("normalised", y)
-        return rescale([y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
+        scale = 1 << rule.output_fraction
+        return affine(divide(centred, std, multiplier=scale, to=INT32, rounding=profile.step_rounding))
 
     norm = None if recording_steps() else carried_norm(params, to=to, profile=profile)
     if norm is None:
@@ -135,12 +141,15 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
 
 def carried_norm(params: LayerNormParams, *, to: IntRange, profile: Profile) -> rowwise.Norm | None:
     """Return the function that does the same on int16 codes carried by float64, where it provably does."""
+    rule = profile.layer_norm
+    if not isinstance(rule, LayerNorm):
+        return None
     return rowwise.Norm.build(
         params.weight,
         params.bias,
         eps=params.eps,
-        fraction=profile.layer_norm.output_fraction,
-        exact=profile.layer_norm.centring == "exact",
+        fraction=rule.output_fraction,
+        exact=rule.centring == "exact",
         to=to,
         rounding=profile.rounding,
         step_rounding=profile.step_rounding,

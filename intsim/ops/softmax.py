@@ -14,7 +14,8 @@ from intsim.blocks import in_blocks
 from intsim.carrier import Integers, divide, magnitude, require_integers, rescale
 from intsim.fixedpoint import INT16, UINT8, Dyadic, saturate
 from intsim.ops.exp import exp
-from intsim.profile import Profile
+from intsim.ops.requantize import requantize
+from intsim.profile import Profile, Softmax
 
 __all__ = ["carried_softmax", "softmax"]
 
@@ -26,6 +27,8 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
 
         d_j = acc_j - max acc,   x_j = R(d_j * multiplier / 2**shift) saturated at -2**15,   e_j = exp(x_j)
         probs_j = min(P(e_j * one / sum e), 255)
+
+    A rule of another project reads the scores as ``profile.requantization`` brings them to its codes.
 
     Parameters
     ----------
@@ -66,6 +69,11 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     if ratio.multiplier.ndim or ratio.multiplier <= 0:
         msg = f"ratio must be one positive dyadic, got multiplier {ratio.multiplier}"
         raise ValueError(msg)
+    rule, masks = profile.softmax, [] if mask is None or mask.all() else [np.broadcast_to(mask, acc.shape)]
+    if not isinstance(rule, Softmax):  # another project's, which computes itself
+        x_q = requantize(acc, ratio, to=rule.input_range, rounding=profile.requantization)
+        step("x_q", x_q)
+        return in_blocks(rule, x_q, *masks)
     # int32 holds the difference of scores below 2**30
     difference_dtype = np.int32 if magnitude(acc) < 1 << 30 else np.int64
 
@@ -82,9 +90,8 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
         step("exp", e)
         total = np.maximum(e.sum(axis=-1, keepdims=True, dtype=np.int64), 1)
         step("sum", total)
-        return divide(e, total, multiplier=profile.softmax.one, to=UINT8, rounding=profile.step_rounding)
+        return divide(e, total, multiplier=rule.one, to=UINT8, rounding=profile.step_rounding)
 
-    masks = [] if mask is None or mask.all() else [np.broadcast_to(mask, acc.shape)]
     carried = (
         None
         if recording_steps()
@@ -96,7 +103,9 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
 def carried_softmax(ratio: Dyadic, *, profile: Profile, bound: int, columns: int) -> Callable[..., Integers] | None:
     """Return the same as a function of ``columns`` scores of up to ``bound``, and their mask, where it is proved."""
     rounding, step_rounding = profile.rounding, profile.step_rounding
-    if not rowwise.softmax_fits(bound, columns, ratio, rounding=rounding, step_rounding=step_rounding):
+    if not isinstance(profile.softmax, Softmax) or not rowwise.softmax_fits(
+        bound, columns, ratio, rounding=rounding, step_rounding=step_rounding
+    ):
         return None
     return partial(
         rowwise.softmax,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from accuracy.table import EXP_GRID, OPERATORS, PUBLISHED, comparison, i_exp, operator_error, table
 
-from intsim.profile import IBERT, INTSIM, PROFILES
+from intsim.profile import IBERT, INTSIM, NATIVE
 
 # operator, profile: largest absolute error, root mean square error, over every input
 BOUNDS = {
@@ -34,12 +34,12 @@ INTERVAL_BOUNDS = {
 
 
 def test_every_operator_and_profile_has_a_bound():
-    assert set(BOUNDS) == {(operator, profile) for operator in OPERATORS for profile in PROFILES}
+    assert set(BOUNDS) == {(operator, profile) for operator in OPERATORS for profile in NATIVE}
 
 
 @pytest.mark.parametrize(("operator", "profile"), BOUNDS, ids="-".join)
 def test_no_input_is_further_from_the_real_function_than_measured(operator, profile):
-    error = operator_error(operator, PROFILES[profile])
+    error = operator_error(operator, NATIVE[profile])
     largest, rms = BOUNDS[operator, profile]
     assert 0.99 * largest < error.largest <= largest
     assert 0.99 * rms < error.rms <= rms

@@ -20,7 +20,7 @@ import intsim._hypothesis
 from intsim import strategies
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding
 from intsim.ops import LayerNormParams, layer_norm, matmul, requantize, softmax
-from intsim.profile import IBERT, INTSIM, PROFILES, Profile
+from intsim.profile import IBERT, INTSIM, NATIVE, Profile
 from intsim.quantizers import AffineParams, Scheme, dequantize, quantize
 from intsim.testing import assert_bit_exact
 
@@ -302,7 +302,7 @@ def test_schemes_give_parameters(scheme):
     assert quantize([-1.0, 0.0, 1.0], scheme.params(-1, 1)).dtype == scheme.range.dtype
 
 
-@pytest.mark.parametrize("preset", PROFILES.values(), ids=lambda preset: preset.name)
+@pytest.mark.parametrize("preset", NATIVE.values(), ids=lambda preset: preset.name)
 def test_profiles_reach_the_presets(preset):
     assert drawn(strategies.profiles(), lambda profile: profile == preset).hash == preset.hash
 

@@ -421,7 +421,7 @@ def test_a_tensor_without_a_rule_is_named(
 
 def test_an_unknown_profile_is_refused(recipe: Callable[..., Path], tiny_bert: TinyBert) -> None:
     path = recipe('profile = "surprise"', WEIGHTS, ACTIVATIONS)
-    with pytest.raises(IntsimError, match="profile must be one of intsim, ibert, got 'surprise'"):
+    with pytest.raises(IntsimError, match=r"profile must be one of intsim, ibert, .*, got 'surprise'"):
         intsim.quantize(tiny_bert(), recipe=path, calibration=TEXTS)
 
 

@@ -13,7 +13,7 @@ from verify.planted_nonlinear import gelu, layer_norm, softmax, tanh
 from verify.planted_parts import NONE, Bug, divided, integers, register, scaled, stored
 
 
-def requantize(acc: Any, ratio: Any, *, to: Any, rounding: Any, zero_point: int = 0, bug: Bug = NONE) -> Any:  # noqa: PLR0912  a branch per bug
+def requantize(acc: Any, ratio: Any, *, to: Any, rounding: Any, zero_point: int = 0, bug: Bug = NONE) -> Any:
     del rounding  # half up, by the profile
     product, divisor = scaled(integers(acc), ratio, bug)
     mode = bug.at("rounding", "half up")
@@ -87,7 +87,7 @@ def add(operands: Any, ratios: Any, *, to: Any, profile: Any, zero_point: int = 
     return stored(y, to, bug.at("range"))
 
 
-def matmul(x_q: Any, w_q: Any, *, bias: Any = None, carrier: Any = None, bug: Bug = NONE) -> Any:  # noqa: PLR0912  a branch per bug
+def matmul(x_q: Any, w_q: Any, *, bias: Any = None, carrier: Any = None, bug: Bug = NONE) -> Any:
     del carrier
     x, w = x_q.astype(np.int64), w_q.astype(np.int64)
     depth = x.shape[-1]

@@ -19,7 +19,7 @@ from intsim import ops
 from intsim._trace import Call
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, PROFILES
+from intsim.profile import IBERT, INTSIM, NATIVE
 from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
@@ -197,7 +197,7 @@ def test_level_2_kills_no_bug_that_is_called_equivalent(profile, name):
 
 def test_every_equivalence_is_of_a_bug_that_exists():
     for name, bug, profile in EQUIVALENT:
-        assert bug in changes_of_operator(bind(name, PROFILES[profile])), (name, bug, profile)
+        assert bug in changes_of_operator(bind(name, NATIVE[profile])), (name, bug, profile)
 
 
 def test_the_kill_matrix_is_a_markdown_table():

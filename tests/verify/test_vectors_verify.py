@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verify.vector_files import SIZES, call, every_operator, generated, split
 
-from intsim.profile import PROFILES
+from intsim.profile import NATIVE
 from intsim.verify.vectors import OPERATORS, Mismatch, Verdict, bind, verify
 
 
@@ -78,17 +78,17 @@ def test_remarks_between_cases_are_passed_over_and_counted():
 
 @pytest.fixture(scope="module")
 def texts():
-    return {(name, profile): generated(name, "--profile", profile) for name in OPERATORS for profile in PROFILES}
+    return {(name, profile): generated(name, "--profile", profile) for name in OPERATORS for profile in NATIVE}
 
 
-@given(name=st.sampled_from(list(OPERATORS)), profile=st.sampled_from(list(PROFILES)), data=st.data())
+@given(name=st.sampled_from(list(OPERATORS)), profile=st.sampled_from(list(NATIVE)), data=st.data())
 def test_any_flipped_bit_of_a_result_is_reported_at_its_line(texts, name, profile, data):
     header, lines = split(texts[name, profile])
     header = [line for line in header if not line.startswith(b"# cases")]
     start = data.draw(st.integers(0, len(lines) - 1))
     lines = lines[start : start + 20]
     index = data.draw(st.integers(0, len(lines) - 1))
-    operator = bind(name, PROFILES[profile])
+    operator = bind(name, NATIVE[profile])
     field = operator.result
     word = data.draw(st.integers(0, field.count - 1))
     bit = data.draw(st.integers(0, 4 * field.digits - 1))

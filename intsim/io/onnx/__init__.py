@@ -46,6 +46,7 @@ def export(model: IntegerModel, path: str | Path) -> None:
         If the package onnx is missing, the model has a rule that integers of ONNX cannot follow, or the file cannot be
         written.
     """
+    model.profile.require_native("profile of a model to export")
     try:
         import onnx  # noqa: PLC0415  an extra
     except ImportError:

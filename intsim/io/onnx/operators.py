@@ -16,7 +16,7 @@ from intsim.fixedpoint import INT16, INT32, UINT8, Dyadic, IntRange, Rounding
 from intsim.io.onnx.arithmetic import divide, isqrt, products, saturate, shift_right
 from intsim.io.onnx.graph import Value
 from intsim.ops import LayerNormParams
-from intsim.profile import Profile
+from intsim.profile import LayerNorm, Profile, native
 from intsim.requantization import Requantization
 
 __all__ = ["EMITTERS"]
@@ -214,14 +214,15 @@ def layer_norm(x_q: Value, params: LayerNormParams, *, to: IntRange, profile: Pr
     channels = x_q.depth
     x = x_q.astype(np.int64)
     total = x.sum()
-    if profile.layer_norm.centring == "exact":
+    rule = native(profile.layer_norm, LayerNorm)
+    if rule.centring == "exact":
         centred = x * channels - total
         variance = (x * x).sum() * channels - total * total
     else:
         mean = divide(total, channels, multiplier=1, rounding=profile.rounding, quotient=x_q.magnitude)
         centred = x - mean.bounded(x_q.magnitude)
         variance = (centred * centred).sum() // channels
-    scale = 1 << profile.layer_norm.output_fraction
+    scale = 1 << rule.output_fraction
     largest = (math.isqrt(3 * channels) + 1) * scale
     std = isqrt(variance + params.eps)
     y = divide(centred, std, multiplier=scale, rounding=profile.step_rounding, quotient=largest).bounded(largest)

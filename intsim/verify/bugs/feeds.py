@@ -10,6 +10,7 @@ import numpy as np
 from intsim._trace import Call
 from intsim.carrier import Integers
 from intsim.fixedpoint import INT8, INT16, IntRange
+from intsim.profile import Profile
 from intsim.requantization import RULES, Requantization
 from intsim.verify.bugs import add, isqrt, layer_norm, matmul, quantize, requantize, softmax
 from intsim.verify.bugs.parts import CONTROL, Changes, Int64, wraps
@@ -87,11 +88,15 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
 
 
 def changes_of_call(call: Call) -> dict[str, Run]:
-    """Return what gives the result of a call under every change, by its name; none for embedding and relu, copies.
+    """Return what gives the result of a call under every change, by its name.
+
+    There is none for embedding and relu, copies, and for a rule of another project.
 
     A result is stored in the bits of the recorded one, as in a device's dump.
     """
-    rule = call.constants.get("rounding")
+    profile, rule = call.constants.get("profile"), call.constants.get("rounding")
+    if isinstance(profile, Profile) and call.operator.__name__ in profile.borrowed:
+        return {}
     if isinstance(rule, Requantization) and not rule.is_one_rounding:
 
         def by(other: Requantization) -> Run:

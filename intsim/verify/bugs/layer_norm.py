@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from intsim.fixedpoint import IntRange, Rounding
-from intsim.profile import Profile
+from intsim.profile import LayerNorm, Profile, native
 from intsim.verify.bugs import isqrt as isqrt_bugs
 from intsim.verify.bugs.parts import (
     AS_INT32,
@@ -91,7 +91,8 @@ def rule(
 
 def changes(profile: Profile, to: IntRange) -> Changes:
     """Return layer_norm on (x, multiplier, bias, shift, eps), and every change of it."""
-    exact, fraction = profile.layer_norm.centring == "exact", profile.layer_norm.output_fraction
+    own = native(profile.layer_norm, LayerNorm)
+    exact, fraction = own.centring == "exact", own.output_fraction
     shifting, finishing, roots = product_shifters(profile.rounding), finishes(to), isqrt_bugs.changes()
     averaging, dividing = dividers(profile.rounding), dividers(profile.step_rounding)
     golden = partial(

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from intsim.fixedpoint import MAX_SHIFT, Rounding, round_fraction
-from intsim.profile import PROFILES, Profile
+from intsim.profile import NATIVE, Gelu, Profile, native
 from intsim.verify.bugs.parts import (
     AS_INT16,
     AS_INT32,
@@ -81,7 +81,7 @@ def exp(profile: Profile) -> Changes:
         f"polynomial of profile {other.name}": replace(own, a=other.exp.a, b=other.exp.b, c=other.exp.c).constants(
             rounding
         )
-        for other in PROFILES.values()
+        for other in NATIVE.values()
     }
     others |= {f"constants rounded {other}": own.constants(other) for other in Rounding}
     others["constants rounded ceiling"] = tuple(value + 1 for value in own.constants(Rounding.FLOOR))
@@ -144,15 +144,16 @@ def gelu_rule(
 
 def gelu(profile: Profile) -> Changes:
     """Return gelu on (x,), and every change of it."""
-    own, rounding = profile.gelu, profile.step_rounding
+    own, rounding = native(profile.gelu, Gelu), profile.step_rounding
     (q_b, q_1), shifting = own.constants(rounding), shifters(rounding)
     constants = (q_b, q_1, q_1)
     golden = partial(gelu_rule, constants=constants, output_shift=own.output_shift, shifted=shifting[CONTROL])
     pairs = {f"constants rounded {other}": own.constants(other) for other in Rounding}
     floor_b, floor_1 = own.constants(Rounding.FLOOR)
     pairs["constants rounded ceiling"] = (floor_b + 1, floor_1 + 1)
-    for other in PROFILES.values():
-        theirs = replace(own, a=other.gelu.a, b=other.gelu.b)
+    for other in NATIVE.values():
+        theirs = native(other.gelu, Gelu)
+        theirs = replace(own, a=theirs.a, b=theirs.b)
         pairs[f"polynomial of profile {other.name}"] = theirs.constants(rounding)
     others: dict[str, Constants] = {name: (b, c, c) for name, (b, c) in pairs.items()}
     for step in (-1, 1):

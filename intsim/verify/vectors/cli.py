@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from intsim.errors import IntsimError
-from intsim.profile import PROFILES, find_profile
+from intsim.profile import NATIVE, find_profile
 from intsim.verify.vectors import formats
 from intsim.verify.vectors.cases import Level, generate, minimum
 from intsim.verify.vectors.judge import Mismatch, verify
@@ -49,7 +49,7 @@ def vectors() -> None:
 
 @vectors.command()
 @operator_argument
-@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(PROFILES)))
+@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
 @click.option("--level", default="1", show_default=True, type=click.Choice(["1", "2"]), help="1 edges, 2 thorough.")
 @click.option("-n", "count", type=click.IntRange(min=1), help="Cases; never fewer than the level needs.")
@@ -133,7 +133,7 @@ def gen(
 @vectors.command("verify")
 @operator_argument
 @click.argument("path", metavar="[FILE]", default="-", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--profile", "profile_name", type=click.Choice(list(PROFILES)), help="By default the header's.")
+@click.option("--profile", "profile_name", type=click.Choice(list(NATIVE)), help="By default the header's.")
 @click.option("--errors", default=20, show_default=True, type=click.IntRange(min=0), help="Show N mismatches; 0: all.")
 @size_option
 def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, size: tuple[int, ...] | None) -> None:
@@ -165,7 +165,7 @@ def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, siz
 
 
 @vectors.command()
-@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(PROFILES)))
+@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))
 def kill(names: tuple[str, ...], *, profile_name: str) -> None:
     """Say at which level the vectors of the operators OP (all by default) catch each known bug.

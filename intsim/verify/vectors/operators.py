@@ -17,7 +17,7 @@ import numpy as np
 from intsim import ops
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding, saturate
-from intsim.profile import Profile
+from intsim.profile import Gelu, LayerNorm, Profile, native
 from intsim.quantizers import AffineParams
 from intsim.quantizers import quantize as affine_quantize
 from intsim.verify.vectors.draw import Int64
@@ -93,8 +93,9 @@ def _exp_constants(profile: Profile) -> dict[str, int | str]:
 
 
 def _gelu_constants(profile: Profile) -> dict[str, int | str]:
-    q_b, q_1 = profile.gelu.constants(profile.step_rounding)
-    return {"q_b": q_b, "q_1": q_1, "output_shift": profile.gelu.output_shift, **_steps(profile)}
+    rule = native(profile.gelu, Gelu)
+    q_b, q_1 = rule.constants(profile.step_rounding)
+    return {"q_b": q_b, "q_1": q_1, "output_shift": rule.output_shift, **_steps(profile)}
 
 
 def _tanh_constants(profile: Profile) -> dict[str, int | str]:
@@ -234,6 +235,7 @@ def _layer_norm(profile: Profile, size: Size) -> Operator:
             y[rows] = ops.layer_norm(saturate(x[rows], INT16), params, to=INT8, profile=profile)
         return y
 
+    rule = native(profile.layer_norm, LayerNorm)
     return Operator(
         name="layer_norm",
         profile=profile,
@@ -248,8 +250,8 @@ def _layer_norm(profile: Profile, size: Size) -> Operator:
         result=Field(name="y", bits=8, count=channels),
         evaluate=evaluate,
         constants={
-            "centring": profile.layer_norm.centring,
-            "output_fraction": profile.layer_norm.output_fraction,
+            "centring": rule.centring,
+            "output_fraction": rule.output_fraction,
             **_rounding(profile),
             **_steps(profile),
         },
@@ -352,8 +354,9 @@ def bind(name: str, profile: Profile, size: Size | None = None) -> Operator:
     Raises
     ------
     IntsimError
-        If there is no such operator or it cannot have that size.
+        If there is no such operator, it cannot have that size, or the profile has another project's rules.
     """
+    profile.require_native("profile of vectors")
     if name not in OPERATORS:
         msg = f"operator must be one of {', '.join(OPERATORS)}, got {name!r}"
         raise IntsimError(msg)

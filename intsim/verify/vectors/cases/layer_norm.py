@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from intsim.fixedpoint import INT16, round_fraction
+from intsim.profile import LayerNorm, native
 from intsim.verify.vectors.cases.edges import MAX_MULTIPLIER, RUN, Case, Drawn, Edges, Level, Row
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
@@ -19,7 +20,7 @@ __all__ = ["DRAWN", "EDGES"]
 
 def _layer_norm_edges(operator: Operator, level: Level) -> Iterator[Case]:
     (channels,) = operator.size
-    fraction = operator.profile.layer_norm.output_fraction
+    fraction = native(operator.profile.layer_norm, LayerNorm).output_fraction
     one = 1 << fraction
 
     def row(pattern: Sequence[int]) -> list[int]:
@@ -96,7 +97,7 @@ def _layer_norm_edges(operator: Operator, level: Level) -> Iterator[Case]:
 def _moments(x: Row, operator: Operator) -> tuple[list[int], int]:
     """Return the centred row and its variance before eps, as the profile has them."""
     count, total = len(x), sum(x)
-    if operator.profile.layer_norm.centring == "exact":
+    if native(operator.profile.layer_norm, LayerNorm).centring == "exact":
         return [count * v - total for v in x], count * sum(v * v for v in x) - total * total
     mean = round_fraction(Fraction(total, count), operator.profile.rounding)
     return [v - mean for v in x], sum((v - mean) ** 2 for v in x) // count

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from intsim.fixedpoint import INT16, MAX_SHIFT
+from intsim.profile import Gelu, native
 from intsim.verify.vectors.cases.edges import Case, Drawn, Edges, Level, edge_table
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
@@ -23,7 +24,7 @@ def _exp_edges(operator: Operator, _: Level) -> Iterator[Case]:
 
 
 def _gelu_edges(operator: Operator, _: Level) -> Iterator[Case]:
-    q_b = operator.profile.gelu.constants(operator.profile.step_rounding)[0]
+    q_b = native(operator.profile.gelu, Gelu).constants(operator.profile.step_rounding)[0]
     yield from ((x,) for x in edge_table(INT16.min, INT16.max))
     yield from ((x,) for x in range(q_b - 8, -q_b + 9))  # up to the clip, where every bit of the polynomial shows
     yield from ((x,) for x in range(INT16.min, INT16.max, 61))
