@@ -116,15 +116,24 @@ def _onnx_runtime(path: Path) -> Callable[[np.ndarray], object]:
     from onnxruntime.quantization import quantize_dynamic  # noqa: PLC0415
 
     model = transformers.BertModel.from_pretrained(path, attn_implementation="eager").eval()
-    axes = {"input_ids": {0: "batch", 1: "tokens"}, "attention_mask": {0: "batch", 1: "tokens"}}
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: Any, mask: Any) -> Any:
+            return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    axes = {"ids": {0: "batch", 1: "tokens"}, "mask": {0: "batch", 1: "tokens"}}
     ids = torch.ones(2, 16, dtype=torch.long)
     with tempfile.TemporaryDirectory() as folder:
         exported, quantized = f"{folder}/float.onnx", f"{folder}/int8.onnx"
-        names = {"input_names": list(axes), "output_names": ["last_hidden_state"]}
-        torch.onnx.export(model, (ids, torch.ones_like(ids)), exported, **names, dynamic_axes=axes, dynamo=False)
+        inputs = (ids, torch.ones_like(ids))
+        torch.onnx.export(Encoder(), inputs, exported, input_names=list(axes), dynamic_axes=axes, dynamo=False)
         quantize_dynamic(exported, quantized)
         session = onnxruntime.InferenceSession(quantized)
-    return lambda ids: session.run(["last_hidden_state"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    return lambda ids: session.run(None, {"ids": ids, "mask": np.ones_like(ids)})
 
 
 def benchmark_forward() -> None:
