@@ -180,7 +180,10 @@ def _weight(w: Integers) -> _Weight:
 
 
 def _sums(w: Integers) -> Integers:
-    return in_blocks(lambda rows: np.abs(rows, dtype=np.int64).sum(axis=-1), w)
+    def rows(w: Integers) -> Integers:
+        return np.abs(w, dtype=np.int64).sum(axis=-1)
+
+    return in_blocks(rows, w)
 
 
 def row_norms(w: Integers) -> Integers:

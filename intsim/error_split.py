@@ -17,7 +17,7 @@ from intsim import ops
 from intsim._trace import Interpreter
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange
 from intsim.models import IntegerModel
-from intsim.profile import Exp, Gelu, Profile
+from intsim.profile import Exp, Gelu, LayerNorm, Profile, Softmax, native
 from reference.models.bert import ACTIVATIONS
 
 __all__ = ["PARTS", "in_integers", "in_reals", "stages"]
@@ -132,11 +132,12 @@ def _quantize_dynamic(x: Reals, bound: Reals, *, unit: int, to: IntRange, zero_p
 
 
 def _layer_norm(x: Reals, params: ops.LayerNormParams, *, profile: Profile, **_rules: Any) -> Reals:
+    rule = native(profile.layer_norm, LayerNorm)
     centred = x - x.mean(axis=-1, keepdims=True)
-    eps = params.eps / (x.shape[-1] ** 2 if profile.layer_norm.centring == "exact" else 1)
+    eps = params.eps / (x.shape[-1] ** 2 if rule.centring == "exact" else 1)
     y = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
     bias = np.ldexp(params.bias.astype(np.float64), -params.weight.shift)
-    return y * 2.0**profile.layer_norm.output_fraction * _ratio(params.weight) + bias
+    return y * 2.0**rule.output_fraction * _ratio(params.weight) + bias
 
 
 def _softmax(
@@ -149,6 +150,7 @@ def _softmax(
     approximate: bool,
     **_choices: Any,
 ) -> Reals:
+    native(profile.softmax, Softmax)
     keep = np.broadcast_to(mask, acc.shape)
     x = acc * _ratio(ratio)
     x = np.minimum(x - x.max(axis=-1, keepdims=True, where=keep, initial=-np.inf), 0)
@@ -158,7 +160,7 @@ def _softmax(
 
 
 def _gelu(x: Reals, *, profile: Profile, approximate: bool, activation: str, **_choices: Any) -> Reals:
-    rule = profile.gelu
+    rule = native(profile.gelu, Gelu)
     x = x * 2.0**-rule.input_fraction
     y = _i_gelu(x, rule) if approximate else ACTIVATIONS[activation](x)
     return np.asarray(y / float(rule.output_scale), np.float64)

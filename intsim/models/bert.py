@@ -202,7 +202,7 @@ def bert(
     split = {"core": 2, "rows": max(1, BLOCK // input_ids.shape[1])} if by_sequence else {"core": 1, "rows": BLOCK}
     spread = _whole if whole else partial(in_blocks, **split)
     tokens = mask if whole else mask[..., None]
-    positions: Integers = np.arange(input_ids.shape[1], like=input_ids)
+    positions: Any = np.arange(input_ids.shape[1], like=input_ids)
     x = spread(embed, input_ids, positions, token_type_ids, core=0, rows=BLOCK)
     source = "embeddings.LayerNorm"
     for i in range(model.config["num_hidden_layers"]):
