@@ -23,14 +23,15 @@ from intsim import ops
 from intsim.cli import cli, main
 from intsim.errors import IntsimError
 from intsim.evaluate import read_task
-from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, Rounding
+from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, rounding_right_shift
 from intsim.io import onnx as exporter
-from intsim.io.onnx import operators
+from intsim.io.onnx import arithmetic, operators
 from intsim.io.onnx.graph import Graph, Value
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.models import IntegerModel
 from intsim.ops import LayerNormParams
 from intsim.profile import IBERT, INTSIM, Profile
+from intsim.recipes import recipe_names
 from intsim.requantization import RULES
 from intsim.testing import assert_bit_exact
 
@@ -70,6 +71,51 @@ names = "*"
 bits = 8
 symmetric = false
 """
+# whatever may be grouped in groups, LayerNorm's outputs also read in fewer bits, and asymmetric attention products
+GROUPED: Final = """
+profile = "intsim"
+
+[[weights]]
+names = "*.dense.weight"
+bits = 8
+granularity = "group"
+groups = 2
+axis = "input"
+
+[[weights]]
+names = "*"
+bits = 8
+granularity = "channel"
+
+[[inputs]]
+names = "encoder.layer.1.*"
+bits = 6
+symmetric = false
+
+[[activations]]
+names = ["*.query", "*.key", "*.value"]
+bits = 8
+symmetric = false
+
+[[activations]]
+names = "pooler"
+bits = 8
+symmetric = false
+
+[[activations]]
+names = "*"
+bits = 8
+symmetric = false
+groups = 2
+"""
+RECIPES: Final = [  # with groups that divide 16 channels, and 128
+    *(name for name in recipe_names() if name not in {"peg", "zeroquant", "zeroquant-w4"}),
+    "peg:groups=4",
+    "peg:groups=4,permutation=none",
+    "zeroquant:groups=4",
+    "zeroquant-w4:groups=4",
+    "tm-iqr:everywhere=tm-iqr",
+]
 EXPORTED: Final = [rule for rule in RULES.values() if rule.arithmetic != "binary32"]
 PROFILES: Final = {
     **{profile.name: profile for profile in (INTSIM, IBERT, *edges.CROSSED)},
@@ -168,9 +214,9 @@ def test_every_integer_of_the_embedded_model_is_the_engines(embedded, file):
     assert_same_everywhere(embedded, file, texts + drawn)
 
 
-@pytest.mark.parametrize("preset", [INTSIM, IBERT], ids=lambda profile: profile.name)
-def test_the_reference_implementation_of_onnx_and_an_engine_that_fuses_nothing_agree(tiny, file, preset):
-    model = intsim.quantize(tiny, profile=preset, calibration=CALIBRATION)
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "peg:groups=4", "tm-iqr"])
+def test_the_reference_implementation_of_onnx_and_an_engine_that_fuses_nothing_agree(tiny, file, recipe):
+    model = intsim.quantize(tiny, recipe=recipe, calibration=CALIBRATION)
     exporter.export(model, file)
     feed = draw(model, np.random.default_rng(9), 6, 9)
     expected = model(feed["input_ids"], **{name: feed[name] for name in ("attention_mask", "token_type_ids")}).values
@@ -187,6 +233,35 @@ def test_every_integer_is_the_engines_under_every_rule(tiny, file, profile):
     exporter.export(model, file)
     rng = np.random.default_rng(2)
     assert_same_everywhere(model, file, [draw(model, rng, 6, 9), draw(model, rng, 1, 1)])
+
+
+@edges.both_presets
+@pytest.mark.parametrize("labels", [("negative", "positive"), None], ids=str)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_integer_is_the_engines_under_every_recipe(tiny_bert, file, recipe, labels, profile):
+    model = intsim.quantize(tiny_bert(labels=labels), recipe=recipe, profile=profile, calibration=CALIBRATION)
+    exporter.export(model, file)
+    rng = np.random.default_rng(2)
+    assert_same_everywhere(model, file, [draw(model, rng, 6, 9), draw(model, rng, 1, 1), draw(model, rng, 2, 32)])
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_integer_of_padded_texts_is_the_engines_under_every_recipe(file, recipe):
+    path = Path(__file__).parents[1] / "data" / "embedded-float"
+    model = intsim.quantize(path, recipe=recipe, calibration=TEXTS[:3])
+    exporter.export(model, file)
+    assert_same_everywhere(model, file, [*_batches(model, TEXTS, 5), draw(model, np.random.default_rng(3), 4, 11)])
+
+
+@pytest.mark.parametrize("profile", [INTSIM, IBERT, PROFILES["onnx-qlinear-rule"]], ids=lambda profile: profile.name)
+def test_every_integer_is_the_engines_with_groups_everywhere(tiny, file, tmp_path, profile):
+    recipe = tmp_path / "grouped.toml"
+    recipe.write_text(GROUPED, encoding="utf-8")
+    model = intsim.quantize(tiny, recipe=recipe, profile=profile, calibration=CALIBRATION)
+    assert model.formats["encoder.layer.1.intermediate.input"].range.bits == 6
+    assert all(model.formats[f"encoder.layer.0.attention.self.{part}"].zero_point for part in ("query", "key", "value"))
+    exporter.export(model, file)
+    assert_same_everywhere(model, file, [draw(model, np.random.default_rng(3), 6, 9)])
 
 
 @pytest.mark.parametrize("profile", [INTSIM, IBERT, PROFILES["onnx-qlinear-rule"]], ids=lambda profile: profile.name)
@@ -208,7 +283,7 @@ def test_every_integer_is_the_engines_for_every_head_and_activation(tiny_bert, f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["intsim", "ibert"])
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "peg", "zeroquant", "tm-iqr"])
 def test_minilm_gives_the_integers_of_the_golden_model_on_stsb(minilm, shared, file, recipe):
     dev = read_task("stsb", shared / "data" / "STS-B" / "sts-dev.csv")
     train = read_task("stsb", shared / "data" / "STS-B" / "sts-train.csv")
@@ -232,9 +307,9 @@ def _element_types(proto: Any) -> dict[str, int]:
     return types | {constant.name: constant.data_type for constant in inferred.graph.initializer}
 
 
-@pytest.mark.parametrize("preset", [INTSIM, IBERT], ids=lambda profile: profile.name)
-def test_the_file_holds_standard_operators_on_integers_alone(tiny, file, preset):
-    exporter.export(intsim.quantize(tiny, profile=preset, calibration=CALIBRATION), file)
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "peg:groups=4", "tm-iqr"])
+def test_the_file_holds_standard_operators_on_integers_alone(tiny, file, recipe):
+    exporter.export(intsim.quantize(tiny, recipe=recipe, calibration=CALIBRATION), file)
     proto = onnx.load(file)
     onnx.checker.check_model(proto, full_check=True)
     assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 18)]
@@ -392,15 +467,20 @@ def test_a_shift_rounds_as_the_oracle_does(rounding, offset):
         return oracle.round_fraction(Fraction(x, 2**shift) + offset, str(rounding))
 
     def shifted(x: Value, shift: Any) -> Value:
-        return operators.shift_right(x, np.array(shift), rounding, offset=offset)
+        return arithmetic.shift_right(x, np.array(shift), rounding, offset=offset)
 
     for shift in SHIFTS:
         x = _near_ties(shift)
         y = engine(lambda x, t=shift: shifted(x.bounded(2**63 - 1 - 2**t - 2**15), t), np.array(x))
         assert y.tolist() == [judged(p, shift) for p in x]
     rows = [x for x in _near_ties(61) if abs(x) <= 2**60]  # one shift a column
-    y = engine(lambda x: shifted(x.bounded(2**60), SHIFTS), np.array(rows)[:, None] + np.zeros(len(SHIFTS), np.int64))
+    table = np.array(rows)[:, None] + np.zeros(len(SHIFTS), np.int64)
+    y = engine(lambda x: shifted(x.bounded(2**60), SHIFTS), table)
     assert y.tolist() == [[judged(p, shift) for shift in SHIFTS] for p in rows]
+    steps = np.arange(len(SHIFTS))  # and one offset
+    y = engine(lambda x: arithmetic.shift_right(x.bounded(2**60), SHIFTS, rounding, offset=offset + steps), table)
+    golden = rounding_right_shift(table, SHIFTS, rounding, offset=offset + steps)
+    assert_bit_exact(y, golden)
 
 
 @edges.every_rounding
@@ -415,7 +495,7 @@ def test_a_quotient_rounds_as_the_oracle_does(rounding, multiplier):
 
         def divided(a: Value, b: Value | int, k: int = quotient) -> Value:
             a = a.bounded(2**30)
-            return operators.divide(a, b, multiplier=multiplier, rounding=rounding, quotient=k)
+            return arithmetic.divide(a, b, multiplier=multiplier, rounding=rounding, quotient=k)
 
         column = np.full(len(a), b)
         assert engine(lambda a, b: divided(a, b.bounded(2**31)), np.array(a), column).tolist() == expected
@@ -433,7 +513,7 @@ def test_the_square_root_is_exact_at_every_edge():
     near |= {4**k * m + step for k in range(29) for m in (1, 2, 3) for step in (-1, 0, 1)}
     n = sorted(x for x in near if 1 <= x < 2**62)
     bounded = 2**62 - 1
-    assert engine(lambda n: operators.isqrt(n.bounded(bounded)), np.array(n)[:, None])[:, 0].tolist() == [
+    assert engine(lambda n: arithmetic.isqrt(n.bounded(bounded)), np.array(n)[:, None])[:, 0].tolist() == [
         math.isqrt(x) for x in n
     ]
 
@@ -441,17 +521,22 @@ def test_the_square_root_is_exact_at_every_edge():
 @pytest.mark.parametrize("x_dtype", [np.int8, np.uint8, np.int16])
 @pytest.mark.parametrize("w_dtype", [np.int8, np.uint8])
 @pytest.mark.parametrize("constant", [False, True])
-def test_a_product_of_extreme_codes_is_exact(x_dtype, w_dtype, constant):
+@pytest.mark.parametrize("zero_point", ["none", "min", "max"])
+def test_a_product_of_extreme_codes_is_exact(x_dtype, w_dtype, constant, zero_point):
+    zeros = {
+        f"{name}_zero_point": getattr(np.iinfo(dtype), zero_point, 0)
+        for name, dtype in (("x", x_dtype), ("w", w_dtype))
+    }
     rng = np.random.default_rng(6)
-    depth = 97
+    depth = 63 if x_dtype is np.int16 else 97  # the bound of more products of 16 bits passes int32
     x, w = (
         rng.choice([np.iinfo(dtype).min, np.iinfo(dtype).max], (rows, depth)).astype(dtype)
         for dtype, rows in ((x_dtype, 65), (w_dtype, 33))
     )
     x[:2], w[0] = np.iinfo(x_dtype).min, np.iinfo(w_dtype).min
     x[2], w[1] = np.iinfo(x_dtype).max, np.iinfo(w_dtype).max
-    expected = ops.matmul(x, w, carrier="integer")
-    y = engine(lambda x: operators.matmul(x, w), x) if constant else engine(operators.matmul, x, w)
+    expected = ops.matmul(x, w, carrier="integer", **zeros)
+    y = engine(lambda x, *values: operators.matmul(x, *(values or (w,)), **zeros), *([x] if constant else [x, w]))
     assert_bit_exact(y, expected)
 
 
@@ -466,6 +551,51 @@ def test_accumulators_on_ties_and_edges_become_the_golden_codes(rule, to, zero_p
     acc = np.array(edge, np.int32)[:, None] + np.zeros(len(shifts), np.int32)
     y = engine(lambda acc: operators.requantize(acc, ratio, to=to, rounding=rule, zero_point=zero_point), acc)
     assert_bit_exact(y, ops.requantize(acc, ratio, to=to, rounding=rule, zero_point=zero_point))
+
+
+@pytest.mark.parametrize("rule", [*Rounding, *EXPORTED], ids=str)
+def test_an_addend_and_zero_points_by_channel_give_the_golden_codes(rule):
+    shifts = np.array([0, 1, 4, 20, 33, 61])
+    ratio = Dyadic(np.array([1, 3, -1, 5, 2**13, 2**13 - 1]), shifts)
+    zero_point = np.array([-5, 4, 3, 0, -128, 127])
+    acc = np.array(edges.edge_table(-(2**45), 2**45))[:, None] + np.zeros(len(shifts), np.int64)
+    halves = (np.int64(1) << shifts) >> 1
+    for addend in (np.array(-(2**30)), halves, -3 * halves, np.array([2**59, -(2**59), 7, -1, 0, 1])):
+        constants = {"to": INT8, "rounding": rule, "zero_point": zero_point, "addend": addend}
+        y = engine(lambda acc, c=constants: operators.requantize(acc.bounded(2**45), ratio, **c), acc)
+        assert_bit_exact(y, ops.requantize(acc, ratio, **constants))
+
+
+@pytest.mark.parametrize("kind", ["token", "sequence", "clip"])
+@pytest.mark.parametrize(("codes", "zero_point"), [(INT8, -128), (INT16, 0), (INT16, 32767)], ids=str)
+def test_rows_of_every_number_of_tokens_have_the_golden_bound(kind, codes, zero_point):
+    rng = np.random.default_rng(10)
+    tokens = 13
+    x = rng.integers(codes.min, codes.max + 1, (6 * tokens, tokens, 3)) // rng.integers(1, 999, (1, tokens, 1))
+    mask = rng.permuted(np.arange(tokens) < np.arange(6 * tokens)[:, None] % (tokens + 1), axis=1)
+    how = {"per": "token" if kind == "token" else "sequence", "clip": kind == "clip", "zero_point": zero_point}
+    x = x.astype(codes.dtype)
+    bound = engine(lambda x, mask: operators.dynamic_bound(x, mask=mask, **how), x, mask)
+    assert_bit_exact(bound, ops.dynamic_bound(x, mask=mask, **how))
+    every = engine(lambda x: operators.dynamic_bound(x, **how), x)
+    assert_bit_exact(every, ops.dynamic_bound(x, **how))
+    if kind == "clip":
+        assert (every < 8 * ops.dynamic_bound(x, per="sequence", zero_point=zero_point)).any()
+
+
+@edges.every_rounding
+@pytest.mark.parametrize("unit", [1, 8])
+@pytest.mark.parametrize(("codes", "zero_point"), [(INT8, 3), (INT16, 0), (INT16, -32768)], ids=str)
+def test_codes_on_ties_of_their_bound_are_the_golden_ones(rounding, unit, codes, zero_point):
+    bounds = [0, 1, 2, 3, 14, 254, 508, 4064, 12700, 2**15, 2**17 * unit]
+    x = np.array(edges.edge_table(codes.min, codes.max) + list(range(-100, 101)), codes.dtype)
+    x, bound = np.tile(x, (len(bounds), 1, 1)), np.array(bounds, np.int32)[:, None, None]
+    for bits in (2, 7, 8):
+        how = {"unit": unit, "to": IntRange(bits, narrow=True), "rounding": rounding, "zero_point": zero_point}
+        y = engine(
+            lambda x, bound, how=how: operators.quantize_dynamic(x, bound.bounded(2**17 * unit), **how), x, bound
+        )
+        assert_bit_exact(y, ops.quantize_dynamic(x, bound, **how))
 
 
 @pytest.mark.parametrize("centring", ["exact", "rounded-mean"])

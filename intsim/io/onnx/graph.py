@@ -225,13 +225,16 @@ class Value:
 
     def sort(self) -> "Value":
         """Return the values along the last axis in rising order."""
-        lengths = self.graph.add("Shape", self, dtype=np.int64, shape=(1,), start=-1)
-        rising = {"dtype": self.dtype, "shape": self.shape, "unread": ("indices",), "largest": 0}
-        return self.graph.add("TopK", self, lengths, **rising).bounded(self.magnitude)
+        length = self.graph.add("Shape", self, dtype=np.int64, shape=(1,), start=-1)
+        ordered = self.graph.add(
+            "TopK", self, length, dtype=self.dtype, shape=self.shape, unread=("indices",), largest=0
+        )
+        return ordered.bounded(self.magnitude)
 
     def take_along(self, indices: "Value") -> "Value":
         """Return, in each row of the last axis, the values at the row's own indices."""
-        taken = self.graph.add("GatherElements", self, indices, dtype=self.dtype, shape=indices.shape, axis=-1)
+        last = len(self.shape) - 1
+        taken = self.graph.add("GatherElements", self, indices, dtype=self.dtype, shape=indices.shape, axis=last)
         return taken.bounded(self.magnitude)
 
     def matmul(self, other: "Value", *zero_points: "Value") -> "Value":

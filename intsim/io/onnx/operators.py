@@ -108,8 +108,7 @@ def matmul(
         (x, x_zero), (w, w_zero) = _uint8(x_q, x_zero_point), _uint8(w_q, w_zero_point)
         acc = x.matmul(columns(w), graph.constant(x_zero), graph.constant(w_zero))
     else:
-        x, w = (q.astype(np.int32) - zero for q, zero in ((x_q, x_zero_point), (w_q, w_zero_point)))
-        acc = x.matmul(columns(w))
+        acc = (x_q.astype(np.int32) - x_zero_point).matmul(columns(w_q.astype(np.int32) - w_zero_point))
     if bias is not None:
         acc = graph.add("Add", acc, graph.constant(bias), dtype=acc.dtype, shape=acc.shape)
     return acc.proved(bound)
