@@ -22,6 +22,7 @@ import intsim
 from intsim.cli import main
 from intsim.inspect import _row
 from intsim.io.trace_file import read_trace
+from intsim.recipes import recipe_names
 
 TinyBert = Callable[..., Path]
 
@@ -503,10 +504,10 @@ def test_compare_refuses_what_it_cannot_read(command: Command, tmp_path: Path) -
 
 
 def test_profiles_lists_names_and_hashes(command: Command) -> None:
-    hashes = {name: profile.hash for name, profile in intsim.PROFILES.items()}
-    assert _object(command("profiles", "--json")) == hashes
+    profiles = intsim.PROFILES.values()
+    assert _object(command("profiles", "--json")) == {profile.name: profile.hash for profile in profiles}
     lines = command("profiles").stdout.splitlines()
-    assert [line.split() for line in lines] == [[name, "version", "2", digest] for name, digest in hashes.items()]
+    assert [line.split() for line in lines] == [[p.name, "version", str(p.version), p.hash] for p in profiles]
 
 
 @pytest.mark.parametrize("name", list(intsim.PROFILES))
@@ -765,7 +766,7 @@ def test_an_ids_file_that_cannot_be_read_is_refused(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--recipe", "surprise"), "recipe must be one of ibert, intsim"),
+        (("--recipe", "surprise"), f"recipe must be one of {', '.join(recipe_names())}"),
         (("--profile", "surprise"), "profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'surprise'"),
         (("--calibration", "/absent"), "/absent must be a readable UTF-8 file, got "),
     ],

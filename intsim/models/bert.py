@@ -72,6 +72,9 @@ def bert(
     def zero_point(name: str) -> int | tuple[int, ...]:
         return model.formats[name].zero_point
 
+    def nonzero(**names: str) -> dict[str, Any]:  # constant -> the zero point of an activation
+        return {constant: value for constant, name in names.items() if (value := zero_point(name))}
+
     def centred(x: Integers, source: str) -> Integers:  # the codes of ``source`` less their zero point
         return x.astype(np.int32) - np.int32(model.formats[source].offset(x.shape[-1]))
 
@@ -89,10 +92,12 @@ def bert(
             constants["addend"] = x.addend
         return call(name, ops.requantize, x.terms[0], model.ratio(name), rounding=profile.requantization, **constants)
 
-    def read(name: str, x: Integers, source: str, tokens: NDArray[np.bool_]) -> Operand:  # of ``source``, for products
+    def read(  # what products take of ``source``: it, or fewer bits of it
+        name: str, x: Integers, source: str, tokens: NDArray[np.bool_] | None = None
+    ) -> Operand:
         if (how := model.dynamic.get(name)) is not None:
             constants: dict[str, Any] = {"zero_point": zero_point(source)}
-            kept = tokens if whole else tokens[..., 0]
+            kept = tokens if whole or tokens is None else tokens[..., 0]
             bound = call(f"{name}.bound", ops.dynamic_bound, x, per=how.per, clip=how.clip, mask=kept, **constants)
             constants |= {"unit": how.unit, "to": how.range, "rounding": profile.rounding}
             return Operand(call(name, ops.quantize_dynamic, x, bound, **constants), how.range, bound)
@@ -165,10 +170,10 @@ def bert(
         if not whole and (step := fused.attention(model, layer)) is not None:
             at_once = max(1, SCORES // input_ids.shape[1] ** 2)
             return joined(in_blocks(step, query, key, value, keep, core=2, rows=at_once))
-        zero_points = {"x_zero_point": zero_point(f"{self}.query"), "w_zero_point": zero_point(f"{self}.key")}
+        zero_points = nonzero(x_zero_point=f"{self}.query", w_zero_point=f"{self}.key")
         scores = call(f"{self}.scores.acc", ops.matmul, query, key, carrier=carrier, **zero_points)  # (B, H, T, T)
         probs = call(f"{self}.probs", ops.softmax, scores, model.ratio(f"{self}.scores"), profile=profile, mask=keep)
-        value, zero_points = value.swapaxes(-1, -2), {"w_zero_point": zero_point(f"{self}.value")}
+        value, zero_points = value.swapaxes(-1, -2), nonzero(w_zero_point=f"{self}.value")
         context = call(f"{self}.context.acc", ops.matmul, probs, value, carrier=carrier, **zero_points)
         return rescale(f"{self}.context", Sum([joined(context)]))
 
@@ -198,11 +203,12 @@ def bert(
     # Tokens depend on each other in attention, and where a range is found per sequence; heads never do. Each step runs
     # in blocks of tokens or of sequences, spread over threads, unless somebody looks at its intermediates.
     whole = observed() or on_integers(carrier)
-    by_sequence = any(how.per == "sequence" for how in model.dynamic.values())
-    split = {"core": 2, "rows": max(1, BLOCK // input_ids.shape[1])} if by_sequence else {"core": 1, "rows": BLOCK}
-    spread = _whole if whole else partial(in_blocks, **split)
-    tokens = mask if whole else mask[..., None]
-    positions: Any = np.arange(input_ids.shape[1], like=input_ids)
+    spread, tokens = _whole, mask
+    if not whole:
+        by_sequence = any(how.per == "sequence" for how in model.dynamic.values())
+        rows = max(1, BLOCK // input_ids.shape[1]) if by_sequence else BLOCK
+        spread, tokens = partial(in_blocks, core=2 if by_sequence else 1, rows=rows), mask[..., None]
+    positions: Integers = np.arange(input_ids.shape[1], dtype=np.int64, like=input_ids)
     x = spread(embed, input_ids, positions, token_type_ids, core=0, rows=BLOCK)
     source = "embeddings.LayerNorm"
     for i in range(model.config["num_hidden_layers"]):
@@ -214,10 +220,9 @@ def bert(
 
     if not model.has_classifier:
         return call("last_hidden_state", ops.permute, x, tensors["order"]) if "order" in tensors else x
-    first, alone = x[:, 0], mask[:, :1]  # (B, C)
-    pooled = rescale("pooler.dense", product("pooler.dense", read("pooler.input", first, source, alone)), INT16)
+    pooled = rescale("pooler.dense", product("pooler.dense", read("pooler.input", x[:, 0], source)), INT16)  # (B, C)
     pooled = rescale("pooler", Sum([call("pooler.tanh", ops.tanh, pooled, profile=profile)]))
-    return rescale("classifier", product("classifier", read("classifier.input", pooled, "pooler", alone)))
+    return rescale("classifier", product("classifier", read("classifier.input", pooled, "pooler")))  # (B, labels)
 
 
 def _whole(function: Callable[..., Any], *arrays: Any, **_blocks: int) -> Any:
