@@ -218,8 +218,8 @@ class Profile(Checked):
     step_rounding: Rounding
     sum: Literal["once", "each"]
     exp: Exp
-    softmax: Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax
-    gelu: Gelu | rules.CodeGelu | rules.ShiftGelu | rules.ItaGelu
+    softmax: Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax | rules.LitertSoftmax
+    gelu: Gelu | rules.CodeGelu | rules.ShiftGelu | rules.ItaGelu | rules.GeluTable
     tanh: Tanh
     sigmoid: Sigmoid
     layer_norm: LayerNorm | rules.CodeLayerNorm | rules.VitLayerNorm

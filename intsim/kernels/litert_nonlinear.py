@@ -51,7 +51,14 @@ SUM_BITS: Final = 12  # integer bits of the sum of a row
 INTERVALS: Final = 512  # of a table of 16 bits
 
 
-def softmax(x_q: Integers, *, scale: Fraction, beta: Fraction = Fraction(1), to: IntRange) -> Integers:
+def softmax(
+    x_q: Integers,
+    *,
+    scale: Fraction,
+    beta: Fraction = Fraction(1),
+    to: IntRange,
+    mask: NDArray[np.bool_] | None = None,
+) -> Integers:
     """Return softmax of 8-bit codes along the last axis: SOFTMAX, reference resolver.
 
     With (m, e) = QM(min(D(beta scale) 2**26, 2**31 - 1)) and the fixed-point functions of ``gemmlowp``::
@@ -68,6 +75,8 @@ def softmax(x_q: Integers, *, scale: Fraction, beta: Fraction = Fraction(1), to:
         Of the codes; of the operator.
     to
         ``INT8``, codes of 1/256 with zero point -128, or ``INT16``, codes of 2**-16 with zero point -2**15.
+    mask
+        True where a position counts; LiteRT has none. Elsewhere the probability is 0, and in a row without positions.
 
     Bounds
     ------
@@ -75,12 +84,13 @@ def softmax(x_q: Integers, *, scale: Fraction, beta: Fraction = Fraction(1), to:
     """
     ratio = quantize_multiplier(min(nearest(beta * scale, FLOAT64) * (1 << 31 - INTEGER_BITS), Fraction((1 << 31) - 1)))
     e = 31 - int(ratio.shift)
-    x = x_q.astype(np.int64)
+    kept = np.ones(x_q.shape, np.bool_) if mask is None else np.broadcast_to(mask, x_q.shape)
+    x = np.where(kept, x_q, np.iinfo(x_q.dtype).min).astype(np.int64)
     d = x - x.max(axis=-1, keepdims=True)
-    inside = d >= -round_fraction(Fraction(31 << 31 - INTEGER_BITS, 1 << e), Rounding.FLOOR)
+    inside = kept & (d >= -round_fraction(Fraction(31 << 31 - INTEGER_BITS, 1 << e), Rounding.FLOOR))
     scaled = gemmlowp.saturating_rounding_doubling_high_mul((d * inside) << e, ratio.multiplier)
     exps = gemmlowp.exp_on_negative_values(scaled, INTEGER_BITS) * inside
-    total = gemmlowp.rescale(exps, 0, SUM_BITS).sum(axis=-1, keepdims=True)
+    total = np.maximum(gemmlowp.rescale(exps, 0, SUM_BITS).sum(axis=-1, keepdims=True), 1)
     headroom = 32 - bit_length(total)
     reciprocal = gemmlowp.one_over_one_plus_x_for_x_in_0_1((total << headroom) - (1 << 31))
     product = gemmlowp.saturating_rounding_doubling_high_mul(reciprocal, exps)

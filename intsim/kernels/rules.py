@@ -7,6 +7,7 @@ fixed scale, so that its constants are the same in all of them. No int16 that ``
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 import numpy as np
@@ -15,14 +16,30 @@ from numpy.typing import NDArray
 from intsim._checked import Checked, check_range
 from intsim.carrier import Integers
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, saturate
-from intsim.kernels import ibert, ita, ivit
+from intsim.kernels import ibert, ita, ivit, litert_nonlinear
 
-__all__ = ["CodeGelu", "CodeLayerNorm", "CodeSoftmax", "ItaGelu", "ItaSoftmax", "ShiftGelu", "Shiftmax", "VitLayerNorm"]
+__all__ = [
+    "CodeGelu",
+    "CodeLayerNorm",
+    "CodeSoftmax",
+    "GeluTable",
+    "ItaGelu",
+    "ItaSoftmax",
+    "LitertSoftmax",
+    "ShiftGelu",
+    "Shiftmax",
+    "VitLayerNorm",
+]
 
 Mask = NDArray[np.bool_]
 
 LN2: Final = Fraction("0.69314718055994530941723212145817656808")
 CODE_EXP_MAX: Final = (1 << 15) - 1  # of I-BERT's 16-bit activation
+LITERT_POSITIONS: Final = 4096
+TABLE_BITS: Final = 160
+INVERSE_SQRT_TAU: Final = Fraction(
+    "0.398942280401432677939946059934381868475858631164934657665925829670657925899301839"
+)
 VIT_SUM: Final = 1 << 31  # what I-ViT clamps sums of exponentials to
 
 
@@ -107,6 +124,96 @@ class ItaSoftmax(Checked):
         """Return rows of uint8 codes of 1 / one."""
         kernel = ita.streaming_softmax if self.streaming else ita.softmax
         return kernel(x_q.astype(np.int8, copy=False), mask=mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LitertSoftmax(Checked):
+    """LiteRT's reference kernel: ``kernels.litert_nonlinear.softmax`` of int8 codes, in gemmlowp's fixed point."""
+
+    rule: Literal["litert"] = "litert"
+    input_fraction: int
+
+    input_range: ClassVar[IntRange] = INT8
+    one: ClassVar[int] = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("input_fraction of softmax", self.input_fraction, 0, 7)
+
+    @property
+    def input_scale(self) -> Fraction:
+        """Real value of one input code."""
+        return Fraction(1, 1 << self.input_fraction)
+
+    def row_sum(self, tokens: int) -> int:
+        """Return the most that a row of ``tokens`` probabilities sums to: each is rounded."""
+        return UINT8.max * tokens
+
+    def __call__(self, x_q: Integers, mask: Mask | None = None) -> Integers:
+        """Return rows of uint8 codes of 1 / one.
+
+        Raises
+        ------
+        ValueError
+            If a row has 4096 positions or more, whose sum the kernel cannot hold.
+        """
+        if x_q.shape[-1] >= LITERT_POSITIONS:
+            msg = f"rows must have fewer than {LITERT_POSITIONS} positions, got {x_q.shape[-1]}"
+            raise ValueError(msg)
+        probs = litert_nonlinear.softmax(x_q.astype(np.int8, copy=False), scale=self.input_scale, to=INT8, mask=mask)
+        return saturate(probs.astype(np.int64) - INT8.min, UINT8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeluTable(Checked):
+    """A table: x Phi(x) of codes of 2**-input_fraction, each entry the nearest code of 2**-output_fraction.
+
+    Phi(x) = 1/2 + (x - x**3 / (2 3) + x**5 / (2**2 2! 5) - ...) / sqrt(2 pi), summed to 160 fraction bits; beyond |x| =
+    8 it is within 2**-50 of 0 or 1, which no entry can tell.
+    """
+
+    rule: Literal["table"] = "table"
+    input_fraction: int
+    output_fraction: int
+
+    input_range: ClassVar[IntRange] = INT16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("input_fraction of gelu", self.input_fraction, 0, 11)
+        check_range("output_fraction of gelu", self.output_fraction, self.input_fraction, self.input_fraction + 15)
+
+    @property
+    def output_scale(self) -> Fraction:
+        """Real value of one output code."""
+        return Fraction(1, 1 << self.output_fraction)
+
+    def __call__(self, x_q: Integers) -> Integers:
+        """Return int32 codes of output_scale."""
+        return _gelu_table(self).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
+
+
+@lru_cache(maxsize=16)
+def _gelu_table(rule: GeluTable) -> Integers:
+    """Return the entries of 0 ... 2**15 - 1, then of -2**15 ... -1."""
+    bits, drop = TABLE_BITS, TABLE_BITS - rule.output_fraction
+    inner = np.arange(8 << rule.input_fraction).astype(object)
+    x = inner << bits - rule.input_fraction
+    square, term, total, n = x * x >> bits, x, x * 0, 0
+    while term.any():
+        total += term // (1 - 2 * (n % 2)) // (2 * n + 1)
+        n += 1
+        term = (term * square >> bits) // (2 * n)
+    phi = (total * INVERSE_SQRT_TAU.numerator // INVERSE_SQRT_TAU.denominator) + (1 << bits - 1)
+    above = x * phi >> bits  # x Phi(x); below 0 it is less x, since Phi(-x) = 1 - Phi(x)
+    half = 1 << drop - 1
+    positive = np.arange(1 << 15) << rule.output_fraction - rule.input_fraction
+    negative = np.zeros(1 << 15, np.int64)  # of 0, -1, -2, ...
+    size = min(len(inner), len(positive))
+    positive[:size] = (above + half >> drop)[:size]
+    negative[:size] = ((above - x) + half >> drop)[:size]
+    lowest = 0 if size < len(positive) else int((above - x)[-1] + half >> drop)
+    return saturate(np.concatenate([positive, [lowest], negative[:0:-1]]), INT32)
 
 
 @dataclass(frozen=True, kw_only=True)

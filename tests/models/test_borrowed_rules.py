@@ -19,18 +19,21 @@ import intsim
 from intsim import ops
 from intsim.convert import default_calibration
 from intsim.errors import CheckpointError, IntsimError
-from intsim.fixedpoint import INT16, INT32, Dyadic
+from intsim.fixedpoint import INT8, INT16, INT32, Dyadic
 from intsim.io.onnx import export
 from intsim.io.safetensors_file import read
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.io.trace_file import write_trace
 from intsim.kernels import ibert, ita, ivit
+from intsim.kernels.litert_nonlinear import softmax
 from intsim.kernels.rules import (
     CodeGelu,
     CodeLayerNorm,
     CodeSoftmax,
+    GeluTable,
     ItaGelu,
     ItaSoftmax,
+    LitertSoftmax,
     ShiftGelu,
     Shiftmax,
     VitLayerNorm,
@@ -47,7 +50,13 @@ TinyBert = Callable[..., Path]
 Array = NDArray[Any]
 
 FLOAT: Final = Path(__file__).parents[1] / "data" / "embedded-float"
-BORROWED: Final = [profile for name, profile in PROFILES.items() if name not in NATIVE]
+FIXED_POINT: Final = dataclasses.replace(
+    IBERT,
+    name="fixed-point",
+    softmax=LitertSoftmax(input_fraction=4),
+    gelu=GeluTable(input_fraction=10, output_fraction=20),
+)
+BORROWED: Final = [*(profile for name, profile in PROFILES.items() if name not in NATIVE), FIXED_POINT]
 TEXTS: Final = ("a good movie .", "the plot is bad ,", "is the movie good\tthe movie is bad")
 SELF: Final = "encoder.layer.1.attention.self"
 SMALL: Final = Fraction(1, 256)
@@ -68,11 +77,21 @@ def code_ratio(scale: Fraction) -> Dyadic:
     return Dyadic.from_real(float(Fraction(32767, ibert.exp_constants(scale)[2])))
 
 
+def litert_rows(x: Array, mask: Array) -> Array:
+    """Return the kernel on what the mask leaves of every row, 0 elsewhere."""
+    probs = np.zeros(x.shape, np.int64)
+    for row, keep, out in zip(x, mask, probs, strict=True):
+        if keep.any():
+            out[keep] = softmax(row[None, keep], scale=Fraction(1, 16), to=INT8)[0].astype(np.int64) + 128
+    return probs
+
+
 SOFTMAXES: Final[Mapping[Any, Callable[..., Array]]] = {
     CodeSoftmax(input_fraction=8): lambda x, mask: ibert.softmax(x, scale=SMALL, ratio=code_ratio(SMALL), mask=mask),
     Shiftmax(input_fraction=4, bits=15): lambda x, mask: ivit.shiftmax(x, scale=Fraction(1, 16), bits=15, mask=mask),
     ItaSoftmax(streaming=True): lambda x, mask: ita.streaming_softmax(x.astype(np.int8), mask=mask),
     ItaSoftmax(streaming=False): lambda x, mask: ita.softmax(x.astype(np.int8), mask=mask),
+    LitertSoftmax(input_fraction=4): lambda x, mask: litert_rows(x.astype(np.int8), mask),
 }
 
 
@@ -243,6 +262,18 @@ def test_layer_norm_is_the_kernel_then_one_rounding(
 def test_a_rule_of_another_operator_is_refused() -> None:
     with pytest.raises(TypeError, match="softmax must be"):
         with_rule(softmax=ItaGelu(input_fraction=5))
+
+
+@pytest.mark.parametrize(("fraction", "output"), [(0, 0), (3, 10), (10, 14), (10, 25), (11, 26)])
+def test_every_entry_of_the_table_is_the_nearest_code(fraction: int, output: int) -> None:
+    profile = with_rule(gelu=GeluTable(input_fraction=fraction, output_fraction=output))
+    exact = [x / 2**fraction * math.erfc(-x / 2**fraction / math.sqrt(2)) / 2 * 2**output for x in CODES16.tolist()]
+    assert np.abs(ops.gelu(CODES16, profile=profile) - np.array(exact)).max() <= 0.5
+
+
+def test_rows_beyond_the_sum_of_litert_are_refused() -> None:
+    with pytest.raises(ValueError, match="fewer than 4096 positions"):
+        ops.softmax(np.zeros((1, 4096), np.int32), Dyadic(1, 0), profile=FIXED_POINT)
 
 
 # ---- the whole model
@@ -416,7 +447,7 @@ HASHES: Final = {  # a change says that models of that profile compute other bit
 }
 
 
-@every_profile
+@pytest.mark.parametrize("profile", [p for p in BORROWED if p is not FIXED_POINT], ids=lambda profile: profile.name)
 def test_the_hash_is_the_one_committed(profile: Profile) -> None:
     assert profile.hash[:12] == HASHES[profile.name]
     assert Profile.from_json(json.loads(json.dumps(profile.to_json()))).hash == profile.hash
