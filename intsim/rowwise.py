@@ -31,8 +31,12 @@ def carried(x: Integers) -> Float64:
 
 
 def softmax_fits(bound: int, columns: int, ratio: Dyadic, *, rounding: Rounding, step_rounding: Rounding) -> bool:
-    """Say whether ``softmax`` is exact for |acc| <= bound: 2 |acc| m + (2**15 + 1) 2**t <= 2**53, rows of 2**14."""
+    """Say whether ``softmax`` is exact for |acc| <= bound: 2 |acc| m + (2**15 + 1) 2**t <= 2**53, rows of 2**14.
+
+    Twice that where t = 0: the half takes a fraction bit of its own.
+    """
     largest = 2 * bound * int(ratio.multiplier) + ((1 - INT16.min) << int(ratio.shift))
+    largest <<= int(ratio.shift) == 0
     return rounding in HALF and step_rounding in FLOORED and largest <= EXACT and columns <= 1 << 14
 
 
@@ -50,8 +54,8 @@ def softmax(
 
     Bounds
     ------
-    x = RND(d m / 2**t) is exact: all terms are multiples of 2**-t and their sums at most 2**(53 - t). Its index x +
-    2**15 is cut off toward zero, which is floor where it counts: from 0 up.
+    x = RND(d m / 2**t) is exact: all terms are multiples of 2**-max(t, 1), the half among them, and their sums at most
+    2**(53 - max(t, 1)). Its index x + 2**15 is cut off toward zero, which is floor where it counts: from 0 up.
 
     e one / sum e plus a half is a multiple of 1 / (2 sum e) >= 2**-39. The product of e and fl(one / sum e), at most
     2**8, is off by less than 2**-43, and so is the sum after it. A hair of 2**-42 lifts an integer that came out too
@@ -83,7 +87,7 @@ class Norm:
     ------
     sum x**2 <= 2**14 2**30: exact in any order. What is divided is an integer below 2**53, which is what ``divide`` in
     ``carrier.py`` asks of a quotient whose floor is exact. |y m + bias| + 2**(t-1) <= 2**53 for the largest |y|,
-    2**f sqrt(3 N).
+    2**f sqrt(3 N); half of that where t = 0, since the half takes a fraction bit.
     """
 
     factor: Float64
@@ -114,7 +118,7 @@ class Norm:
         bound = largest * int(abs(weight.multiplier).max()) + magnitude(bias) + (1 << shift >> 1)
         even = rounding is Rounding.HALF_EVEN
         roundings = rounding in HALF and step_rounding in FLOORED
-        if bound > EXACT or not roundings or channels << fraction > 1 << 35:
+        if bound << (shift == 0) > EXACT or not roundings or channels << fraction > 1 << 35:
             return None
 
         def mean(total: Float64) -> Float64:

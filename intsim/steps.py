@@ -61,7 +61,7 @@ class Codes:
         """
         even = rounding is Rounding.HALF_EVEN
         after = zero_point if table is None else -INT16.min
-        m, unit, b = _exactly(abs(ratio.multiplier)), _exactly(np.int64(1) << ratio.shift), _exactly(np.abs(bias))
+        (m, unit), b = _in_units(ratio), _exactly(np.abs(bias))
         fits = (_exactly(acc_bound) + b) * m + (abs(after) + 1) * unit <= EXACT
         saturates = b * m + (max(-to.min, to.max) + abs(after) + 1) * unit <= EXACT
         if rounding not in HALF or not np.all(np.logical_or(fits, saturates)):
@@ -91,6 +91,12 @@ class Codes:
         if not self.even:
             np.floor(y, out=y)
         return y.clip(self.to.min, self.to.max, out=y).astype(self.to.dtype)
+
+
+def _in_units(ratio: Dyadic) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return |m| and 2**t, doubled where t = 0, so that the half of a rounding counts in whole units."""
+    units = np.int64(1) + (ratio.shift == 0)
+    return _exactly(abs(ratio.multiplier) * units), _exactly((np.int64(1) << ratio.shift) * units)
 
 
 def _exactly(x: Any) -> NDArray[Any]:
@@ -166,11 +172,11 @@ class Residual:
         if rounding not in HALF:
             return None
         ratio, skip_ratio = ratios
-        m, unit, b = _exactly(abs(ratio.multiplier)), _exactly(np.int64(1) << ratio.shift), _exactly(np.abs(bias))
-        other = (skip.max - skip.min) * int(abs(skip_ratio.multiplier))
+        (m, unit), b = _in_units(ratio), _exactly(np.abs(bias))
+        other = (skip.max - skip.min) * int(_in_units(skip_ratio)[0])
         reach = max(-to.min, to.max) + abs(zero_point) + 2
         if each:
-            rounded_other = (other >> int(skip_ratio.shift)) + 1
+            rounded_other = (other >> max(int(skip_ratio.shift), 1)) + 1
             other, reach = 0, reach + rounded_other
         if reach > 1 << 30 or not np.all(b * m + other + reach * unit <= EXACT):
             return None

@@ -61,6 +61,14 @@ def test_codes_are_those_of_requantize(rounding, ratio, to, data):
         assert np.array_equal(y, expected)
 
 
+def test_the_half_of_a_rounding_counts_where_no_bit_is_dropped():
+    """2**53 - 2**30 and a half is not a float64: beside a bias of that size the half would be lost."""
+    ratio, bias = Dyadic(np.full(3, 2**30), np.zeros(3, np.int64)), np.full(3, -(2**23) + 1)
+    constants = {"acc_bound": np.full(3, LARGEST), "to": INT8, "zero_point": -128, "rounding": Rounding.HALF_UP}
+    assert Codes.build(ratio, bias=bias, **constants) is None
+    assert Codes.build(ratio, bias=bias >> 2, **constants) is not None
+
+
 @pytest.mark.parametrize("rounding", CARRIED, ids=str)
 @given(ratio=ratios(), data=st.data())
 def test_a_table_is_read_at_the_int16_codes(rounding, ratio, data):
