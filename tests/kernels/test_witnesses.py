@@ -41,7 +41,7 @@ def test_a_kernel_equals_its_rule_as_often_as_the_table_says(witness: Witness):
 @every_witness
 def test_the_nearest_other_rules_are_told_from_the_kernel(witness: Witness):
     assert witness.neighbours
-    assert telling_neighbours(witness) == set(witness.neighbours)
+    assert telling_neighbours(witness, cases=200_000) == set(witness.neighbours)  # it stops when all are told
 
 
 @pytest.mark.skipif(bool(MISSING), reason="; ".join(MISSING.values()))
