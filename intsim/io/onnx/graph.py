@@ -179,7 +179,7 @@ class Value:
         """Return the value within [low, high].
 
         Two selections for int64: on x86, ONNX Runtime's Clip, Min and Max compare such integers wrongly where the
-        difference passes 32 bits (its issue 25280), int32 never.
+        difference passes 32 bits (onnxruntime#25280), int32 never.
         """
         if self.dtype != np.int64:
             return self._elementwise("Clip", low, high)
