@@ -25,6 +25,7 @@ __all__ = ["THREADS", "in_blocks", "one_blas_thread"]
 
 THREADS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 BLOCK: Final = 1 << 16  # elements worked on at a time, so that float64 temporaries stay in the cache
+BUFFER: Final = 512  # elements; the copies that NumPy fills a larger one with cost more than the short loops they save
 OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", ""))
 
 _working: Final = threading.local()
@@ -106,10 +107,11 @@ def _share(work: Callable[[int], None], count: int) -> None:
         return
 
     def helper() -> None:
-        _working.busy = True
+        _working.busy, size = True, np.setbufsize(BUFFER)
         try:
             drain()
         finally:
+            np.setbufsize(size)
             _working.busy = False
 
     others = [_pool().submit(helper) for _ in range(min(THREADS, count) - 1)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Softmax and LayerNorm of rows in few passes, carried by float64.
+"""Softmax, LayerNorm and saturation of rows in few passes, carried by float64.
 
 Everything here returns the integers of the operators in ``intsim/ops``, where the equations stand, or says beforehand
 that it cannot. A float64 holds every integer up to 2**53, and such an integer times a power of two.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from intsim.carrier import Integers, magnitude
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange, Rounding, rounding_divide
 
-__all__ = ["EXACT", "HALF", "Float64", "Norm", "carried", "softmax", "softmax_fits"]
+__all__ = ["EXACT", "HALF", "Float64", "Norm", "carried", "saturated", "softmax", "softmax_fits"]
 
 Float64: TypeAlias = NDArray[np.float64]
 
@@ -28,6 +28,17 @@ HAIR: Final = 2.0**-42
 def carried(x: Integers) -> Float64:
     """Return x in float64, |x| <= 2**53."""
     return x.astype(np.float64)
+
+
+def saturated(y: Float64, to: IntRange) -> Integers:
+    """Return saturate(floor(y) + to.min, to); y is overwritten.
+
+    It is cut off toward zero, which is floor where it counts: from 0 up. The sum wraps in the unsigned dtype.
+    """
+    codes = y.clip(0, to.max - to.min, out=y).astype(f"u{to.dtype.itemsize}")
+    if to.min:
+        codes += np.array(to.min, to.dtype).view(codes.dtype)
+    return codes.view(to.dtype)
 
 
 def softmax_fits(bound: int, columns: int, ratio: Dyadic, *, rounding: Rounding, step_rounding: Rounding) -> bool:
@@ -85,9 +96,11 @@ class Norm:
 
     Bounds
     ------
-    sum x**2 <= 2**14 2**30: exact in any order. What is divided is an integer below 2**53, which is what ``divide`` in
-    ``carrier.py`` asks of a quotient whose floor is exact. |y m + bias| + 2**(t-1) <= 2**53 for the largest |y|,
-    2**f sqrt(3 N); half of that where t = 0, since the half takes a fraction bit.
+    sum x**2 <= 2**14 2**30: exact in any order. The quotient floor(a / b) of integers is floor((a + 1/2) / b), and that
+    is 1 / (2b) or more from an integer. It is found as x r + s with r = fl(a_1 / b) and s = fl((a_0 + 1/2) / b), a = a_1 x
+    + a_0; with |a_1 x| and |a_0| below 2**47, the four roundings are off by less than 2**-3 / b. |y m + bias| + 2**(t-1) -
+    to.min 2**t <= 2**53 for the largest |y|, 2**f sqrt(3 N); half of that where t = 0, since the half takes a fraction
+    bit.
     """
 
     factor: Float64
@@ -115,10 +128,10 @@ class Norm:
         """Return the step, or None where its bounds cannot be proved."""
         channels, shift = weight.shift.size, int(weight.shift.flat[0])
         largest = int(np.sqrt(3.0 * channels) + 1) << fraction
-        bound = largest * int(abs(weight.multiplier).max()) + magnitude(bias) + (1 << shift >> 1)
+        bound = largest * int(abs(weight.multiplier).max()) + magnitude(bias) + ((1 - 2 * to.min) << shift >> 1)
         even = rounding is Rounding.HALF_EVEN
         roundings = rounding in HALF and step_rounding in FLOORED
-        if bound << (shift == 0) > EXACT or not roundings or channels << fraction > 1 << 35:
+        if bound << (shift == 0) > EXACT or not roundings or channels << fraction > 1 << 30:
             return None
 
         def mean(total: Float64) -> Float64:
@@ -126,7 +139,7 @@ class Norm:
 
         return cls(
             factor=np.ldexp(weight.multiplier.astype(np.float64), -shift),
-            offset=np.ldexp(bias.astype(np.float64), -shift) + HALF[rounding],
+            offset=np.ldexp(bias.astype(np.float64), -shift) + (HALF[rounding] - (0 if even else to.min)),
             eps=eps,
             fraction=fraction,
             mean=None if exact else mean,
@@ -149,19 +162,17 @@ class Norm:
             variance = _squares(x) // channels
             scale = float(1 << self.fraction)
         std = _root(variance + self.eps).astype(np.float64)
+        first, rest, divisor = scale, 0.5 - total * (scale / channels), std
         if self.doubled:
-            x *= 2 * scale
-            x += std - total * (2 * scale / channels)
-            x /= 2 * std
-        else:
-            x *= scale
-            x -= total * (scale / channels)
-            x /= std
+            first, rest, divisor = 2 * scale, std + 2 * rest - 0.5, 2 * std
+        x *= first / divisor
+        x += rest / divisor
         np.floor(x, out=x)
         x *= self.factor
         x += self.offset
-        (np.rint if self.even else np.floor)(x, out=x)
-        return x.clip(self.to.min, self.to.max, out=x).astype(self.to.dtype)
+        if not self.even:
+            return saturated(x, self.to)
+        return np.rint(x, out=x).clip(self.to.min, self.to.max, out=x).astype(self.to.dtype)
 
 
 def _squares(x: Float64) -> NDArray[np.int64]:

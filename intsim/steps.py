@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from intsim.blocks import in_blocks
 from intsim.carrier import Integers, batched_product, product
 from intsim.fixedpoint import INT16, Dyadic, IntRange, Rounding
-from intsim.rowwise import EXACT, HALF, Float64, Norm
+from intsim.rowwise import EXACT, HALF, Float64, Norm, saturated
 
 __all__ = ["Attention", "Codes", "Dense", "Residual"]
 
@@ -27,15 +27,15 @@ class Codes:
 
     Bounds
     ------
-    With y = (acc + bias) m / 2**t: either |(acc + bias) m| + (|zero point| + 1) 2**t <= 2**53 for every acc, or |bias|
-    m + (largest code + |zero point| + 1) 2**t <= 2**53, so that what float64 cannot hold saturates. Ties to even
-    survive an even zero point added before rounding. The index of a table is x + 2**15, which counts as its zero point;
-    it is cut off toward zero, which is floor where it counts: from 0 up.
+    With y = (acc + bias) m / 2**t, and z = zero point - to.min what brings codes to 0 and up: either |(acc + bias) m| +
+    (|z| + 1) 2**t <= 2**53 for every acc, or |bias| m + (max(z, to.max - zero point) + 1) 2**t <= 2**53, so that what
+    float64 cannot hold saturates. Ties to even survive an even z added before rounding. The index of a table, x + 2**15,
+    is such a code; it is cut off toward zero, which is floor where it counts: from 0 up.
     """
 
     factor: Float64
     offset: Float64
-    zero_point: int  # added after rounding
+    after: int  # added after rounding
     even: bool  # ties to even
     to: IntRange
     table: Integers | None
@@ -60,18 +60,18 @@ class Codes:
             What to return for the int16 codes -2**15 ... 2**15 - 1; ``to`` is int16 then, ``zero_point`` 0.
         """
         even = rounding is Rounding.HALF_EVEN
-        after = zero_point if table is None else -INT16.min
+        z = zero_point - to.min
         (m, unit), b = _in_units(ratio), _exactly(np.abs(bias))
-        fits = (_exactly(acc_bound) + b) * m + (abs(after) + 1) * unit <= EXACT
-        saturates = b * m + (max(-to.min, to.max) + abs(after) + 1) * unit <= EXACT
+        fits = (_exactly(acc_bound) + b) * m + (abs(z) + 1) * unit <= EXACT
+        saturates = b * m + (max(z, to.max - zero_point) + 1) * unit <= EXACT
         if rounding not in HALF or not np.all(np.logical_or(fits, saturates)):
             return None
         factor: Float64 = np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
-        before = 0 if even and after % 2 else after
+        before = 0 if even and z % 2 else z
         return cls(
             factor=factor,
             offset=bias.astype(np.float64) * factor + (HALF[rounding] + before),
-            zero_point=after - before,
+            after=z - before,
             even=even,
             to=to,
             table=table,
@@ -84,13 +84,9 @@ class Codes:
         y += self.offset
         if self.even:
             np.rint(y, out=y)
-        if self.zero_point:
-            y += self.zero_point
-        if self.table is not None:
-            return self.table.take(y.astype(np.intp), mode="clip")
-        if not self.even:
-            np.floor(y, out=y)
-        return y.clip(self.to.min, self.to.max, out=y).astype(self.to.dtype)
+        if self.after:
+            y += self.after
+        return saturated(y, self.to) if self.table is None else self.table.take(y.astype(np.intp), mode="clip")
 
 
 def _in_units(ratio: Dyadic) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -135,18 +131,17 @@ class Residual:
 
     Bounds
     ------
-    The products sum to less than 2**31. As for ``Dense``, what float64 cannot hold saturates: |bias| m + |skip| m_2 +
-    (largest code + |zero point| + 2) 2**t <= 2**53. Where each operand is rounded by itself, that of skip counts among
+    The products sum to less than 2**31. As for ``Dense``, what float64 cannot hold saturates: |bias| m + (|skip| + |its
+    zero point|) m_2 + (largest code + |zero point| + 2) 2**t <= 2**53. Where each operand is rounded by itself, that of skip counts among
     the codes, and all of them stay below 2**30, so that no saturation at int32 can show.
     """
 
     weight: Integers
     factor: Float64
     offset: Float64
-    skip_zero_point: int
     skip_factor: Float64
+    skip_offset: Float64
     rounded: Callable[[Float64], Any]
-    half: float
     each: bool  # operands are rounded one by one
     zero_point: int  # added after rounding
     to: IntRange
@@ -173,7 +168,7 @@ class Residual:
             return None
         ratio, skip_ratio = ratios
         (m, unit), b = _in_units(ratio), _exactly(np.abs(bias))
-        other = (skip.max - skip.min) * int(_in_units(skip_ratio)[0])
+        other = 2 * max(-skip.min, skip.max) * int(_in_units(skip_ratio)[0])
         reach = max(-to.min, to.max) + abs(zero_point) + 2
         if each:
             rounded_other = (other >> max(int(skip_ratio.shift), 1)) + 1
@@ -181,15 +176,17 @@ class Residual:
         if reach > 1 << 30 or not np.all(b * m + other + reach * unit <= EXACT):
             return None
         factor: Float64 = np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
+        skip_factor: Float64 = np.ldexp(skip_ratio.multiplier.astype(np.float64), -skip_ratio.shift)
         before = 0 if each or (even and zero_point % 2) else zero_point
+        offset = bias.astype(np.float64) * factor + (HALF[rounding] + before)
+        skip_offset = HALF[rounding] - skip_zero_point * skip_factor
         return cls(
             weight=weight,
             factor=factor,
-            offset=bias.astype(np.float64) * factor + (HALF[rounding] + before),
-            skip_zero_point=skip_zero_point,
-            skip_factor=np.ldexp(skip_ratio.multiplier.astype(np.float64), -skip_ratio.shift),
+            offset=offset if each else offset - skip_zero_point * skip_factor,
+            skip_factor=skip_factor,
+            skip_offset=skip_offset,
             rounded=(lambda y: np.rint(y, out=y)) if even else (lambda y: np.floor(y, out=y)),
-            half=HALF[rounding],
             each=each,
             zero_point=zero_point - before,
             to=to,
@@ -202,13 +199,12 @@ class Residual:
 
     def _codes(self, acc: NDArray[Any], skip: Integers) -> Integers:
         y, other = acc.astype(np.float64), skip.astype(np.float64)
-        other -= self.skip_zero_point
         other *= self.skip_factor
         y *= self.factor
         y += self.offset
         if self.each:
             self.rounded(y)
-            other += self.half
+            other += self.skip_offset
             self.rounded(other)
             y += other
         else:

@@ -83,12 +83,12 @@ def test_a_table_is_read_at_the_int16_codes(rounding, ratio, data):
 
 
 def test_ratios_that_float64_cannot_carry_are_refused():
-    def build(ratio, rounding=Rounding.HALF_UP, bias=0, zero_point=0):
+    def build(ratio, rounding=Rounding.HALF_UP, bias=0, zero_point=0, to=INT8):
         bound, biases = np.array(LARGEST), np.array(bias)
-        return Codes.build(ratio, acc_bound=bound, bias=biases, to=INT8, zero_point=zero_point, rounding=rounding)
+        return Codes.build(ratio, acc_bound=bound, bias=biases, to=to, zero_point=zero_point, rounding=rounding)
 
     assert build(Dyadic(2**31 - 1, 45))  # 129 * 2**45 <= 2**53: saturates
-    assert build(Dyadic(2**28 - 1, 52))  # 2**24 m + 2**52 <= 2**53: fits
+    assert build(Dyadic(2**28 - 1, 52), to=UINT8)  # 2**24 m + 2**52 <= 2**53: fits
     assert not build(Dyadic(2**31 - 1, 46), zero_point=-128)
     assert not build(Dyadic(2**31 - 1, 48))
     assert not build(Dyadic(2**31 - 1, 45), bias=2**23)
