@@ -96,11 +96,11 @@ class Norm:
 
     Bounds
     ------
-    sum x**2 <= 2**14 2**30: exact in any order. The quotient floor(a / b) of integers is floor((a + 1/2) / b), and that
-    is 1 / (2b) or more from an integer. It is found as x r + s with r = fl(a_1 / b) and s = fl((a_0 + 1/2) / b), a = a_1 x
-    + a_0; with |a_1 x| and |a_0| below 2**47, the four roundings are off by less than 2**-3 / b. |y m + bias| + 2**(t-1) -
-    to.min 2**t <= 2**53 for the largest |y|, 2**f sqrt(3 N); half of that where t = 0, since the half takes a fraction
-    bit.
+    sum x**2 <= 2**14 2**30: exact in any order. The quotient floor(a / b) of integers is floor((a + 1/2) / b), which
+    lies 1 / (2b) or more from an integer. It is found as x r + s, where a = a_1 x + a_0, r = fl(a_1 / b) and s =
+    fl((a_0 + 1/2) / b); with |a_1 x| and |a_0| below 2**47, the four roundings are off by less than 2**-3 / b. |y m +
+    bias| + 2**(t-1) - to.min 2**t <= 2**53 for the largest |y|, 2**f sqrt(3 N); half of that where t = 0, since the
+    half takes a fraction bit.
     """
 
     factor: Float64

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim.blocks import in_blocks
 from intsim.carrier import Integers, batched_product, product
-from intsim.fixedpoint import INT16, Dyadic, IntRange, Rounding
+from intsim.fixedpoint import Dyadic, IntRange, Rounding
 from intsim.rowwise import EXACT, HALF, Float64, Norm, saturated
 
 __all__ = ["Attention", "Codes", "Dense", "Residual"]
@@ -29,8 +29,8 @@ class Codes:
     ------
     With y = (acc + bias) m / 2**t, and z = zero point - to.min what brings codes to 0 and up: either |(acc + bias) m| +
     (|z| + 1) 2**t <= 2**53 for every acc, or |bias| m + (max(z, to.max - zero point) + 1) 2**t <= 2**53, so that what
-    float64 cannot hold saturates. Ties to even survive an even z added before rounding. The index of a table, x + 2**15,
-    is such a code; it is cut off toward zero, which is floor where it counts: from 0 up.
+    float64 cannot hold saturates. Ties to even survive an even z added before rounding. The index of a table, x +
+    2**15, is such a code; it is cut off toward zero, which is floor where it counts: from 0 up.
     """
 
     factor: Float64
@@ -132,8 +132,8 @@ class Residual:
     Bounds
     ------
     The products sum to less than 2**31. As for ``Dense``, what float64 cannot hold saturates: |bias| m + (|skip| + |its
-    zero point|) m_2 + (largest code + |zero point| + 2) 2**t <= 2**53. Where each operand is rounded by itself, that of skip counts among
-    the codes, and all of them stay below 2**30, so that no saturation at int32 can show.
+    zero point|) m_2 + (largest code + |zero point| + 2) 2**t <= 2**53. Where each operand is rounded by itself, that of
+    skip counts among the codes, and all of them stay below 2**30, so that no saturation at int32 can show.
     """
 
     weight: Integers

@@ -14,7 +14,7 @@ from intsim._trace import call
 from intsim.carrier import row_norms
 from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding, saturate
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
-from intsim.profile import IBERT, INTSIM
+from intsim.profile import IBERT, INTSIM, find_profile
 from intsim.steps import Codes, Residual
 
 CARRIED = [Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN]
@@ -144,6 +144,20 @@ def test_layer_norm_and_its_definition_agree(profile, to, seed, spread):
     with trace("steps"):  # takes the definition
         expected = call("x", ops.layer_norm, x, params, to=to, profile=profile)
     assert np.array_equal(ops.layer_norm(x, params, to=to, profile=profile), expected)
+
+
+@pytest.mark.parametrize("name", ["intsim", "ibert"])
+@pytest.mark.parametrize("lowest", [0, 2**14, -(2**15)])
+@pytest.mark.parametrize("apart", [1, 49])
+def test_layer_norm_finds_integers_and_ties_among_its_quotients(name, lowest, apart):
+    """All rows of four of 13 codes: thousands of quotients are integers and hundreds, to be rounded half up, ties."""
+    profile = find_profile(name)
+    profile = replace(profile, layer_norm=replace(profile.layer_norm, output_fraction=3))
+    x = (lowest + apart * np.indices((13,) * 4).reshape(4, -1).T).astype(np.int16)
+    params = LayerNormParams(weight=Dyadic([2**30] * 4, [30] * 4), bias=np.zeros(4, np.int64), eps=1)
+    with trace("steps"):  # takes the definition
+        expected = call("x", ops.layer_norm, x, params, to=INT16, profile=profile)
+    assert np.array_equal(ops.layer_norm(x, params, to=INT16, profile=profile), expected)
 
 
 @given(profile=profiles, seed=st.integers(0, 2**32 - 1), tokens=st.sampled_from([1, 2, 3, 17, 64]), data=st.data())

@@ -7,7 +7,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from intsim.fixedpoint import IntRange, saturate
+from intsim.blocks import in_blocks
+from intsim.fixedpoint import IntRange
 
 __all__ = ["AffineParams", "dequantize", "finite", "quantize"]
 
@@ -15,7 +16,6 @@ Reals: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.integer]
 
 MIN_SCALE: Final = 2.0**-1022  # smallest normal float64: the reciprocal stays finite
-MAX_STEPS: Final = 2.0**33  # further than any 32-bit code can be from any 32-bit zero point
 
 
 def finite(name: str, x: ArrayLike) -> Reals:
@@ -121,8 +121,8 @@ def quantize(x: ArrayLike, params: AffineParams, *, reciprocal: bool = False) ->
 
     Bounds
     ------
-    A quotient beyond any code, up to infinity, is clipped to +-2**33 before it becomes int64: it saturates, it never
-    wraps.
+    Codes and zero points have at most 32 bits, so a float64 holds their sums; a quotient beyond 2**53, up to infinity,
+    saturates.
 
     Error
     -----
@@ -139,10 +139,13 @@ def quantize(x: ArrayLike, params: AffineParams, *, reciprocal: bool = False) ->
     """
     real = finite("x", x)
     _require_fit("x", real.shape, params)
-    with np.errstate(over="ignore"):
-        quotient = real * (1 / params.scale) if reciprocal else real / params.scale
-    steps = np.rint(quotient).clip(-MAX_STEPS, MAX_STEPS).astype(np.int64)
-    return saturate(np.minimum(steps + params.zero_point, params.max_code), params.range)
+
+    def rows(x: Reals, scale: Reals, zero_point: Integers) -> Integers:
+        with np.errstate(over="ignore"):
+            steps = np.rint(x * (1 / scale) if reciprocal else x / scale)
+        return (steps + zero_point).clip(params.range.min, params.max_code).astype(params.range.dtype)
+
+    return in_blocks(rows, real, params.scale, params.zero_point)
 
 
 def dequantize(x_q: ArrayLike, params: AffineParams) -> Reals:
