@@ -163,20 +163,19 @@ class _Weight:
     """What is computed of a weight once."""
 
     norms: Integers  # sum_k |w_nk|, int64
+    size: int
     floats: NDArray[np.float32] | None = None
 
 
-_weights: Final[dict[int, _Weight]] = {}  # of read-only arrays, by identity; the one used last comes last
+_weights: Final[dict[int, _Weight]] = {}  # of read-only arrays, by identity
 _weights_lock: Final = threading.Lock()
 
 
 def _weight(w: Integers) -> _Weight:
-    weight = _weights.pop(id(w), None)
-    if weight is None:
-        weight = _Weight(norms=_sums(w))
+    if id(w) not in _weights:
+        _weights[id(w)] = _Weight(norms=_sums(w), size=w.size)
         weakref.finalize(w, _weights.pop, id(w), None)
-    _weights[id(w)] = weight
-    return weight
+    return _weights[id(w)]
 
 
 def _sums(w: Integers) -> Integers:
@@ -195,19 +194,17 @@ def row_norms(w: Integers) -> Integers:
 
 
 def _transposed(w: Integers, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return w.T in ``dtype``. Float32 copies are kept for the next call, KEPT bytes of them at most."""
-    if w.flags.writeable or dtype != FLOAT32:
-        return w.T.astype(dtype)
-    with _weights_lock:
-        weight = _weight(w)
-        if weight.floats is None:
-            used = w.size * dtype.itemsize
-            for other in reversed(_weights.values()):
-                used += 0 if other.floats is None else other.floats.nbytes
-                if used > KEPT:
-                    other.floats = None
-            weight.floats = w.T.astype(dtype, order="C")
-        return weight.floats
+    """Return w.T in ``dtype``. Float32 copies are kept for the next call if those of all weights fit KEPT bytes."""
+    if not w.flags.writeable and dtype == FLOAT32:
+        with _weights_lock:
+            weight, every = _weight(w), list(_weights.values())
+            if sum(other.size for other in every) * dtype.itemsize <= KEPT:
+                if weight.floats is None:
+                    weight.floats = w.T.astype(dtype, order="C")
+                return weight.floats
+            for other in every:
+                other.floats = None
+    return w.astype(dtype).T
 
 
 def rescale(

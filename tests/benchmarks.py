@@ -5,6 +5,7 @@ Prints ratios of ours to theirs, each the median over pairs of runs one right af
 slows both sides of a pair. Everybody has the threads of the defaults; weights are those of MiniLM, or random.
 """
 
+import json
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 import intsim
 from intsim import blocks, ops, rowwise, steps
@@ -200,29 +202,73 @@ def benchmark_steps() -> None:
 
 
 def benchmark_memory() -> None:
-    """Print the peak memory of loading and running a checkpoint in a process of its own."""
+    """Print the peak memory of quantizing and running a BERT-base, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        intsim.quantize(minilm()).save(folder)
-        size = (Path(folder) / "model.safetensors").stat().st_size
+        size = write_bert_base(Path(folder))
+        peak = _peak("quantize", folder, f"{folder}/integers")
+        print(f"BERT-base, quantize: peak {peak >> 20} MB, float checkpoint {size >> 20} MB")
+        size = (Path(folder) / "integers" / "model.safetensors").stat().st_size
         for batch, tokens in [(1, 16), (1, 128), (16, 128)]:
-            done = subprocess.run(
-                [sys.executable, "-m", "tests.benchmarks", "run", folder, str(batch), str(tokens)],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            peak = int(done.stdout)
-            print(f"{batch} x {tokens}: peak {peak >> 20} MB, checkpoint {size >> 20} MB, ratio {peak / size:.2f}")
+            peak = _peak("run", f"{folder}/integers", str(batch), str(tokens))
+            layer = batch * tokens * (6 * 768 + 3072 + 12 * tokens)  # codes of one layer, a byte each
+            sizes = f"integer checkpoint {size >> 20} MB, one layer's codes {layer >> 20} MB"
+            ratio = (peak - layer) / size
+            print(f"BERT-base, {batch} x {tokens}: peak {peak >> 20} MB, {sizes}, ratio without these {ratio:.2f}")
+
+
+def write_bert_base(folder: Path) -> int:
+    """Write a checkpoint of the size of BERT-base with random weights; return the bytes of its tensors."""
+    source = minilm()
+    config = json.loads((source / "config.json").read_text())
+    size = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    (folder / "config.json").write_text(json.dumps(config | size))
+    (folder / "tokenizer.json").write_text((source / "tokenizer.json").read_text())
+    rng = np.random.default_rng(0)
+    tensors: dict[str, np.ndarray] = {}
+
+    def dense(name: str, rows: int, columns: int) -> None:
+        tensors[f"{name}.weight"] = 0.02 * rng.standard_normal((rows, columns), np.float32)
+        tensors[f"{name}.bias"] = 0.02 * rng.standard_normal(rows, np.float32)
+
+    def layer_norm(name: str) -> None:
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = np.ones(768, np.float32), np.zeros(768, np.float32)
+
+    for kind, rows in (("word", config["vocab_size"]), ("position", 512), ("token_type", 2)):
+        name = f"embeddings.{kind}_embeddings.weight"
+        tensors[name] = 0.02 * rng.standard_normal((rows, 768), np.float32)
+    layer_norm("embeddings.LayerNorm")
+    for i in range(12):
+        layer = f"encoder.layer.{i}"
+        for part in ("self.query", "self.key", "self.value", "output.dense"):
+            dense(f"{layer}.attention.{part}", 768, 768)
+        dense(f"{layer}.intermediate.dense", 3072, 768)
+        dense(f"{layer}.output.dense", 768, 3072)
+        layer_norm(f"{layer}.attention.output.LayerNorm")
+        layer_norm(f"{layer}.output.LayerNorm")
+    save_file(tensors, folder / "model.safetensors")
+    return sum(values.nbytes for values in tensors.values())
+
+
+def _peak(*command: str) -> int:
+    """Return the peak memory in bytes of a process that does one of ``TASKS``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", *command], check=True, capture_output=True, text=True
+    )
+    return int(done.stdout)
 
 
 def run(folder: str, batch: str, tokens: str) -> None:
-    """Run a model once and print the process's peak memory in bytes."""
+    """Run a model once."""
     ids = np.random.default_rng(0).integers(1000, 20_000, (int(batch), int(tokens)))
     intsim.load(folder)(ids)
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage counts the parent's peak too
-    print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
 
 
+def quantize(folder: str, out: str) -> None:
+    """Quantize a checkpoint and save the model."""
+    intsim.quantize(folder).save(out)
+
+
+TASKS = {"run": run, "quantize": quantize}
 BENCHMARKS = {
     "matmul": benchmark_matmul,
     "forward": benchmark_forward,
@@ -231,8 +277,10 @@ BENCHMARKS = {
 }
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["run"]:
-        run(*sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in TASKS:
+        TASKS[sys.argv[1]](*sys.argv[2:])
+        status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage counts the parent's peak too
+        print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
     else:
         for name in sys.argv[1:] or BENCHMARKS:
             BENCHMARKS[name]()
