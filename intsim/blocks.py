@@ -56,8 +56,7 @@ def in_blocks(function: Callable[..., Any], *arrays: Any, core: int = 1, rows: i
     core
         How many trailing axes make a row.
     rows
-        At most so many in a block, and in no more than THREADS blocks if they are fewer; by default as many as BLOCK
-        elements are.
+        At most so many in a block, and as many blocks for every thread; by default as many rows as BLOCK elements are.
 
     Returns
     -------
@@ -67,7 +66,11 @@ def in_blocks(function: Callable[..., Any], *arrays: Any, core: int = 1, rows: i
     first = arrays[0]
     leading, row = first.shape[: first.ndim - core], first.shape[first.ndim - core :]
     count = math.prod(leading)
-    rows = max(1, BLOCK // max(1, math.prod(row))) if rows is None else min(rows, -(-count // THREADS))
+    if rows is None:
+        rows = max(1, BLOCK // max(1, math.prod(row)))
+    else:
+        rounds = max(1, -(-count // (rows * THREADS)))
+        rows = max(1, -(-count // (rounds * THREADS)))
     if count <= rows or recording_steps():  # one block: no thread waits for another's; steps are recorded whole
         return function(*arrays)
     split = [
