@@ -20,8 +20,8 @@ from scipy import stats
 from tqdm import tqdm
 
 from intsim import blocks, ops
+from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
-from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
 from intsim.models import IntegerModel
 from reference.models.bert import bert
@@ -225,15 +225,8 @@ def encode_examples(
 
 
 def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_reference(path, model)
     config = checkpoint.config
-    if checkpoint.has_classifier != model.has_classifier:
-        msg = f"reference {path} must have a classifier just where the integer model has one"
-        raise IntsimError(msg)
-    for name, value in asdict(config).items():
-        if (list(value) if name == "labels" else value) != model.config[name]:
-            msg = f"reference {path} must have the integer model's {name}, {model.config[name]!r}, got {value!r}"
-            raise IntsimError(msg)
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
 
     def run(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
