@@ -108,9 +108,9 @@ def _reals(result: intsim.Result) -> NDArray[np.float64]:
     return result.values * (float(result.scale.multiplier) / 2.0 ** float(result.scale.shift))
 
 
-def _their_reals(torch: Any, model: Any, ids: NDArray[np.int64]) -> NDArray[Any]:
+def _their_reals(torch: Any, model: Any, ids: NDArray[np.int64], **inputs: NDArray[np.int64]) -> NDArray[Any]:
     with torch.no_grad():
-        outputs = model(torch.tensor(ids))
+        outputs = model(torch.tensor(ids), **{name: torch.tensor(x) for name, x in inputs.items()})
     return (outputs.logits if hasattr(outputs, "logits") else outputs.last_hidden_state).numpy()
 
 
@@ -134,6 +134,51 @@ def test_an_ibert_checkpoint_runs_on_the_ranges_it_was_trained_with(torch: Any, 
     correlation = np.corrcoef(found.ravel(), wanted.ravel())[0, 1]
     print(f"{kind}: correlation {correlation:.5f}, largest difference {np.abs(found - wanted).max():.4f}")
     assert correlation > 0.998
+
+
+PADDING: Final = 1
+LENGTHS: Final = (12, 3, 7, 2, 11, 5)
+
+
+def _padded(*, left: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ids and mask of the first tokens of rows, at the right end or at the left one."""
+    rows = [row[:length] for row, length in zip(_ids(9), LENGTHS, strict=False)]
+    mask = np.array([np.arange(LENGTH) < length for length in LENGTHS]).astype(np.int64)
+    ids = np.full(mask.shape, PADDING)
+    ids[mask == 1] = np.concatenate(rows)
+    if left:
+        ids = np.array([np.roll(row, LENGTH - length) for row, length in zip(ids, LENGTHS, strict=True)])
+    return ids, (ids != PADDING).astype(np.int64)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_padding_on_the_right_changes_no_token_of_an_ibert(torch: Any, ibert: Any) -> None:
+    path, theirs = ibert("IBertModel")
+    model = intsim.quantize(path, recipe="ibert")
+    ids, mask = _padded(left=False)
+    found, wanted = _reals(model(ids, attention_mask=mask)), _their_reals(torch, theirs, ids, attention_mask=mask)
+    for row, length in enumerate(LENGTHS):
+        alone = ids[row : row + 1, :length]
+        assert np.array_equal(found[row, :length], _reals(model(alone))[0])
+        assert np.array_equal(wanted[row, :length], _their_reals(torch, theirs, alone)[0])
+    kept = mask == 1
+    assert np.corrcoef(found[kept].ravel(), wanted[kept].ravel())[0, 1] > 0.998
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_padding_on_the_left_moves_positions_as_in_a_bert(torch: Any, ibert: Any) -> None:
+    """I-BERT counts the tokens that are no padding, BERT and ours all columns."""
+    path, theirs = ibert("IBertModel")
+    ids, mask = _padded(left=True)
+    found = _reals(intsim.quantize(path, recipe="ibert")(ids, attention_mask=mask))
+    columns = np.tile(np.arange(LENGTH) + PADDING + 1, (len(ids), 1))
+    counted, moved = (
+        _their_reals(torch, theirs, ids, attention_mask=mask, **positions)
+        for positions in ({}, {"position_ids": columns})
+    )
+    near, far = (np.corrcoef(found[mask == 1].ravel(), x[mask == 1].ravel())[0, 1] for x in (moved, counted))
+    assert far < 0.99
+    assert near > 0.998
 
 
 @pytest.mark.filterwarnings("ignore")
