@@ -20,7 +20,7 @@ from intsim.recipes import parse_recipe
 from reference.fake_quant import Affine, dynamic_bound, fake_quantize, fake_quantize_dynamic
 from reference.models.bert import bert
 
-__all__ = ["open_reference", "simulation"]
+__all__ = ["open_reference", "simulation", "ties"]
 
 Reals: TypeAlias = NDArray[np.floating]
 Half: TypeAlias = Literal["up", "even"]
@@ -45,6 +45,22 @@ def open_reference(path: str | Path, model: IntegerModel) -> Checkpoint:
             msg = f"reference {path} must have the integer model's {name}, {model.config[name]!r}, got {value!r}"
             raise IntsimError(msg)
     return checkpoint
+
+
+def ties(model: IntegerModel) -> Half:
+    """Return where ties go in what ``model`` quantizes while running, as ``reference.fake_quant`` calls it.
+
+    Raises
+    ------
+    IntsimError
+        If it rounds otherwise than to nearest, ties up or to even.
+    """
+    if model.profile.rounding in HALVES:
+        return HALVES[model.profile.rounding]
+    if model.dynamic:
+        msg = f"rounding of a simulation must be half-up or half-even, got {model.profile.rounding.value}"
+        raise IntsimError(msg)
+    return "even"  # there are none
 
 
 def simulation(
@@ -76,7 +92,7 @@ def simulation(
         nearest, ties up or to even.
     """
     checkpoint, rules = open_reference(path, model), parse_recipe(model.recipe)
-    config, half = checkpoint.config, _half(model)
+    config, half = checkpoint.config, ties(model)
     if rules.bias_correction:
         msg = f"recipe of a simulation must leave biases as they are, got bias_correction = true in {rules.name!r}"
         raise IntsimError(msg)
@@ -123,13 +139,3 @@ def _affine(form: Format, channels: int) -> Affine:
     scale = np.ldexp(form.scale.multiplier.astype(np.float64), -form.scale.shift)
     every, zero_point = channels // form.groups, np.asarray(form.zero_point, np.float64)
     return Affine(np.repeat(scale, every), np.repeat(zero_point, every), form.range.min, form.range.max)
-
-
-def _half(model: IntegerModel) -> Half:
-    """Return where the model's ties go."""
-    if model.profile.rounding in HALVES:
-        return HALVES[model.profile.rounding]
-    if model.dynamic:
-        msg = f"rounding of a simulation must be half-up or half-even, got {model.profile.rounding.value}"
-        raise IntsimError(msg)
-    return "even"  # there are none
