@@ -193,7 +193,7 @@ def test_what_the_reader_returns_goes_into_the_product_alone(tiny_bert: TinyBert
         names.append(name)
         return np.zeros_like(x)
 
-    _ours(path, TINY, np.float64, observe=lambda name, x: seen.setdefault(name, x), read=read)
+    _ours(path, TINY, np.float64, observe=seen.setdefault, read=read)
     assert names == [*input_sources(open_checkpoint(path).config, classifier=True)]
     load = open_checkpoint(path).load
     for layer in ("encoder.layer.0", "encoder.layer.1"):
