@@ -23,7 +23,8 @@ from intsim._trace import recording_steps
 
 __all__ = ["THREADS", "in_blocks", "one_blas_thread"]
 
-THREADS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""How many threads work; fewer where several processes share the cores, if set before the first block."""
 BLOCK: Final = 1 << 16  # elements worked on at a time, so that float64 temporaries stay in the cache
 BUFFER: Final = 512  # elements; the copies that NumPy fills a larger one with cost more than the short loops they save
 OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", ""))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from tqdm import tqdm
 
-from intsim import ops
+from intsim import blocks, ops
+from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
-from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
 from intsim.models import IntegerModel
 from reference.models.bert import bert
@@ -156,7 +156,7 @@ def evaluate(
     reference
         Hugging Face folder of the float model, run in float32 and scored the same way.
     jobs
-        Processes that run the integer model. Any number gives the same digest.
+        Processes that run the integer model, each on its share of the cores. Any number gives the same digest.
     progress
         Whether to draw a progress bar on stderr.
 
@@ -173,7 +173,7 @@ def evaluate(
         outputs = _run(partial(_run_integers, model), encodings, progress=progress)
     else:
         unused = replace(model)  # what a run has prepared stays here
-        with ProcessPoolExecutor(jobs, get_context("spawn"), _keep_model, (unused,)) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _keep_model, (unused, jobs)) as pool:
             outputs = _run(_run_kept_model, encodings, pool.map, progress=progress)
     targets = np.array([example.target for example in examples])
     metrics = score(task, outputs.astype(np.float64), targets, labels)
@@ -225,15 +225,8 @@ def encode_examples(
 
 
 def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_reference(path, model)
     config = checkpoint.config
-    if checkpoint.has_classifier != model.has_classifier:
-        msg = f"reference {path} must have a classifier just where the integer model has one"
-        raise IntsimError(msg)
-    for name, value in asdict(config).items():
-        if (list(value) if name == "labels" else value) != model.config[name]:
-            msg = f"reference {path} must have the integer model's {name}, {model.config[name]!r}, got {value!r}"
-            raise IntsimError(msg)
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
 
     def run(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
@@ -268,7 +261,8 @@ def _run_integers(model: IntegerModel, ids: NDArray[Any], mask: NDArray[Any], ty
 _kept: list[IntegerModel] = []  # the model of this process, in a process of a pool
 
 
-def _keep_model(model: IntegerModel) -> None:
+def _keep_model(model: IntegerModel, jobs: int) -> None:
+    blocks.THREADS = max(1, blocks.THREADS // jobs)
     _kept[:] = [model]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from intsim.error_split import PARTS
 from intsim.errors import IntsimError
+from intsim.io.atomic import complete_file
 from intsim.report import RecipeReport, Report
-from intsim.verify.vectors.formats import complete_file
 
 try:
     from matplotlib import colormaps

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from scipy import stats
 
 import intsim
+from intsim import blocks
 from intsim import evaluate as module
 from intsim.cli import cli
 from intsim.errors import CheckpointError, IntsimError
@@ -302,6 +303,28 @@ def test_any_number_of_processes_gives_the_same_evaluation(encoder: intsim.Integ
     examples = [Example(texts=pair, target=i % 7) for i, pair in enumerate(itertools.pairwise(texts))]
     alone = evaluate(encoder, "stsb", examples)
     assert evaluate(encoder, "stsb", examples, jobs=jobs) == alone
+
+
+@pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 3, 2), (8, 4, 2), (2, 2, 1), (2, 5, 1)])
+def test_each_process_takes_its_share_of_the_cores(
+    encoder: intsim.IntegerModel, monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, threads: int
+) -> None:
+    class Pool:  # of one process: this one
+        def __init__(self, _jobs: int, _context: Any, initializer: Callable[..., None], arguments: Any) -> None:
+            initializer(*arguments)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_error: object) -> None: ...
+
+        map = staticmethod(map)
+
+    monkeypatch.setattr(blocks, "THREADS", cores)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
+    shared = evaluate(encoder, "stsb", PAIRS, jobs=jobs)
+    assert threads == blocks.THREADS
+    assert shared == evaluate(encoder, "stsb", PAIRS)
 
 
 def test_an_evaluation_is_plain_json(classifier: intsim.IntegerModel, source: Path) -> None:

@@ -2,5 +2,6 @@
 """The compile step: a float checkpoint, a recipe and calibration text become an integer model."""
 
 from intsim.convert.quantize import default_calibration, quantize
+from intsim.convert.simulate import simulation
 
-__all__ = ["default_calibration", "quantize"]
+__all__ = ["default_calibration", "quantize", "simulation"]

@@ -36,7 +36,8 @@ DERIVED: Final = ("_integer", "_scaling_factor", ".shift")
 def bert_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config.json of an I-BERT as that of a BERT with the positions that are used.
 
-    RoBERTa counts positions from ``pad_token_id`` + 1.
+    RoBERTa counts positions from ``pad_token_id`` + 1, over the tokens that are no padding; a BERT counts columns. They
+    agree where padding is on the right, and then it changes no token of either.
 
     Raises
     ------

@@ -4,7 +4,6 @@
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.errors import CheckpointError
+from intsim.errors import CheckpointError, IntsimError
+from intsim.io.atomic import complete_file
 
 __all__ = ["parse_metadata", "read", "read_any", "write"]
 
@@ -58,23 +58,14 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
         start = end
     head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with complete_file(path) as file:
             file.write(len(head).to_bytes(8, "little") + head)
             for name in order:
                 for block in _in_order(tensors[name]):
                     file.write(block.data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"{path} must be writable, got: {os.strerror(error.errno) if error.errno else error}"
-        raise CheckpointError(msg) from None
-    finally:
-        if temporary is not None:  # after a replacement there is none left
-            temporary.unlink(missing_ok=True)
+    except IntsimError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _in_order(values: NDArray[Any]) -> Iterable[NDArray[Any]]:

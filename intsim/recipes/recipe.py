@@ -25,7 +25,7 @@ from intsim.quantizers import (
     Scheme,
 )
 
-__all__ = ["ActivationRule", "InputRule", "Recipe", "WeightRule", "load_recipe", "recipe_names"]
+__all__ = ["ActivationRule", "InputRule", "Recipe", "WeightRule", "load_recipe", "parse_recipe", "recipe_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +227,7 @@ def load_recipe(name: str | Path) -> Recipe:
             msg = f"recipe must be one of {', '.join(recipe_names())}, or a readable TOML file, got {file!r}"
             raise IntsimError(msg) from None
     try:
-        return _parse(_fill_in(tomllib.loads(text), changes))
+        return parse_recipe(_fill_in(tomllib.loads(text), changes))
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         msg = f"recipe {str(name)!r} must follow the form of the presets, got: {error}"
         raise IntsimError(msg) from None
@@ -265,7 +265,14 @@ def _fill_in(data: dict[str, Any], changes: str) -> dict[str, Any]:
     return fill(data)
 
 
-def _parse(data: dict[str, Any]) -> Recipe:
+def parse_recipe(data: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that ``data`` holds: a TOML file's, its parameters filled in, or ``Recipe.source``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it breaks a rule.
+    """
     known = {"name", "profile", "weights", "activations", "inputs", "permutation", "bias_correction"}
     if unknown := data.keys() - known:
         msg = f"unknown key {min(unknown)!r}"

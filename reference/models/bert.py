@@ -46,6 +46,7 @@ def bert(
     attention_mask: NDArray[np.bool_],
     token_type_ids: NDArray[np.integer],
     observe: Observer = _unchanged,
+    read: Observer = _unchanged,
 ) -> Array:
     """Run the encoder, and the pooler and classifier where ``weights`` has them.
 
@@ -61,6 +62,8 @@ def bert(
         (B, T), true where there is a token.
     observe
         Called with the name and the value of every activation; what it returns is used in its place.
+    read
+        The same for what products of a weight read: an activation, before it is read.
 
     Returns
     -------
@@ -87,26 +90,28 @@ def bert(
     for i in range(num_layers):
         layer = f"encoder.layer.{i}"
         self = f"{layer}.attention.self"
-        query = heads(observe(f"{self}.query", linear(f"{self}.query", x)))  # (B, H, T, D)
-        key = heads(observe(f"{self}.key", linear(f"{self}.key", x)))
-        value = heads(observe(f"{self}.value", linear(f"{self}.value", x)))
+        hidden = read(f"{self}.input", x)
+        query = heads(observe(f"{self}.query", linear(f"{self}.query", hidden)))  # (B, H, T, D)
+        key = heads(observe(f"{self}.key", linear(f"{self}.key", hidden)))
+        value = heads(observe(f"{self}.value", linear(f"{self}.value", hidden)))
         scores = observe(f"{self}.scores", matmul(query, key) / math.sqrt(query.shape[-1]))  # (B, H, T, T)
         probs = observe(f"{self}.probs", softmax(scores, mask=attention_mask[:, None, None, :]))
         context = matmul(probs, value.swapaxes(-1, -2)).swapaxes(1, 2).reshape(x.shape)  # (B, T, C)
         context = observe(f"{self}.context", context)
 
         output = f"{layer}.attention.output"
-        dense = linear(f"{output}.dense", context)
+        dense = linear(f"{output}.dense", read(f"{output}.input", context))
         x = norm(f"{output}.LayerNorm", observe(f"{output}.sum", dense + x))
 
-        hidden = observe(f"{layer}.intermediate.dense", linear(f"{layer}.intermediate.dense", x))  # (B, T, F)
-        hidden = observe(f"{layer}.intermediate", ACTIVATIONS[hidden_act](hidden))
+        name = f"{layer}.intermediate"
+        hidden = observe(f"{name}.dense", linear(f"{name}.dense", read(f"{name}.input", x)))  # (B, T, F)
+        hidden = observe(name, ACTIVATIONS[hidden_act](hidden))
         output = f"{layer}.output"
-        dense = linear(f"{output}.dense", hidden)  # (B, T, C)
+        dense = linear(f"{output}.dense", read(f"{output}.input", hidden))  # (B, T, C)
         x = norm(f"{output}.LayerNorm", observe(f"{output}.sum", dense + x))
 
     if "classifier.weight" not in weights:
         return x
-    first = linear("pooler.dense", x[:, 0])  # (B, C)
+    first = linear("pooler.dense", read("pooler.input", x[:, 0]))  # (B, C)
     pooled = observe("pooler", tanh(observe("pooler.dense", first)))
-    return observe("classifier", linear("classifier", pooled))  # (B, labels)
+    return observe("classifier", linear("classifier", read("classifier.input", pooled)))  # (B, labels)

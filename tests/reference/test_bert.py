@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from intsim.convert.bert import input_sources
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer, read_tokenizer
 from reference.models.bert import bert
@@ -181,6 +182,26 @@ def test_what_the_observer_returns_takes_the_place_of_the_activation(tiny_bert: 
     assert len(names) == len(set(names)) == 2 + 2 * 12 + 3
     assert names[:3] == ["embeddings.sum", "embeddings.LayerNorm", "encoder.layer.0.attention.self.query"]
     assert names[-3:] == ["pooler.dense", "pooler", "classifier"]
+
+
+def test_what_the_reader_returns_goes_into_the_product_alone(tiny_bert: TinyBert) -> None:
+    path = tiny_bert()
+    names: list[str] = []
+    seen: dict[str, NDArray[Any]] = {}
+
+    def read(name: str, x: NDArray[Any]) -> NDArray[Any]:
+        names.append(name)
+        return np.zeros_like(x)
+
+    _ours(path, TINY, np.float64, observe=seen.setdefault, read=read)
+    assert names == [*input_sources(open_checkpoint(path).config, classifier=True)]
+    load = open_checkpoint(path).load
+    for layer in ("encoder.layer.0", "encoder.layer.1"):
+        assert (seen[f"{layer}.attention.self.query"] == load(f"{layer}.attention.self.query.bias")).all()
+        assert (seen[f"{layer}.intermediate.dense"] == load(f"{layer}.intermediate.dense.bias")).all()
+        skip = seen[f"{layer}.attention.output.LayerNorm"]
+        assert np.array_equal(seen[f"{layer}.output.sum"], skip + load(f"{layer}.output.dense.bias"))
+    assert (seen["classifier"] == load("classifier.bias")).all()
 
 
 def test_the_float_trace_has_the_names_of_the_integer_trace(tiny_bert: TinyBert) -> None:

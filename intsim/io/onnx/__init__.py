@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer models as ONNX files: another engine runs the golden model, on standard integer operators alone."""
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +9,7 @@ import numpy as np
 
 from intsim._trace import interpreted_by
 from intsim.errors import IntsimError
+from intsim.io.atomic import complete_file
 from intsim.io.onnx.graph import TENSOR_TYPES, Graph, Value
 from intsim.io.onnx.operators import EMITTERS
 from intsim.models.bert import bert
@@ -69,7 +68,8 @@ def export(model: IntegerModel, path: str | Path) -> None:
     with interpreted_by(interpret):
         output: Any = bert(model, **inputs)
     proto = _proto(onnx, graph, [ids, mask, types], output, _metadata(model))
-    _write(Path(path), proto.SerializeToString(deterministic=True))
+    with complete_file(Path(path)) as file:
+        file.write(proto.SerializeToString(deterministic=True))
 
 
 def _metadata(model: IntegerModel) -> dict[str, str]:
@@ -107,20 +107,3 @@ def _proto(onnx: Any, graph: Graph, inputs: Sequence[Value], output: Value, meta
     )
     helper.set_model_props(proto, metadata)
     return proto
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"{path} must be writable, got: {os.strerror(error.errno) if error.errno else error}"
-        raise IntsimError(msg) from None
-    finally:
-        if temporary is not None:  # after a replacement there is none left
-            temporary.unlink(missing_ok=True)

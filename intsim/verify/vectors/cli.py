@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from intsim.errors import IntsimError
+from intsim.io.atomic import complete_file
 from intsim.profile import NATIVE, find_profile
 from intsim.verify.vectors import formats
 from intsim.verify.vectors.cases import Level, generate, minimum
@@ -114,7 +115,7 @@ def gen(
             file.writelines(formats.memh(operator, header, operands, results, word_bits=words))
         if output is not None:
             package = formats.system_verilog_package(operator, header, operands, results, word_bits=words)
-            with formats.complete_file(output.with_name(f"{output.stem}_pkg.sv")) as file:
+            with complete_file(output.with_name(f"{output.stem}_pkg.sv")) as file:
                 file.write(package.encode())
         return
     if words is not None:
@@ -218,7 +219,7 @@ def _output(path: Path | None) -> Generator[BinaryIO]:
     if path is None:
         yield sys.stdout.buffer
         return
-    with formats.complete_file(path) as file:
+    with complete_file(path) as file:
         yield file
 
 

@@ -7,24 +7,19 @@ its first word; a lane wider than a word has its low word first.
 """
 
 import json
-import os
-import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.errors import IntsimError
 from intsim.io import safetensors_file
 from intsim.verify.vectors.draw import Int64
 from intsim.verify.vectors.operators import Field, Operator
 
 __all__ = [
     "c_header",
-    "complete_file",
     "memh",
     "named_arrays",
     "pack_lanes",
@@ -36,31 +31,6 @@ __all__ = [
 ]
 
 HEX_OF_BYTE: Final = np.array([list(b"%02x" % byte) for byte in range(256)], np.uint8)
-
-
-@contextmanager
-def complete_file(path: Path) -> Generator[BinaryIO]:
-    """Open a file to write that appears complete or not at all.
-
-    Raises
-    ------
-    IntsimError
-        If it cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            yield cast("BinaryIO", file)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"{path} must be writable, got: {os.strerror(error.errno) if error.errno else error}"
-        raise IntsimError(msg) from None
-    finally:
-        if temporary is not None:  # after a replacement there is none left
-            temporary.unlink(missing_ok=True)
 
 
 def _lane_bits(field: Field) -> int:
