@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from intsim.carrier import FLOAT32_EXACT, Integers, magnitude, row_norms
-from intsim.fixedpoint import INT16, Dyadic, IntRange
+from intsim.dynamic_steps import DynamicDense, DynamicResidual, Scaled
+from intsim.fixedpoint import INT16, INT32, Dyadic, IntRange
 from intsim.models.integer_model import Format, IntegerModel
 from intsim.ops.layer_norm import carried_norm
 from intsim.ops.softmax import carried_softmax
@@ -17,12 +18,13 @@ from intsim.steps import Attention, Codes, Dense, Residual
 __all__ = ["attention", "dense", "dense_activated", "dense_residual"]
 
 PARTS: Final = ("query", "key", "value")
+UINT16: Final = IntRange(16, signed=False)
 
 
-def dense(model: IntegerModel, name: str, x: IntRange) -> Dense | None:
+def dense(model: IntegerModel, name: str, x: IntRange) -> Dense | DynamicDense | None:
     """Return the step from codes of the range ``x`` through layer ``name``, where it is proved."""
 
-    def build() -> Dense | None:
+    def build() -> Dense | DynamicDense | None:
         return _dense(model, name, x, model.formats[name], None)
 
     return model.once(name, build)
@@ -30,10 +32,10 @@ def dense(model: IntegerModel, name: str, x: IntRange) -> Dense | None:
 
 def dense_activated(
     model: IntegerModel, name: str, x: IntRange, function: Callable[[Integers], Integers]
-) -> Dense | None:
+) -> Dense | DynamicDense | None:
     """Return the same step to int16 and through a function of these, as one table."""
 
-    def build() -> Dense | None:
+    def build() -> Dense | DynamicDense | None:
         if model.config["hidden_act"] != "relu" and not isinstance(model.profile.gelu, Gelu):
             return None
         table = function(np.arange(INT16.min, INT16.max + 1).astype(np.int16))
@@ -42,8 +44,16 @@ def dense_activated(
     return model.once(name, build)
 
 
-def _dense(model: IntegerModel, name: str, x: IntRange, out: Format, table: Integers | None) -> Dense | None:
+def _dense(
+    model: IntegerModel, name: str, x: IntRange, out: Format, table: Integers | None
+) -> Dense | DynamicDense | None:
     weight, bias = model.tensors[f"{name}.weight"], model.tensors[f"{name}.bias"]
+    if _is_dynamic(bias) and isinstance(out.zero_point, int):
+        index = {"to": UINT16, "zero_point": -INT16.min}
+        scaled = _scaled(
+            model, name, bias, **({"to": out.range, "zero_point": out.zero_point} if table is None else index)
+        )
+        return scaled and DynamicDense(weight=weight, scaled=scaled, to=out.range, table=table)
     sums = magnitude(np.empty(0, x.dtype)) * row_norms(weight)
     if not _is_plain(bias) or not isinstance(out.zero_point, int) or sums.max() > FLOAT32_EXACT:
         return None
@@ -55,6 +65,18 @@ def _dense(model: IntegerModel, name: str, x: IntRange, out: Format, table: Inte
 def _is_plain(bias: Integers) -> bool:
     """Say whether a layer is one product, its input's scale known when it was converted."""
     return bias.ndim == 1 and bias.dtype == np.int32
+
+
+def _is_dynamic(bias: Integers) -> bool:
+    """Say whether a layer's input is quantized while running."""
+    return bias.dtype == np.int64
+
+
+def _scaled(model: IntegerModel, name: str, addend: Integers, **constants: Any) -> Scaled | None:
+    rule = model.profile.requantization
+    if not rule.is_one_rounding:
+        return None
+    return Scaled.build(model.ratio(name), addend=addend, rounding=rule.rounding, **constants)
 
 
 def _codes(model: IntegerModel, name: str, **constants: Any) -> Codes | None:
@@ -83,19 +105,22 @@ def attention(model: IntegerModel, layer: str) -> Attention | None:
     return model.once(self, build)
 
 
-def dense_residual(model: IntegerModel, name: str, source: str) -> Residual | None:
+def dense_residual(model: IntegerModel, name: str, source: str) -> Residual | DynamicResidual | None:
     """Return the step LayerNorm(dense(x) + skip) of ``name``, skip the activation ``source``, where it is proved."""
 
     def build() -> Any:
         out, skip, profile = model.formats[f"{name}.sum"], model.formats[source], model.profile
         weight, bias = model.tensors[f"{name}.dense.weight"], model.tensors[f"{name}.dense.bias"]
-        if not _is_plain(bias) or not isinstance(out.zero_point, int) or not isinstance(skip.zero_point, int):
+        dynamic = _is_dynamic(bias)
+        if not (_is_plain(bias) or dynamic):
+            return None
+        if not isinstance(out.zero_point, int) or not isinstance(skip.zero_point, int):
             return None
         norm_name = f"{name}.LayerNorm"
         norm = carried_norm(model.layer_norm_params(norm_name), to=model.formats[norm_name].range, profile=profile)
-        return norm and Residual.build(
+        residual = norm and Residual.build(
             weight,
-            bias,
+            np.zeros_like(bias) if dynamic else bias,
             (model.ratio(f"{name}.dense"), model.ratio(f"{name}.residual")),
             norm,
             skip=skip.range,
@@ -105,5 +130,9 @@ def dense_residual(model: IntegerModel, name: str, source: str) -> Residual | No
             rounding=profile.rounding,
             each=profile.sum == "each",
         )
+        if not dynamic:
+            return residual
+        wide = _scaled(model, f"{name}.dense.wide", bias, to=INT32, zero_point=0)
+        return wide and residual and DynamicResidual(weight=weight, wide=wide, residual=residual)
 
     return model.once(f"{name}.sum", build)
