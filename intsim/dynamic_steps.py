@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from intsim.blocks import in_blocks
 from intsim.carrier import Integers, magnitude, product
-from intsim.fixedpoint import INT32, Dyadic, IntRange, Rounding, rounding_right_shift
+from intsim.fixedpoint import INT16, INT32, Dyadic, IntRange, Rounding, rounding_right_shift
+from intsim.rowwise import Float64, Norm
 from intsim.steps import Residual
 
 __all__ = ["DynamicDense", "DynamicResidual", "Scaled", "quotients"]
 
 HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0.5, Rounding.HALF_AWAY: 0.5}
-UNITS: Final = 8  # of error in a guess
-SELDOM: Final = 2.0**-12  # how near a boundary a guess may be useless
+UINT16: Final = IntRange(16, signed=False)
+UNIT: Final = 2.0**-53  # of relative error in a float64
 
 
 def quotients(
@@ -38,25 +39,25 @@ def quotients(
 
     Bounds
     ------
-    With integers a = (x - zero_point) multiplier and b = bound, 2 |a| + b < 2**p lets p bits of significand hold both
-    2a + b and 2b. As for ``divide`` in ``carrier.py``, floor(fl((2a + b) / 2b)) = floor((2a + b) / 2b), which is a / b
-    rounded half up, and floor(fl(a / b)) = floor(a / b). a / b is a tie or 1 / 2b away from one, and its rounding moves
-    it by no more than |a| / (b 2**p) < 1 / 2b, so that rint(fl(a / b)) rounds half to even. A quotient by infinity is 0.
+    With integers a = (x - zero_point) multiplier and b = bound, |a| < 2**p lets p bits of significand hold both, and q
+    = a / b is a tie or 1 / 2b away from every tie. Up to a power of two M above the codes, fl(q) and fl(fl(q) + 1/2)
+    move by at most M / 2**(p + 1) each: M b < 2**(p - 1) makes that less than 1 / 2b, so that neither reaches the tie
+    or the integer above it, and neither leaves it, as rounding keeps order. A quotient by infinity is 0.
     """
-    largest = 2 * (magnitude(x) + abs(zero_point)) * multiplier + magnitude(bound)
-    dtype = np.dtype(np.float32 if largest < 1 << 24 else np.float64)
-    if largest >= 1 << 53 or rounding not in (Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN):
+    dividend = (magnitude(x) + abs(zero_point)) * multiplier
+    bits = max(dividend.bit_length(), (magnitude(bound) << to.bits - to.signed).bit_length() + 1)
+    if bits > 53 or rounding not in (Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN):
         return None
-    doubled = 2 if rounding is Rounding.HALF_UP else 1
+    dtype = np.dtype(np.float32 if bits <= 24 else np.float64)
 
     def rows(x: Integers, bound: Integers) -> Integers:
-        y, b = x.astype(dtype), bound.astype(dtype)
+        y = x.astype(dtype)
         if zero_point:
             y -= zero_point
-        y *= doubled * multiplier
+        y *= multiplier
+        y /= np.where(bound > 0, bound, np.inf).astype(dtype)
         if rounding is Rounding.HALF_UP:
-            y += b
-        y /= np.where(b > 0, doubled * b, np.inf)
+            y += 0.5
         (np.rint if rounding is Rounding.HALF_EVEN else np.floor)(y, out=y)
         return y.clip(to.min, to.max, out=y).astype(to.dtype)
 
@@ -70,48 +71,43 @@ class Scaled:
     Bounds
     ------
     With E = addend / 2**t + zero point + half, what is floored is z = acc bound m / 2**t + E, and the guess y =
-    fl(fl(fl(acc bound) factor) + offset). With u = 2**-p, conversions and products err by at most 4.01 u |z - E|, the
-    offset by 3.01 u |E|, the sum by 1.01 u |z|: less than hair = 8 u (largest code + 2 + |E|) where z is a code, and
-    beyond too little to make it one. The offset holds a hair, so that z <= y <= z + 2 hair. Where y is more than 2 hair
-    above an integer, none is in [z, y]: z was not on a tie, and its floor is that of y. Elsewhere integers decide;
-    ``scale_rows`` and ``requantize`` ask that they fit int64.
+    fl(fl(fl(acc bound) factor) + offset). With u = 2**-53, products err by at most 3.01 u |z - E|, the offset by 3.01 u
+    |E|, the sum by 1.01 u |z|: less than hair = 8 u (largest code + 2 + |E|) where z is a code, and beyond too little
+    to make it one. The offset holds a hair, so that z <= y <= z + 2 hair. Where y is more than 2 hair above an integer,
+    none is in [z, y]: z was not on a tie, and its floor is that of y. Elsewhere integers decide, which must fit int64
+    as ``scale_rows`` and ``requantize`` ask.
     """
 
     ratio: Dyadic
     addend: Integers
     zero_point: int
     rounding: Rounding
-    factor: NDArray[Any]
-    offset: NDArray[Any]
+    factor: Float64
+    offset: Float64
     near: float  # 2 hair
 
     @classmethod
     def build(
         cls, ratio: Dyadic, *, addend: Integers, to: IntRange, zero_point: int, rounding: Rounding
     ) -> "Scaled | None":
-        """Return the step, in float32 if that seldom takes integers, or None if float64 often does."""
+        """Return the step, (N,) addends, or None where it rounds at other than one boundary between two integers."""
         if rounding not in HALF:
             return None
-        factor = np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
         exact = np.ldexp(addend.astype(np.float64), -ratio.shift) + (zero_point + HALF[rounding])
-        reach = max(-to.min, to.max) + 2 + float(np.abs(exact).max())
-        for dtype in (np.float32, np.float64):
-            hair = float(dtype(UNITS * float(np.finfo(dtype).eps) / 2 * reach))
-            if hair <= SELDOM:
-                return cls(
-                    ratio=ratio,
-                    addend=addend,
-                    zero_point=zero_point,
-                    rounding=rounding,
-                    factor=factor.astype(dtype),
-                    offset=(exact + hair).astype(dtype),
-                    near=2 * hair,
-                )
-        return None
+        hair = 8 * UNIT * (max(-to.min, to.max) + 2 + float(np.abs(exact).max()))
+        return cls(
+            ratio=ratio,
+            addend=addend,
+            zero_point=zero_point,
+            rounding=rounding,
+            factor=np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift),
+            offset=exact + hair,
+            near=2 * hair,
+        )
 
-    def __call__(self, acc: NDArray[Any], bound: Integers) -> NDArray[Any]:
-        """Return the integers of (..., N) accumulators and (..., 1) bounds, carried as the guess is."""
-        y, rows = acc.astype(self.offset.dtype), bound.astype(self.offset.dtype)
+    def __call__(self, acc: NDArray[Any], bound: Integers) -> Float64:
+        """Return the integers of (..., N) accumulators and (..., 1) bounds."""
+        y, rows = acc.astype(np.float64), bound.astype(np.float64)
         if self.factor.ndim:
             y *= rows
             y *= self.factor
@@ -121,10 +117,10 @@ class Scaled:
         x = np.floor(y)
         y -= x
         if y.min() <= self.near:
-            self._settle(x, acc, bound, np.nonzero(y <= self.near))
+            self._settle(x, acc, bound, np.unravel_index(np.flatnonzero(y <= self.near), y.shape))
         return x
 
-    def _settle(self, x: NDArray[Any], acc: NDArray[Any], bound: Integers, where: tuple[Any, ...]) -> None:
+    def _settle(self, x: Float64, acc: NDArray[Any], bound: Integers, where: tuple[Integers, ...]) -> None:
         def there(constant: Integers) -> Any:
             return np.broadcast_to(constant, acc.shape)[where]
 
@@ -141,6 +137,29 @@ class DynamicDense:
     to: IntRange
     table: Integers | None
 
+    @classmethod
+    def build(
+        cls,
+        weight: Integers,
+        addend: Integers,
+        ratio: Dyadic,
+        *,
+        to: IntRange,
+        zero_point: int,
+        rounding: Rounding,
+        table: Integers | None = None,
+    ) -> "DynamicDense | None":
+        """Return the step, or None as ``Scaled`` does.
+
+        Parameters
+        ----------
+        table
+            What to return for the int16 codes -2**15 ... 2**15 - 1; ``to`` is int16 then, ``zero_point`` 0.
+        """
+        codes, offset = (to, zero_point) if table is None else (UINT16, -INT16.min)
+        scaled = Scaled.build(ratio, addend=addend, to=codes, zero_point=offset, rounding=rounding)
+        return scaled and cls(weight=weight, scaled=scaled, to=to, table=table)
+
     def __call__(self, x: Integers, bound: Integers) -> Integers:
         """Return the codes of (..., K) codes relative to (..., 1) bounds: (..., N)."""
         return in_blocks(self._codes, product(x, self.weight), bound)
@@ -154,11 +173,54 @@ class DynamicDense:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DynamicResidual:
-    """``matmul``, ``Scaled`` to int32, ``add`` of a second operand, and ``layer_norm``."""
+    """``matmul``, ``Scaled`` to int32, ``add`` of a second operand, and ``layer_norm``.
+
+    Bounds
+    ------
+    As for ``Residual``, which takes the wide integers for an accumulator. They need not be right, nor saturate at
+    int32, where the sum saturates whatever is added to them: where their share of it exceeds |skip - its zero point|
+    m_2 / 2**t, the distance of the codes and of the zero point, and the roundings.
+    """
 
     weight: Integers
     wide: Scaled
-    residual: Residual  # of an accumulator without bias
+    residual: Residual
+
+    @classmethod
+    def build(
+        cls,
+        weight: Integers,
+        addend: Integers,
+        ratios: tuple[Dyadic, Dyadic, Dyadic],
+        norm: Norm,
+        *,
+        requantization: Rounding,
+        skip: IntRange,
+        to: IntRange,
+        zero_point: int,
+        **constants: Any,
+    ) -> "DynamicResidual | None":
+        """Return the step, or None where its bounds cannot be proved.
+
+        Parameters
+        ----------
+        ratios
+            Of the product to the wide integers, of these to the sum, and of the second operand to the sum.
+        requantization
+            Rounding to the wide integers.
+        constants
+            And ``skip``, ``to``, ``zero_point``: as for ``Residual``.
+        """
+        ratio, dense, other = ratios
+        share, other_share = (np.ldexp(r.multiplier.astype(np.float64), -r.shift) for r in (dense, other))
+        enough = (skip.max - skip.min) * float(other_share.max()) + (to.max - to.min) + abs(zero_point) + 2
+        if float(share.min()) * 2.0 ** (INT32.bits - 2) < enough:
+            return None
+        bits = 2 + max(0, int(np.ceil(np.log2(enough / float(share.min())))))
+        constants |= {"skip": skip, "to": to, "zero_point": zero_point}
+        residual = Residual.build(weight, np.zeros_like(addend), (dense, other), norm, **constants)
+        wide = Scaled.build(ratio, addend=addend, to=IntRange(bits), zero_point=0, rounding=requantization)
+        return residual and wide and cls(weight=weight, wide=wide, residual=residual)
 
     def __call__(self, x: Integers, bound: Integers, skip: Integers) -> Integers:
         """Return LayerNorm(dense(x) + skip): (..., K), (..., 1), (..., N) -> (..., N)."""
@@ -166,4 +228,4 @@ class DynamicResidual:
 
     def _codes(self, acc: NDArray[Any], bound: Integers, skip: Integers) -> Integers:
         wide = self.wide(acc, bound)
-        return self.residual._codes(wide.clip(INT32.min, INT32.max, out=wide), skip)
+        return self.residual._codes(wide, skip)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

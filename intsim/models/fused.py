@@ -2,13 +2,13 @@
 """The steps of a model that run several operators in one pass, prepared once for each of its layers."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from intsim.carrier import FLOAT32_EXACT, Integers, magnitude, row_norms
-from intsim.dynamic_steps import DynamicDense, DynamicResidual, Scaled
-from intsim.fixedpoint import INT16, INT32, Dyadic, IntRange
+from intsim.dynamic_steps import DynamicDense, DynamicResidual
+from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.models.integer_model import Format, IntegerModel
 from intsim.ops.layer_norm import carried_norm
 from intsim.ops.softmax import carried_softmax
@@ -18,13 +18,13 @@ from intsim.steps import Attention, Codes, Dense, Residual
 __all__ = ["attention", "dense", "dense_activated", "dense_residual"]
 
 PARTS: Final = ("query", "key", "value")
-UINT16: Final = IntRange(16, signed=False)
+Step: TypeAlias = Callable[..., Integers]
 
 
-def dense(model: IntegerModel, name: str, x: IntRange) -> Dense | DynamicDense | None:
+def dense(model: IntegerModel, name: str, x: IntRange) -> Step | None:
     """Return the step from codes of the range ``x`` through layer ``name``, where it is proved."""
 
-    def build() -> Dense | DynamicDense | None:
+    def build() -> Step | None:
         return _dense(model, name, x, model.formats[name], None)
 
     return model.once(name, build)
@@ -32,10 +32,10 @@ def dense(model: IntegerModel, name: str, x: IntRange) -> Dense | DynamicDense |
 
 def dense_activated(
     model: IntegerModel, name: str, x: IntRange, function: Callable[[Integers], Integers]
-) -> Dense | DynamicDense | None:
+) -> Step | None:
     """Return the same step to int16 and through a function of these, as one table."""
 
-    def build() -> Dense | DynamicDense | None:
+    def build() -> Step | None:
         if model.config["hidden_act"] != "relu" and not isinstance(model.profile.gelu, Gelu):
             return None
         table = function(np.arange(INT16.min, INT16.max + 1).astype(np.int16))
@@ -44,20 +44,17 @@ def dense_activated(
     return model.once(name, build)
 
 
-def _dense(
-    model: IntegerModel, name: str, x: IntRange, out: Format, table: Integers | None
-) -> Dense | DynamicDense | None:
+def _dense(model: IntegerModel, name: str, x: IntRange, out: Format, table: Integers | None) -> Step | None:
     weight, bias = model.tensors[f"{name}.weight"], model.tensors[f"{name}.bias"]
-    if _is_dynamic(bias) and isinstance(out.zero_point, int):
-        index = {"to": UINT16, "zero_point": -INT16.min}
-        scaled = _scaled(
-            model, name, bias, **({"to": out.range, "zero_point": out.zero_point} if table is None else index)
-        )
-        return scaled and DynamicDense(weight=weight, scaled=scaled, to=out.range, table=table)
-    sums = magnitude(np.empty(0, x.dtype)) * row_norms(weight)
-    if not _is_plain(bias) or not isinstance(out.zero_point, int) or sums.max() > FLOAT32_EXACT:
+    if not isinstance(out.zero_point, int):
         return None
     target: dict[str, Any] = {"to": out.range, "zero_point": out.zero_point, "table": table}
+    rule = model.profile.requantization
+    if _is_dynamic(bias) and rule.is_one_rounding:
+        return DynamicDense.build(weight, bias, model.ratio(name), rounding=rule.rounding, **target)
+    sums = magnitude(np.empty(0, x.dtype)) * row_norms(weight)
+    if not _is_plain(bias) or sums.max() > FLOAT32_EXACT:
+        return None
     codes = _codes(model, name, acc_bound=sums, bias=bias, **target)
     return codes and Dense(weight=weight, codes=codes)
 
@@ -70,13 +67,6 @@ def _is_plain(bias: Integers) -> bool:
 def _is_dynamic(bias: Integers) -> bool:
     """Say whether a layer's input is quantized while running."""
     return bias.dtype == np.int64
-
-
-def _scaled(model: IntegerModel, name: str, addend: Integers, **constants: Any) -> Scaled | None:
-    rule = model.profile.requantization
-    if not rule.is_one_rounding:
-        return None
-    return Scaled.build(model.ratio(name), addend=addend, rounding=rule.rounding, **constants)
 
 
 def _codes(model: IntegerModel, name: str, **constants: Any) -> Codes | None:
@@ -105,34 +95,28 @@ def attention(model: IntegerModel, layer: str) -> Attention | None:
     return model.once(self, build)
 
 
-def dense_residual(model: IntegerModel, name: str, source: str) -> Residual | DynamicResidual | None:
+def dense_residual(model: IntegerModel, name: str, source: str) -> Step | None:
     """Return the step LayerNorm(dense(x) + skip) of ``name``, skip the activation ``source``, where it is proved."""
 
-    def build() -> Any:
+    def build() -> Step | None:
         out, skip, profile = model.formats[f"{name}.sum"], model.formats[source], model.profile
         weight, bias = model.tensors[f"{name}.dense.weight"], model.tensors[f"{name}.dense.bias"]
-        dynamic = _is_dynamic(bias)
-        if not (_is_plain(bias) or dynamic):
-            return None
         if not isinstance(out.zero_point, int) or not isinstance(skip.zero_point, int):
             return None
-        norm_name = f"{name}.LayerNorm"
+        norm_name, rule = f"{name}.LayerNorm", profile.requantization
         norm = carried_norm(model.layer_norm_params(norm_name), to=model.formats[norm_name].range, profile=profile)
-        residual = norm and Residual.build(
-            weight,
-            np.zeros_like(bias) if dynamic else bias,
-            (model.ratio(f"{name}.dense"), model.ratio(f"{name}.residual")),
-            norm,
-            skip=skip.range,
-            skip_zero_point=skip.zero_point,
-            to=out.range,
-            zero_point=out.zero_point,
-            rounding=profile.rounding,
-            each=profile.sum == "each",
-        )
-        if not dynamic:
-            return residual
-        wide = _scaled(model, f"{name}.dense.wide", bias, to=INT32, zero_point=0)
-        return wide and residual and DynamicResidual(weight=weight, wide=wide, residual=residual)
+        constants: dict[str, Any] = {
+            "skip": skip.range,
+            "skip_zero_point": skip.zero_point,
+            "to": out.range,
+            "zero_point": out.zero_point,
+            "rounding": profile.rounding,
+            "each": profile.sum == "each",
+        }
+        ratios = (model.ratio(f"{name}.dense"), model.ratio(f"{name}.residual"))
+        if norm is not None and _is_dynamic(bias) and rule.is_one_rounding:
+            ratios = (model.ratio(f"{name}.dense.wide"), *ratios)
+            return DynamicResidual.build(weight, bias, ratios, norm, requantization=rule.rounding, **constants)
+        return norm and Residual.build(weight, bias, ratios, norm, **constants) if _is_plain(bias) else None
 
     return model.once(f"{name}.sum", build)
