@@ -39,13 +39,13 @@ def quotients(
 
     Bounds
     ------
-    With integers a = (x - zero_point) multiplier and b = bound, |a| < 2**p lets p bits of significand hold both, and q
-    = a / b is a tie or 1 / 2b away from every tie. Up to a power of two M above the codes, fl(q) and fl(fl(q) + 1/2)
-    move by at most M / 2**(p + 1) each: M b < 2**(p - 1) makes that less than 1 / 2b, so that neither reaches the tie
-    or the integer above it, and neither leaves it, as rounding keeps order. A quotient by infinity is 0.
+    With integers a = (x - zero_point) multiplier and b = bound, q = a / b is a tie or 1 / 2b away from every tie. M is
+    the power of two above the codes, and M b < 2**(p - 1) for p bits of significand. Up to |q| = M, a is exact, and
+    fl(q) and fl(fl(q) + 1/2) move by at most M / 2**(p + 1) each, together less than 1 / 2b: they reach neither the tie
+    nor the integer above it, and leave neither, as rounding keeps order. Beyond, it keeps them above the codes too. A
+    quotient by infinity is 0.
     """
-    dividend = (magnitude(x) + abs(zero_point)) * multiplier
-    bits = max(dividend.bit_length(), (magnitude(bound) << to.bits - to.signed).bit_length() + 1)
+    bits = (magnitude(bound) << to.bits - to.signed).bit_length() + 1
     if bits > 53 or rounding not in (Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN):
         return None
     dtype = np.dtype(np.float32 if bits <= 24 else np.float64)
@@ -198,6 +198,7 @@ class DynamicResidual:
         skip: IntRange,
         to: IntRange,
         zero_point: int,
+        each: bool,
         **constants: Any,
     ) -> "DynamicResidual | None":
         """Return the step, or None where its bounds cannot be proved.
@@ -209,7 +210,7 @@ class DynamicResidual:
         requantization
             Rounding to the wide integers.
         constants
-            And ``skip``, ``to``, ``zero_point``: as for ``Residual``.
+            And the others: as for ``Residual``.
         """
         ratio, dense, other = ratios
         share, other_share = (np.ldexp(r.multiplier.astype(np.float64), -r.shift) for r in (dense, other))
@@ -217,7 +218,9 @@ class DynamicResidual:
         if float(share.min()) * 2.0 ** (INT32.bits - 2) < enough:
             return None
         bits = 2 + max(0, int(np.ceil(np.log2(enough / float(share.min())))))
-        constants |= {"skip": skip, "to": to, "zero_point": zero_point}
+        if each and not share.ndim:  # in lowest terms its bounds are lower
+            dense = Dyadic.exactly(float(share))
+        constants |= {"skip": skip, "to": to, "zero_point": zero_point, "each": each}
         residual = Residual.build(weight, np.zeros_like(addend), (dense, other), norm, **constants)
         wide = Scaled.build(ratio, addend=addend, to=IntRange(bits), zero_point=0, rounding=requantization)
         return residual and wide and cls(weight=weight, wide=wide, residual=residual)

@@ -61,7 +61,6 @@ def test_roundings_and_quotients_that_no_float_carries_are_refused():
     x, bound = np.zeros((1, 1), np.int16), np.array([[2**31 - 1]])
     constants = {"zero_point": 0, "to": IntRange(16)}
     assert quotients(x, bound, multiplier=8, rounding=Rounding.FLOOR, **constants) is not None
-    assert quotients(x, bound, multiplier=2**38, rounding=Rounding.FLOOR, **constants) is None
     assert quotients(x, bound << 10, multiplier=8, rounding=Rounding.FLOOR, **constants) is None
     assert quotients(x, bound, multiplier=8, rounding=Rounding.TOWARD_ZERO, **constants) is None
     assert quotients(x, bound, multiplier=8, rounding=Rounding.HALF_AWAY, **constants) is None
@@ -114,6 +113,40 @@ def test_a_table_is_read_at_the_int16_codes(rounding, data):
     scaled = ops.scale_rows(acc, bound)
     index = ops.requantize(scaled, ratio, addend=addend, to=INT16, rounding=rounding).astype(int) + 2**15
     assert np.array_equal(step._codes(acc, bound), table[index])
+
+
+def near_ties(rng, m, t):
+    """4096 channels of products around 2**55, which float64 rounds, and small addends that bring them next to ties."""
+    acc, bound = rng.integers(-(2**20), 2**20, (1, 4096)), np.array([[16383]])
+    multiplier = rng.integers(m // 2, m, 4096)
+    tie = rng.integers(0, 2, 4096) << t - 1
+    addend = tie - (acc[0] * 16383 * multiplier) % (1 << t) + rng.integers(-1, 2, 4096)
+    return acc.astype(np.float32), bound, Dyadic(multiplier, np.full(4096, t)), addend
+
+
+@pytest.mark.parametrize("rounding", GUESSED, ids=str)
+def test_products_beyond_float64_are_exact_next_to_their_ties(rounding):
+    norm = LayerNormParams(weight=Dyadic([1] * 4096, [1] * 4096), bias=np.zeros(4096, int), eps=2)
+    for seed in range(5):
+        acc, bound, ratio, addend = near_ties(np.random.default_rng(seed), 2**21, 36)
+        scaled = ops.scale_rows(acc.astype(np.int32), bound)
+        expected = ops.requantize(scaled, ratio, addend=addend, to=INT32, rounding=rounding)
+        wide = Scaled.build(ratio, addend=addend, to=IntRange(21), zero_point=0, rounding=rounding)
+        step = DynamicResidual.build(
+            np.zeros((4096, 1), np.int8),
+            addend,
+            (ratio, Dyadic(2**22, 30), Dyadic(2**29, 30)),
+            carried_norm(norm, to=INT8, profile=INTSIM),
+            requantization=rounding,
+            skip=INT8,
+            skip_zero_point=0,
+            to=INT16,
+            zero_point=0,
+            each=False,
+            rounding=Rounding.HALF_UP,
+        )
+        assert np.array_equal(wide(acc, bound), expected)
+        assert np.array_equal(step.wide(acc, bound), expected)
 
 
 def test_integers_decide_on_a_tie_and_are_not_asked_elsewhere(monkeypatch):
