@@ -115,20 +115,20 @@ def test_a_table_is_read_at_the_int16_codes(rounding, data):
     assert np.array_equal(step._codes(acc, bound), table[index])
 
 
-def near_ties(rng, m, t):
-    """4096 channels of products around 2**55, which float64 rounds, and small addends that bring them next to ties."""
-    acc, bound = rng.integers(-(2**20), 2**20, (1, 4096)), np.array([[16383]])
-    multiplier = rng.integers(m // 2, m, 4096)
-    tie = rng.integers(0, 2, 4096) << t - 1
-    addend = tie - (acc[0] * 16383 * multiplier) % (1 << t) + rng.integers(-1, 2, 4096)
-    return acc.astype(np.float32), bound, Dyadic(multiplier, np.full(4096, t)), addend
+def near_ties(rng, shift=40):
+    """4096 channels of products up to 2**60, which float64 rounds, and small addends that bring them next to ties."""
+    acc, bound = rng.integers(-(2**22), 2**22, (1, 4096)), np.array([[2**15 - 1]])
+    multiplier = rng.integers(2**22, 2**23, 4096)
+    tie = rng.integers(0, 2, 4096) << shift - 1
+    addend = tie - acc[0] * bound[0] * multiplier % (1 << shift) + rng.integers(-1, 2, 4096)
+    return acc.astype(np.float32), bound, Dyadic(multiplier, np.full(4096, shift)), addend
 
 
 @pytest.mark.parametrize("rounding", GUESSED, ids=str)
 def test_products_beyond_float64_are_exact_next_to_their_ties(rounding):
     norm = LayerNormParams(weight=Dyadic([1] * 4096, [1] * 4096), bias=np.zeros(4096, int), eps=2)
     for seed in range(5):
-        acc, bound, ratio, addend = near_ties(np.random.default_rng(seed), 2**21, 36)
+        acc, bound, ratio, addend = near_ties(np.random.default_rng(seed))
         scaled = ops.scale_rows(acc.astype(np.int32), bound)
         expected = ops.requantize(scaled, ratio, addend=addend, to=INT32, rounding=rounding)
         wide = Scaled.build(ratio, addend=addend, to=IntRange(21), zero_point=0, rounding=rounding)
