@@ -115,7 +115,7 @@ def test_a_table_is_read_at_the_int16_codes(rounding, data):
     assert np.array_equal(step._codes(acc, bound), table[index])
 
 
-def near_ties(rng, shift=40):
+def near_ties(rng, shift=36):
     """4096 channels of products up to 2**60, which float64 rounds, and small addends that bring them next to ties."""
     acc, bound = rng.integers(-(2**22), 2**22, (1, 4096)), np.array([[2**15 - 1]])
     multiplier = rng.integers(2**22, 2**23, 4096)
@@ -131,7 +131,7 @@ def test_products_beyond_float64_are_exact_next_to_their_ties(rounding):
         acc, bound, ratio, addend = near_ties(np.random.default_rng(seed))
         scaled = ops.scale_rows(acc.astype(np.int32), bound)
         expected = ops.requantize(scaled, ratio, addend=addend, to=INT32, rounding=rounding)
-        wide = Scaled.build(ratio, addend=addend, to=IntRange(21), zero_point=0, rounding=rounding)
+        wide = Scaled.build(ratio, addend=addend, to=IntRange(25), zero_point=0, rounding=rounding)
         step = DynamicResidual.build(
             np.zeros((4096, 1), np.int8),
             addend,
