@@ -14,7 +14,7 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 # The integer world. Its documented exceptions carry integers by floats, with proofs; blocks.py only calls functions.
-ROOMS: Final = [ROOT / f"intsim/{name}.py" for name in ("carrier", "rowwise", "steps", "blocks")]
+ROOMS: Final = [ROOT / f"intsim/{name}.py" for name in ("carrier", "rowwise", "steps", "dynamic_steps", "blocks")]
 INTEGER_WORLD: Final = [
     *sorted((ROOT / "intsim/ops").glob("*.py")),
     *sorted((ROOT / "intsim/models").glob("*.py")),

@@ -34,6 +34,11 @@ class Operand(NamedTuple):
     range: IntRange
     bound: Integers | None = None
 
+    @property
+    def arrays(self) -> tuple[Integers, ...]:
+        """What there is of codes and bound."""
+        return (self.codes,) if self.bound is None else (self.codes, self.bound)
+
 
 class Sum(NamedTuple):
     """What is to be rescaled: terms of different scales, and an addend in units of their products."""
@@ -128,12 +133,12 @@ def bert(
 
     def dense(name: str, x: Operand) -> Integers:
         if not whole and (step := fused.dense(model, name, x.range)) is not None:
-            return step(x.codes)
+            return step(*x.arrays)
         return rescale(name, product(name, x))
 
     def residual(name: str, x: Operand, skip: Integers, source: str) -> Integers:  # LayerNorm of dense(x) + skip
         if not whole and (step := fused.dense_residual(model, name, source)) is not None:
-            return step(x.codes, skip)
+            return step(*x.arrays, skip)
         dense = product(f"{name}.dense", x)
         if dense.addend is not None:
             dense = Sum([rescale(f"{name}.dense.wide", dense, INT32)])
@@ -187,7 +192,7 @@ def bert(
     def expand(layer: str, x: Operand) -> Integers:  # (B, T, C) -> (B, T, F)
         name, function = f"{layer}.intermediate.dense", partial(activate, layer)
         if not whole and (step := fused.dense_activated(model, name, x.range, function)) is not None:
-            return step(x.codes)
+            return step(*x.arrays)
         return function(rescale(name, product(name, x), INT16 if relu else profile.gelu.input_range))
 
     def feed_forward(  # (B, T, C)

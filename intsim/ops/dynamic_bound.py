@@ -63,7 +63,8 @@ def dynamic_bound(
     if x_q.dtype.itemsize > 2:
         msg = f"x_q must have at most 16 bits, got {x_q.dtype}"
         raise TypeError(msg)
-    maxima = np.abs(x_q.astype(np.int32) - np.int32(zero_point)).max(axis=-1, initial=0)  # (..., T)
+    highest, lowest = (end(x_q, axis=-1, initial=zero_point).astype(np.int32) for end in (np.max, np.min))
+    maxima = np.maximum(highest - np.int32(zero_point), np.int32(zero_point) - lowest)  # (..., T)
     if per == "token":
         if clip:
             msg = "clip must be asked for sequences, got per='token'"

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic quantization: codes relative to a bound found while running."""
 
+from typing import Any
+
 import numpy as np
 
 from intsim.carrier import Integers, divide, require_integers
+from intsim.dynamic_steps import quotients
 from intsim.fixedpoint import IntRange, Rounding
 
 __all__ = ["quantize_dynamic"]
@@ -49,7 +52,8 @@ def quantize_dynamic(
     """
     require_integers("x_q", x_q)
     require_integers("bound", bound)
+    constants: dict[str, Any] = {"multiplier": unit * to.max, "to": to, "rounding": rounding}
+    if (codes := quotients(x_q, bound, zero_point=zero_point, **constants)) is not None:
+        return codes
     centred = x_q.astype(np.int32) - np.int32(zero_point)
-    return divide(
-        np.where(bound > 0, centred, 0), np.maximum(bound, 1), multiplier=unit * to.max, to=to, rounding=rounding
-    )
+    return divide(np.where(bound > 0, centred, 0), np.maximum(bound, 1), **constants)

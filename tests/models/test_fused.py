@@ -16,6 +16,7 @@ from intsim.models import bert
 TinyBert = Callable[..., Path]
 
 TEXTS = ("a good movie .", "the plot is not bad , not good", "is the movie good\tthe movie is bad")
+DYNAMIC = ("zeroquant:groups=4", "zeroquant-w4:groups=4", "tm-iqr", "tm-iqr:everywhere=tm-iqr", "q8bert-dq")
 ODD = """
 [[weights]]
 names = "*"
@@ -56,7 +57,7 @@ def refused(model):
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "relu"])
 @pytest.mark.parametrize("labels", [("negative", "positive"), None], ids=["classifier", "encoder"])
-@pytest.mark.parametrize("recipe", ["intsim", "ibert", "odd"])
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "odd", *DYNAMIC])
 def test_the_fused_pass_gives_the_bits_of_the_plain_one(tiny_bert: TinyBert, tmp_path, recipe, labels, hidden_act):
     (tmp_path / "odd.toml").write_text(ODD)
     path = tiny_bert(labels=labels, hidden_act=hidden_act)
@@ -67,6 +68,25 @@ def test_the_fused_pass_gives_the_bits_of_the_plain_one(tiny_bert: TinyBert, tmp
         assert np.array_equal(fused, plain(model, ids, **inputs))
         assert np.array_equal(fused, model(ids, carrier="integer", **inputs).values)
     assert len(model._built) == 14
+    assert refused(model) == []
+
+
+@pytest.mark.parametrize("recipe", DYNAMIC)
+def test_a_dynamic_recipe_on_another_profile_is_fused_too(tiny_bert: TinyBert, recipe):
+    model = intsim.quantize(tiny_bert(), recipe=recipe, calibration=TEXTS, profile="ibert")
+    ids, inputs = batch()
+    assert np.array_equal(model(ids, **inputs).values, plain(model, ids, **inputs))
+    assert len(model._built) == 14
+    assert refused(model) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", DYNAMIC)
+def test_a_real_model_of_a_dynamic_recipe_gives_the_same_bits(minilm: Path, recipe):
+    model = intsim.quantize(minilm, recipe=recipe, calibration=["a good movie .", "the plot is not bad"])
+    rng = np.random.default_rng(0)
+    ids, keep = rng.integers(1000, 20_000, (5, 40)), rng.random((5, 40)) < 0.8
+    assert np.array_equal(model(ids, attention_mask=keep).values, plain(model, ids, attention_mask=keep))
     assert refused(model) == []
 
 
