@@ -231,4 +231,4 @@ class DynamicResidual:
 
     def _codes(self, acc: NDArray[Any], bound: Integers, skip: Integers) -> Integers:
         wide = self.wide(acc, bound)
-        return self.residual._codes(wide, skip)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return self.residual.after_product(wide, skip)

@@ -195,9 +195,10 @@ class Residual:
 
     def __call__(self, x: Integers, skip: Integers) -> Integers:
         """Return LayerNorm(dense(x) + skip): (..., K), (..., N) -> (..., N)."""
-        return in_blocks(self._codes, product(x, self.weight), skip)
+        return in_blocks(self.after_product, product(x, self.weight), skip)
 
-    def _codes(self, acc: NDArray[Any], skip: Integers) -> Integers:
+    def after_product(self, acc: NDArray[Any], skip: Integers) -> Integers:
+        """Return LayerNorm(acc + skip), acc less its bias in any dtype: (..., N), (..., N) -> (..., N)."""
         y, other = acc.astype(np.float64), skip.astype(np.float64)
         other *= self.skip_factor
         y *= self.factor

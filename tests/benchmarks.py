@@ -186,7 +186,7 @@ def benchmark_steps() -> None:
     timed(steps, "batched_product", "attention products")
     timed(steps.Codes, "__call__", "requantize, and GELU by table")
     timed(rowwise, "softmax", "softmax")
-    timed(steps.Residual, "_codes", "residual sum and LayerNorm")
+    timed(steps.Residual, "after_product", "residual sum and LayerNorm")
     for recipe in ("intsim", "ibert"):
         model = intsim.quantize(minilm(), recipe=recipe)
         ids = np.random.default_rng(0).integers(1000, 20_000, (16, 128))
