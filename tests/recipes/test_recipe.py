@@ -134,6 +134,7 @@ def test_bondarenkos_presets_differ_where_the_paper_says() -> None:
         assert [rule.groups for rule in rules] == [1, 1, 6 if name in wide else 1]
         assert not any(rule.symmetric for rule in rules)
     assert (peg.permutation, mixed.permutation) == ("range", "none")
+    assert {rule.estimator for rule in peg.activations[:1] + peg.activations[2:]} == {"running-min-max"}
     for name, bits in ("w4a8", (4, 8)), ("w6", (6, 8)), ("embed2", (8, 2)):
         recipe = load_recipe(name)
         assert (recipe.weight(FFN).bits, recipe.weight(EMBEDDING).bits) == bits
