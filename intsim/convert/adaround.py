@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """AdaRound: round each weight up or down so that the layer's output moves least (Nagel et al. 2020)."""
 
+import math
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from intsim.quantizers import AffineParams
 
@@ -50,27 +52,27 @@ def adaround(w: NDArray[np.float64], params: AffineParams, moment: NDArray[np.fl
     scale, top = params.scale, params.range.max
     low = np.floor(w / scale)
     rest = (w / scale - low).astype(np.float32)
-    gram = (moment / np.trace(moment)).astype(np.float32)
+    gram = (moment / (np.trace(moment) or 1.0)).astype(np.float32)
     spread: Reals = np.broadcast_to(scale, w.shape).astype(np.float32)
     norm = float(np.einsum("nk,nk->", (w.astype(np.float32) @ gram), w.astype(np.float32))) or 1.0
     v = _inverse(rest)
     first, second = np.zeros_like(v), np.zeros_like(v)
     warm = int(WARM_UP * ITERATIONS)
     for i in range(ITERATIONS):
-        sigmoid = 1 / (1 + np.exp(-v))
+        sigmoid = expit(v)  # in float32, as everything here: Python's own floats leave it so
         h = ((STRETCH[0] - STRETCH[1]) * sigmoid + STRETCH[1]).clip(0, 1)
         gradient = 2 / norm * ((spread * (h - rest)) @ gram) * spread
         if i >= warm:
             progress = (i - warm) / (ITERATIONS - warm)
-            beta = BETA[1] + (BETA[0] - BETA[1]) * 0.5 * (1 + np.cos(progress * np.pi))
+            beta = BETA[1] + (BETA[0] - BETA[1]) * 0.5 * (1 + math.cos(progress * math.pi))
             centred = 2 * h - 1
             gradient -= REGULARISATION / h.size * 2 * beta * np.abs(centred) ** (beta - 1) * np.sign(centred)
         gradient *= (STRETCH[0] - STRETCH[1]) * sigmoid * (1 - sigmoid) * ((h > 0) & (h < 1))
         first += 0.1 * (gradient - first)
         second += 0.001 * (gradient**2 - second)
-        step = np.sqrt(1 - 0.999 ** (i + 1)) / (1 - 0.9 ** (i + 1))
+        step = math.sqrt(1 - 0.999 ** (i + 1)) / (1 - 0.9 ** (i + 1))
         v -= LEARNING_RATE * step * first / (np.sqrt(second) + 1e-12)
-    up = ((STRETCH[0] - STRETCH[1]) / (1 + np.exp(-v)) + STRETCH[1]) >= 0.5
+    up = expit(v) >= (0.5 - STRETCH[1]) / (STRETCH[0] - STRETCH[1])
     return (low + up).clip(-top, top) * scale
 
 

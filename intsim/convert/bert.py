@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from intsim.carrier import Integers
 from intsim.convert.adaround import adaround
 from intsim.convert.calibrate import Moments
+from intsim.convert.gptq import gptq
 from intsim.errors import CheckpointError
 from intsim.fixedpoint import INT16, INT32, MAX_SHIFT, Dyadic
 from intsim.io.huggingface import BertConfig
@@ -30,6 +31,7 @@ Reals = NDArray[np.float64]
 LOGIT_FRACTION = 16  # logits are int32 with 16 fraction bits
 WIDE_FRACTION = 8  # what a dynamically quantized layer's output has beyond the residual sum it goes into
 FEWEST_BITS = 8  # of a multiplier
+ROUNDINGS = {"adaround": adaround, "gptq": gptq}  # that look at what a layer reads
 
 
 def activation_names(config: BertConfig, *, classifier: bool) -> list[str]:
@@ -162,11 +164,14 @@ def convert_bert(
         except ValueError as error:
             msg = f"tensor '{name}.weight' must be quantizable, got: {error}"
             raise CheckpointError(msg) from None
-        if rule.rounding == "adaround" and source:
-            w = adaround(w, params, moments[source].second)
+        if source and rule.rounding != "nearest":
+            w = ROUNDINGS[rule.rounding](w, params, moments[source].second)
         tensors[f"{name}.weight"] = quantize(w, params)
-        if recipe.bias_correction and source:  # the mean of what the weights' rounding adds to the output
-            error = dequantize(tensors[f"{name}.weight"], params) - weights[f"{name}.weight"]
+        if recipe.bias_correction and source:
+            # The mean of what rounding adds to the output. What clipping takes off is no shift: it is missing in the
+            # few tokens that the clipped weights were for, and would be added to all the others.
+            top = params.range.max * params.scale
+            error = dequantize(tensors[f"{name}.weight"], params) - weights[f"{name}.weight"].clip(-top, top)
             biases[name] = weights[f"{name}.bias"] - error @ moments[source].mean
         return params.scale
 

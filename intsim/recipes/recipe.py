@@ -34,7 +34,7 @@ class WeightRule:
 
     One scale for the ``tensor``, for each ``channel`` of its output, or for each ``group`` of consecutive output
     channels (``axis = "output"``) or input channels, in ``groups`` of equal length. ``estimator`` is ``min-max`` or
-    ``mse``; ``rounding`` is ``nearest`` or ``adaround``.
+    ``mse``; ``rounding`` is ``nearest``, ``adaround`` or ``gptq``.
     """
 
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class WeightRule:
     groups: int = 1
     axis: Literal["output", "input"] = "output"
     estimator: Literal["min-max", "mse"] = "min-max"
-    rounding: Literal["nearest", "adaround"] = "nearest"
+    rounding: Literal["nearest", "adaround", "gptq"] = "nearest"
 
     def __post_init__(self) -> None:
         _check("bits of a weight", self.bits, range(2, 9))
@@ -51,7 +51,7 @@ class WeightRule:
         _check("groups of a weight", self.groups, range(1, 1 << 14))
         _check("axis", self.axis, ("output", "input"))
         _check("estimator of a weight", self.estimator, ("min-max", "mse"))
-        _check("rounding of a weight", self.rounding, ("nearest", "adaround"))
+        _check("rounding of a weight", self.rounding, ("nearest", "adaround", "gptq"))
         if (self.groups > 1) != (self.granularity == "group") or (self.axis == "input" and self.groups == 1):
             msg = f"groups and axis must go with granularity 'group', got {self.granularity!r} and {self.groups} groups"
             raise ValueError(msg)
@@ -184,7 +184,7 @@ class Recipe:
     @property
     def needs_moments(self) -> bool:
         """Whether conversion looks at the moments of what layers read."""
-        return self.bias_correction or any(rule.rounding == "adaround" for rule in self.weights)
+        return self.bias_correction or any(rule.rounding != "nearest" for rule in self.weights)
 
     def weight(self, name: str) -> WeightRule:
         """Return the rule of the weight ``name``."""

@@ -134,6 +134,7 @@ def test_bondarenkos_presets_differ_where_the_paper_says() -> None:
         assert [rule.groups for rule in rules] == [1, 1, 6 if name in wide else 1]
         assert not any(rule.symmetric for rule in rules)
     assert (peg.permutation, mixed.permutation) == ("range", "none")
+    assert {rule.estimator for rule in peg.activations[:1] + peg.activations[2:]} == {"running-min-max"}
     for name, bits in ("w4a8", (4, 8)), ("w6", (6, 8)), ("embed2", (8, 2)):
         recipe = load_recipe(name)
         assert (recipe.weight(FFN).bits, recipe.weight(EMBEDDING).bits) == bits
@@ -181,6 +182,7 @@ def test_parameters_are_put_where_the_recipe_names_them() -> None:
     assert (wide.activation("embeddings.sum").bits, wide.activation("pooler").symmetric) == (16, True)
     assert load_recipe("q8bert:momentum=0.5").activation("encoder.layer.0.attention.self.key").momentum == 0.5
     assert load_recipe("w4a8:rounding=adaround").needs_moments
+    assert load_recipe("zeroquant-w4:rounding=gptq").needs_moments
     assert load_recipe("w6:bias_correction=true").needs_moments
     assert not load_recipe("w6").needs_moments
 
@@ -217,7 +219,8 @@ def test_a_file_whose_name_holds_a_colon_is_a_file(tmp_path: Path) -> None:
         ("peg:permutation=random", "permutation must be in 'none', 'range', got 'random'"),
         ("w8a8:symmetric=1", "symmetric must be in True, False, got 1"),
         ("w8a8:estimator=max", "estimator must be in 'min-max', 'running-min-max', 'percentile', 'mse', got 'max'"),
-        ("w4a8:rounding=stochastic", "rounding of a weight must be in 'nearest', 'adaround', got 'stochastic'"),
+        ("w4a8:rounding=stochastic", "rounding of a weight must be in 'nearest', 'adaround', 'gptq', got 'stochastic'"),
+        ("zeroquant-w4:rounding=GPTQ", "rounding of a weight must be in 'nearest', 'adaround', 'gptq', got 'GPTQ'"),
         ("w4a8:bias_correction=yes", "got: "),
         ("tm-iqr:everywhere=iqr", "clip must be in 'none', 'tm-iqr', got 'iqr'"),
         ("zeroquant:groups=1", "groups and axis must go with granularity 'group', got 'group' and 1 groups"),
@@ -369,7 +372,7 @@ def test_a_file_of_another_form_is_refused(recipe: Callable[..., Path], text: st
         (WEIGHTS, "axis = 0", "axis must be in 'output', 'input', got 0"),
         (WEIGHTS, "groups = 0", "groups of a weight must be in [1, 16383], got 0"),
         (WEIGHTS, "estimator = 'percentile'", "estimator of a weight must be in 'min-max', 'mse', got 'percentile'"),
-        (WEIGHTS, "rounding = 'up'", "rounding of a weight must be in 'nearest', 'adaround', got 'up'"),
+        (WEIGHTS, "rounding = 'up'", "rounding of a weight must be in 'nearest', 'adaround', 'gptq', got 'up'"),
         (ACTIVATIONS, "groups = true", "groups of an activation must be in [1, 16383], got True"),
         (ACTIVATIONS, "range = 'token'", "unexpected keyword argument 'range'"),
         (INPUTS, "range = 'batch'", "range must be in 'static', 'token', 'sequence', got 'batch'"),
