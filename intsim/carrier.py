@@ -116,7 +116,7 @@ def matmul(
 
 def product(x: Integers, w: Integers) -> NDArray[Any]:
     """Return x @ w.T carried by float32 or float64, at most 2**31: (..., K), (N, K) -> (..., N)."""
-    if magnitude(x) * int(row_norms(w).max(initial=0)) <= FLOAT32_EXACT:
+    if magnitude(x) * _largest_norm(w) <= FLOAT32_EXACT:
         return _product(x, w, FLOAT32)
     return _in_pieces(x, w, FLOAT32_EXACT // (magnitude(x) * magnitude(w)))
 
@@ -163,19 +163,31 @@ class _Weight:
     """What is computed of a weight once."""
 
     norms: Integers  # sum_k |w_nk|, int64
+    largest: int  # of them
     size: int
     floats: NDArray[np.float32] | None = None
 
 
 _weights: Final[dict[int, _Weight]] = {}  # of read-only arrays, by identity
-_weights_lock: Final = threading.Lock()
+_weights_lock: Final = threading.RLock()
 
 
 def _weight(w: Integers) -> _Weight:
-    if id(w) not in _weights:
-        _weights[id(w)] = _Weight(norms=_sums(w), size=w.size)
+    if (weight := _weights.get(id(w))) is not None:
+        return weight
+    norms = _sums(w)
+    with _weights_lock:
+        weight = _weights[id(w)] = _Weight(norms=norms, largest=int(norms.max(initial=0)), size=w.size)
         weakref.finalize(w, _weights.pop, id(w), None)
-    return _weights[id(w)]
+        if not _all_fit():
+            for other in list(_weights.values()):
+                other.floats = None
+    return weight
+
+
+def _all_fit() -> bool:
+    """Say whether float32 copies of all weights fit KEPT."""
+    return sum(weight.size for weight in list(_weights.values())) * FLOAT32.itemsize <= KEPT
 
 
 def _sums(w: Integers) -> Integers:
@@ -187,24 +199,25 @@ def _sums(w: Integers) -> Integers:
 
 def row_norms(w: Integers) -> Integers:
     """Return sum_k |w_nk|."""
-    if w.flags.writeable:
-        return _sums(w)
-    with _weights_lock:
-        return _weight(w).norms
+    return _sums(w) if w.flags.writeable else _weight(w).norms
+
+
+def _largest_norm(w: Integers) -> int:
+    return int(_sums(w).max(initial=0)) if w.flags.writeable else _weight(w).largest
 
 
 def _transposed(w: Integers, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return w.T in ``dtype``. Float32 copies are kept for the next call if those of all weights fit KEPT bytes."""
-    if not w.flags.writeable and dtype == FLOAT32:
+    if w.flags.writeable or dtype != FLOAT32:
+        return w.astype(dtype).T
+    weight = _weight(w)
+    floats = weight.floats
+    if floats is None:
         with _weights_lock:
-            weight, every = _weight(w), list(_weights.values())
-            if sum(other.size for other in every) * dtype.itemsize <= KEPT:
-                if weight.floats is None:
-                    weight.floats = w.T.astype(dtype, order="C")
-                return weight.floats
-            for other in every:
-                other.floats = None
-    return w.astype(dtype).T
+            if not _all_fit():
+                return w.astype(dtype).T
+            floats = weight.floats = w.T.astype(dtype, order="C")
+    return floats
 
 
 def rescale(

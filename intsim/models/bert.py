@@ -23,8 +23,8 @@ from intsim.models.integer_model import IntegerModel
 
 __all__ = ["bert"]
 
-BLOCK: Final = 512  # tokens at a time
-SCORES: Final = 1 << 16  # scores at a time
+BLOCK: Final = 1024  # tokens at a time
+SCORES: Final = 1 << 17  # scores at a time
 
 
 class Operand(NamedTuple):
