@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
@@ -27,11 +27,9 @@ THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") 
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
 BLOCK: Final = 1 << 17  # elements worked on at a time, so that float64 temporaries stay in the cache
 BUFFER: Final = 512  # elements; the copies that NumPy fills a larger one with cost more than the short loops they save
-SHORT: Final = 1 << 15  # elements: steps on so few take less time than handing over the interpreter lock for each
 OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", ""))
 
 _working: Final = threading.local()
-_turn: Final = threading.RLock()  # a thread does all its short steps, while another multiplies matrices
 _blas_lock: Final = threading.Lock()
 _blas_users: list[int] = []  # the number of threads that each `one_blas_thread` still open has found
 
@@ -75,8 +73,7 @@ def in_blocks(function: Callable[..., Any], *arrays: Any, core: int = 1, rows: i
         rounds = max(1, -(-count // (rows * THREADS)))
         rows = max(1, -(-count // (rounds * THREADS)))
     if count <= rows or recording_steps():  # one block: no thread waits for another's; steps are recorded whole
-        with _turn if first.size <= SHORT and getattr(_working, "busy", False) else nullcontext():
-            return function(*arrays)
+        return function(*arrays)
     split = [
         array
         if array.ndim <= core
