@@ -108,28 +108,27 @@ def matmul(
     elif products <= FLOAT32_EXACT:
         acc = _product(x, w, FLOAT32).astype(np.int32)
     else:
-        acc = _in_pieces(x, w, FLOAT32_EXACT // (x_bound * w_bound)).astype(np.int32)
+        acc = _in_pieces(x, w, FLOAT32_EXACT // (x_bound * w_bound)).astype(np.int32, copy=False)
     if bias is not None:
         acc += bias.astype(np.int32)
     return acc
 
 
 def product(x: Integers, w: Integers) -> NDArray[Any]:
-    """Return x @ w.T carried by float32 or float64, at most 2**31: (..., K), (N, K) -> (..., N)."""
+    """Return x @ w.T, less than 2**31, in any dtype: (..., K), (N, K) -> (..., N)."""
     if magnitude(x) * _largest_norm(w) <= FLOAT32_EXACT:
         return _product(x, w, FLOAT32)
     return _in_pieces(x, w, FLOAT32_EXACT // (magnitude(x) * magnitude(w)))
 
 
-def _in_pieces(x: Integers, w: Integers, depth: int) -> NDArray[np.float64]:
-    """Return x @ w.T in float64, the sum of float32 products of ``depth`` terms, unless they are too short for that."""
+def _in_pieces(x: Integers, w: Integers, depth: int) -> NDArray[Any]:
+    """Return x @ w.T, less than 2**31, as the int32 sum of float32 products of ``depth`` terms, or in float64."""
     if depth < MIN_DEPTH:
         return _product(x, w, np.dtype(np.float64))
-    starts = range(0, x.shape[-1], depth)
-    acc = _product(x[..., :depth], w, FLOAT32, slice(0, depth)).astype(np.float64)
-    for start in starts[1:]:
+    acc = _product(x[..., :depth], w, FLOAT32, slice(0, depth)).astype(np.int32)
+    for start in range(depth, x.shape[-1], depth):
         cut = slice(start, start + depth)
-        acc += _product(x[..., cut], w, FLOAT32, cut)
+        acc += _product(x[..., cut], w, FLOAT32, cut).astype(np.int32)
     return acc
 
 

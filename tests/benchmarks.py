@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed and memory beside references in the same run: ``python -m tests.benchmarks [matmul forward steps memory]``.
+"""Speed and memory beside references: ``python -m tests.benchmarks [matmul forward dynamic memory steps]``.
 
 Prints ratios of ours to theirs, each the median over pairs of runs one right after the other, so that a busy machine
 slows both sides of a pair. Everybody has the threads of the defaults; weights are those of MiniLM, or random.
@@ -25,6 +25,7 @@ import intsim
 from intsim import blocks, ops, rowwise, steps
 
 PAIRS = 7
+PAUSE = 0.25  # seconds, in which the threads of what ran before cease to wait busily
 MINILM, BERT_BASE = ((384, 384), (384, 1536), (1536, 384)), ((768, 768), (768, 3072), (3072, 768))
 SHAPES = [(batch, tokens) for batch in (1, 16) for tokens in (16, 64, 128, 256, 512)]
 
@@ -34,11 +35,13 @@ def paired_ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> tu
     ours(), theirs()  # warm up
     pairs = []
     for _ in range(PAIRS):
-        start = time.perf_counter()
-        ours()
-        middle = time.perf_counter()
-        theirs()
-        pairs.append((middle - start, time.perf_counter() - middle))
+        pair = []
+        for run in (ours, theirs):
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            run()
+            pair.append(time.perf_counter() - start)
+        pairs.append(pair)
     a, b = zip(*pairs, strict=True)
     return statistics.median(x / y for x, y in pairs), statistics.median(a), statistics.median(b)
 
@@ -166,6 +169,18 @@ def benchmark_forward() -> None:
             print(f"recipe {recipe}, batch {batch}: {fit}, off by {worst:.0%} at most")
 
 
+def benchmark_dynamic() -> None:
+    """Compare recipes whose ranges are found while running with a static one."""
+    rng, static = np.random.default_rng(0), intsim.quantize(minilm(), recipe="intsim")
+    for recipe in ("zeroquant", "zeroquant-w4", "tm-iqr", "q8bert-dq"):
+        model = intsim.quantize(minilm(), recipe=recipe)
+        for batch, tokens in [(16, 128), (1, 128)]:
+            ids = rng.integers(1000, 20_000, (batch, tokens))
+            ratio, a, b = paired_ratio(partial(model, ids), partial(static, ids))
+            times = f"({a * 1e3:.0f} ms, {b * 1e3:.0f} ms)"
+            print(f"recipe {recipe}, {batch} x {tokens}: {ratio:.2f} of recipe intsim {times}")
+
+
 def benchmark_steps() -> None:
     """Print where the time of one thread goes."""
     blocks.THREADS = 1
@@ -272,6 +287,7 @@ TASKS = {"run": run, "quantize": quantize}
 BENCHMARKS = {
     "matmul": benchmark_matmul,
     "forward": benchmark_forward,
+    "dynamic": benchmark_dynamic,
     "memory": benchmark_memory,
     "steps": benchmark_steps,  # last: it takes the threads away
 }
