@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
@@ -21,12 +21,13 @@ import numpy as np
 
 from intsim._trace import recording_steps
 
-__all__ = ["THREADS", "in_blocks", "one_blas_thread"]
+__all__ = ["THREADS", "cores_for", "in_blocks", "one_blas_thread", "one_thread"]
 
 THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
 BLOCK: Final = 1 << 17  # elements worked on at a time, so that float64 temporaries stay in the cache
 BUFFER: Final = 512  # elements; the copies that NumPy fills a larger one with cost more than the short loops they save
+FEW: Final = 128  # rows of a product, which BLAS shares better between its threads than we do
 OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", ""))
 
 _working: Final = threading.local()
@@ -70,8 +71,9 @@ def in_blocks(function: Callable[..., Any], *arrays: Any, core: int = 1, rows: i
     if rows is None:
         rows = max(1, BLOCK // max(1, math.prod(row)))
     else:
-        rounds = max(1, -(-count // (rows * THREADS)))
-        rows = max(1, -(-count // (rounds * THREADS)))
+        threads = 1 if _is_alone() else THREADS
+        rounds = max(1, -(-count // (rows * threads)))
+        rows = max(1, -(-count // (rounds * threads)))
     if count <= rows or recording_steps():  # one block: no thread waits for another's; steps are recorded whole
         return function(*arrays)
     split = [
@@ -106,17 +108,13 @@ def _share(work: Callable[[int], None], count: int) -> None:
         for number in numbers:
             work(number)
 
-    if getattr(_working, "busy", False):
+    if _is_alone():
         drain()
         return
 
     def helper() -> None:
-        _working.busy, size = True, np.setbufsize(BUFFER)
-        try:
+        with one_thread():
             drain()
-        finally:
-            np.setbufsize(size)
-            _working.busy = False
 
     others = [_pool().submit(helper) for _ in range(min(THREADS, count) - 1)]
     try:
@@ -126,6 +124,31 @@ def _share(work: Callable[[int], None], count: int) -> None:
             other.exception()  # wait for it
     for other in others:
         other.result()
+
+
+def _is_alone() -> bool:
+    return getattr(_working, "alone", False)
+
+
+@contextmanager
+def one_thread() -> Generator[None, None, None]:
+    """Let ``in_blocks`` work through all its blocks in this thread, in order."""
+    alone, size = _is_alone(), np.setbufsize(BUFFER)
+    _working.alone = True
+    try:
+        yield
+    finally:
+        np.setbufsize(size)
+        _working.alone = alone
+
+
+def cores_for(rows: int) -> AbstractContextManager[None]:
+    """Return the ``with`` block of matrix products with so many rows, and of all that is done with them.
+
+    Few rows keep a thread too short a time for it to be worth the handing over of the interpreter's lock, and each
+    thread's products would prepare the whole weight for its share of them: BLAS does better on its own threads.
+    """
+    return one_thread() if rows <= FEW and THREADS > 1 else one_blas_thread()
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from intsim import blocks
-from intsim.blocks import in_blocks, one_blas_thread
+from intsim.blocks import cores_for, in_blocks, one_blas_thread
 
 
 def test_every_row_goes_through_the_function_once_and_comes_back_in_its_place():
@@ -105,6 +105,20 @@ def test_openblas_is_given_its_threads_back_by_the_last_to_leave():
         assert get() == 3
     finally:
         set_(before)
+
+
+def test_few_rows_stay_in_one_thread_whole_and_in_order(monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 2)
+    size, ran = np.getbufsize(), []
+    with cores_for(blocks.FEW):
+        in_blocks(lambda part: ran.append((threading.get_ident(), len(part))) or part, np.zeros((8, 1)), rows=8)
+        in_blocks(lambda part: ran.append((threading.get_ident(), len(part))) or part, np.zeros((8, 1)), rows=5)
+        assert np.getbufsize() == blocks.BUFFER
+    assert ran == [(threading.get_ident(), n) for n in (8, 4, 4)]
+    assert np.getbufsize() == size
+    with cores_for(blocks.FEW + 1):
+        in_blocks(lambda part: ran.append(part) or part, np.zeros((8, 1)), rows=8)
+    assert len(ran) == 5
 
 
 def test_another_blas_is_left_alone(monkeypatch):

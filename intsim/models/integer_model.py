@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from intsim.blocks import one_blas_thread
+from intsim.blocks import cores_for
 from intsim.carrier import Carrier, Integers
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic, IntRange
@@ -225,7 +225,7 @@ class IntegerModel:
         if ids.shape[1] > (longest := self.config["max_position_embeddings"]):
             msg = f"text must be at most {longest} tokens long, got {ids.shape[1]}"
             raise IntsimError(msg)
-        with one_blas_thread():
+        with cores_for(ids.size):
             values = bert(self, ids, mask=mask.astype(bool), token_type_ids=types, carrier=carrier)
         return Result(values=values, scale=self.output_format.scale)
 
