@@ -21,7 +21,7 @@ import numpy as np
 
 from intsim._trace import recording_steps
 
-__all__ = ["THREADS", "cores_for", "in_blocks", "one_blas_thread", "one_thread"]
+__all__ = ["THREADS", "cores_for", "evenly_shared", "in_blocks", "one_blas_thread", "one_thread"]
 
 THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
@@ -124,6 +124,12 @@ def _share(work: Callable[[int], None], count: int) -> None:
             other.exception()  # wait for it
     for other in others:
         other.result()
+
+
+def evenly_shared(count: int) -> bool:
+    """Say whether there are threads to share so many with, at most a tenth of whose time is spent waiting."""
+    share = -(-count // THREADS)
+    return 1 < THREADS and share * THREADS <= 1.1 * count and not _is_alone()
 
 
 def _is_alone() -> bool:

@@ -12,17 +12,17 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers, magnitude
+from intsim.carrier import FLOAT32_EXACT, Integers, magnitude
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange, Rounding, rounding_divide
 
-__all__ = ["EXACT", "HALF", "Float64", "Norm", "carried", "saturated", "softmax", "softmax_fits"]
+__all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "saturated"]
 
 Float64: TypeAlias = NDArray[np.float64]
 
 EXACT: Final = 1 << 53
 HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0.0}  # RND(x) = floor(x + half), or rint
 FLOORED: Final = (Rounding.FLOOR, Rounding.HALF_UP)
-HAIR: Final = 2.0**-42
+HAIR: Final = 2.0**-48
 
 
 def carried(x: Integers) -> Float64:
@@ -41,53 +41,98 @@ def saturated(y: Float64, to: IntRange) -> Integers:
     return codes.view(to.dtype)
 
 
-def softmax_fits(bound: int, columns: int, ratio: Dyadic, *, rounding: Rounding, step_rounding: Rounding) -> bool:
-    """Say whether ``softmax`` is exact for |acc| <= bound: 2 |acc| m + (2**15 + 1) 2**t <= 2**53, rows of 2**14.
-
-    Twice that where t = 0: the half takes a fraction bit of its own.
-    """
-    largest = 2 * bound * int(ratio.multiplier) + ((1 - INT16.min) << int(ratio.shift))
-    largest <<= int(ratio.shift) == 0
-    return rounding in HALF and step_rounding in FLOORED and largest <= EXACT and columns <= 1 << 14
-
-
-def softmax(
-    acc: NDArray[Any],
-    keep: NDArray[np.bool_] | None = None,
-    *,
-    ratio: Dyadic,
-    exponentials: NDArray[Any],
-    one: int,
-    rounding: Rounding,
-    step_rounding: Rounding,
-) -> NDArray[np.uint8]:
-    """Return softmax along the last axis; ``exponentials`` are those of -2**15 ... 0, below 2**24.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Softmax:
+    """Softmax along the last axis, by a table of exponentials below 2**24.
 
     Bounds
     ------
-    x = RND(d m / 2**t) is exact: all terms are multiples of 2**-max(t, 1), the half among them, and their sums at most
-    2**(53 - max(t, 1)). Its index x + 2**15 is cut off toward zero, which is floor where it counts: from 0 up.
+    The table runs over differences d of scores, -n ... 0, or over x = RND(d m / 2**t) = -2**15 ... 0. Differences of
+    scores |acc| <= 2**24 - n are exact in float32, or so low that they fall before the table. x is exact in float64 if
+    2 |acc| m + (2**15 + 1) 2**t <= 2**53, twice that where t = 0: all terms are multiples of 2**-max(t, 1), the half
+    among them. Its index x + 2**15 is cut off toward zero, which is floor where it counts: from 0 up.
 
-    e one / sum e plus a half is a multiple of 1 / (2 sum e) >= 2**-39. The product of e and fl(one / sum e), at most
-    2**8, is off by less than 2**-43, and so is the sum after it. A hair of 2**-42 lifts an integer that came out too
-    low over itself, and nothing over the next one.
+    q = e one / sum e <= 2**8 is a multiple of 1 / sum e >= 2**-38, in rows of 2**14. The product of e and fl(one (1 +
+    2**-48) / sum e) is above q by 2**-49 q at least, so not below an integer or a half that q reaches, and by 1.2
+    2**-40 at most, so more than 2**-41 below the next one: a half added to it is not rounded across an integer.
     """
-    kept = None if keep is None else np.moveaxis(keep, -1, 0)
-    y = np.moveaxis(acc, -1, 0).astype(np.float64, order="C")  # what a row shares is then a row itself
-    y *= np.ldexp(np.float64(ratio.multiplier), -int(ratio.shift))
-    if kept is not None:
-        y += np.where(kept, 0.0, -float(EXACT))
-    y += HALF[rounding] - INT16.min - y.max(axis=0)
-    if rounding is Rounding.HALF_EVEN:
-        np.rint(y, out=y)
-    e: Float64 = exponentials.take(y.astype(np.intp), mode="clip")
-    if kept is not None:
-        e *= kept
-    e *= one / np.maximum(e.sum(axis=0), 1.0)
-    e += HALF[step_rounding] + HAIR
-    if one > UINT8.max:
-        np.minimum(e, UINT8.max, out=e)
-    return np.moveaxis(e.astype(np.uint8), 0, -1)
+
+    exponentials: Float64
+    carrier: type[np.float32 | np.float64]
+    factor: Float64  # 1 where the table runs over differences
+    half: float
+    even: bool
+    one: float
+    step_half: float
+
+    @classmethod
+    def build(
+        cls,
+        bound: int,
+        columns: int,
+        ratio: Dyadic,
+        *,
+        by_difference: Integers | None,
+        by_x: Integers,
+        one: int,
+        rounding: Rounding,
+        step_rounding: Rounding,
+    ) -> "Softmax | None":
+        """Return the step for ``columns`` scores |acc| <= bound, or None where its bounds cannot be proved.
+
+        Parameters
+        ----------
+        by_difference, by_x
+            Exponentials: of differences -n ... 0, the first as low as they get, and of x = -2**15 ... 0.
+        """
+        if rounding not in HALF or step_rounding not in FLOORED or columns > 1 << 14:
+            return None
+        constants: dict[str, Any] = {"one": one * (1 + HAIR), "step_half": HALF[step_rounding]}
+        if by_difference is not None and bound + by_difference.size <= FLOAT32_EXACT:
+            return cls(
+                exponentials=carried(by_difference),
+                carrier=np.float32,
+                factor=np.float64(1),
+                half=0.0,
+                even=False,
+                **constants,
+            )
+        largest = 2 * bound * int(ratio.multiplier) + ((1 - INT16.min) << int(ratio.shift))
+        if largest << int(ratio.shift == 0) > EXACT:
+            return None
+        return cls(
+            exponentials=carried(by_x),
+            carrier=np.float64,
+            factor=np.ldexp(np.float64(ratio.multiplier), -int(ratio.shift)),
+            half=HALF[rounding],
+            even=rounding is Rounding.HALF_EVEN,
+            **constants,
+        )
+
+    def __call__(self, acc: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+        """Return the probabilities of scores in any dtype, those of ``keep``."""
+        kept = None if keep is None else np.moveaxis(keep, -1, 0)
+        y = np.moveaxis(acc, -1, 0).astype(self.carrier, order="C")  # what a row shares is then a row itself
+        if self.factor != 1:
+            y *= self.factor
+        if kept is not None:
+            y += np.where(kept, self.carrier(0), self.carrier(-EXACT))
+        y += self.carrier(self.exponentials.size - 1 + self.half) - y.max(axis=0)
+        if self.even:
+            np.rint(y, out=y)
+        e: Float64 = self.exponentials.take(y.astype(np.intp), mode="clip")
+        if kept is not None:
+            e *= kept
+        return np.moveaxis(self.quotients(e, np.maximum(e.sum(axis=0), 1.0)), 0, -1)
+
+    def quotients(self, e: Float64, total: Float64) -> NDArray[np.uint8]:
+        """Return min(P(e one / total), 255); e is overwritten."""
+        e *= self.one / total
+        if self.step_half:
+            e += self.step_half
+        if self.one > UINT8.max + 1:
+            np.minimum(e, UINT8.max, out=e)
+        return e.astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -14,6 +14,7 @@ from intsim._trace import call
 from intsim.carrier import row_norms
 from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
+from intsim.ops.softmax import carried_softmax
 from intsim.profile import IBERT, INTSIM, find_profile
 from intsim.steps import Codes, Residual
 
@@ -175,15 +176,16 @@ def test_softmax_and_its_definition_agree(profile, seed, tokens, data):
 @pytest.mark.parametrize("one", [255, 256])
 def test_probabilities_on_an_integer_or_a_tie_are_exact(one, step_rounding):
     """e one / sum e over all sums: every quotient that float64 could bring to the wrong side of an integer."""
+    profile = replace(INTSIM, softmax=replace(INTSIM.softmax, one=one), step_rounding=step_rounding)
+    softmax = carried_softmax(Dyadic(1, 0), profile=profile, bound=1, columns=1)
     for total in [*range(1, 700), 2**38 - 1, 2**38 - 2**20, 3 * 2**36]:
         k = np.arange(one + 1)
         part = [k * total // one + step for step in (-1, 0, 1)]
         part += [(2 * k + 1) * total // (2 * one) + step for step in (-1, 0, 1)]
         e = np.unique(np.clip(np.concatenate(part), 0, min(total, 2**38)))
-        y = e * (one / np.float64(total)) + (rowwise.HALF[step_rounding] + rowwise.HAIR)
         half = step_rounding is Rounding.HALF_UP
         expected = (2 * e * one + total) // (2 * total) if half else e * one // total
-        assert np.array_equal(np.floor(y).astype(int), expected)
+        assert np.array_equal(softmax.quotients(e.astype(np.float64), total), expected.clip(max=255))
 
 
 def test_the_root_of_a_square_and_of_its_neighbours_is_exact():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim._trace import call, observed
-from intsim.blocks import in_blocks
+from intsim.blocks import evenly_shared, in_blocks
 from intsim.carrier import Carrier, Integers, on_integers
 from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
@@ -71,6 +71,14 @@ def bert(
     ndarray
         Logits (B, labels) int32, or the last hidden state (B, T, C) in the format of the last LayerNorm.
     """
+    whole = observed() or on_integers(carrier)
+    if not whole and evenly_shared(len(input_ids)):
+
+        def alone(*sequences: Any) -> Integers:  # which never depend on each other
+            return bert(model, sequences[0], mask=sequences[1], token_type_ids=sequences[2], carrier=carrier)
+
+        return in_blocks(alone, input_ids, mask, token_type_ids, rows=max(1, BLOCK // input_ids.shape[1]))
+
     profile, tensors = model.profile, model.tensors
     relu = model.config["hidden_act"] == "relu"
 
@@ -207,7 +215,6 @@ def bert(
 
     # Tokens depend on each other in attention, and where a range is found per sequence; heads never do. Each step runs
     # in blocks of tokens or of sequences, spread over threads, unless somebody looks at its intermediates.
-    whole = observed() or on_integers(carrier)
     spread, tokens = _whole, mask
     if not whole:
         by_sequence = any(how.per == "sequence" for how in model.dynamic.values())

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer softmax with a mask."""
 
-from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,9 @@ from intsim.ops.requantize import requantize
 from intsim.profile import Profile, Softmax
 
 __all__ = ["carried_softmax", "softmax"]
+
+LARGEST_TABLE: Final = 1 << 17  # of exponentials
+_X: Final = saturate(np.arange(INT16.min, 1), INT16)
 
 
 def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.bool_] | None = None) -> Integers:
@@ -100,23 +102,27 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     return in_blocks(carried or rows, acc, *masks)
 
 
-def carried_softmax(ratio: Dyadic, *, profile: Profile, bound: int, columns: int) -> Callable[..., Integers] | None:
+def carried_softmax(ratio: Dyadic, *, profile: Profile, bound: int, columns: int) -> rowwise.Softmax | None:
     """Return the same as a function of ``columns`` scores of up to ``bound``, and their mask, where it is proved."""
-    rounding, step_rounding = profile.rounding, profile.step_rounding
-    if not isinstance(profile.softmax, Softmax) or not rowwise.softmax_fits(
-        bound, columns, ratio, rounding=rounding, step_rounding=step_rounding
-    ):
+    if not isinstance(profile.softmax, Softmax):
         return None
-    return partial(
-        rowwise.softmax,
-        ratio=ratio,
-        exponentials=_exponentials(profile),
+    return rowwise.Softmax.build(
+        bound,
+        columns,
+        ratio,
+        by_difference=_by_difference(int(ratio.multiplier), int(ratio.shift), profile),
+        by_x=exp(_X, profile=profile),
         one=profile.softmax.one,
-        rounding=rounding,
-        step_rounding=step_rounding,
+        rounding=profile.rounding,
+        step_rounding=profile.step_rounding,
     )
 
 
 @lru_cache(maxsize=16)
-def _exponentials(profile: Profile) -> NDArray[Any]:
-    return rowwise.carried(exp(saturate(np.arange(INT16.min, 1), INT16), profile=profile))
+def _by_difference(multiplier: int, shift: int, profile: Profile) -> Integers | None:
+    """Return exp of differences up to 0, from the first whose x is -2**15, if they are few."""
+    n = -(INT16.min << shift) // multiplier + 1
+    if n >= LARGEST_TABLE:
+        return None
+    ratio, differences = Dyadic(multiplier, shift), np.arange(-n, 1)
+    return exp(rescale([differences], [ratio], zero_point=0, to=INT16, rounding=profile.rounding), profile=profile)
