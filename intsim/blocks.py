@@ -21,7 +21,7 @@ import numpy as np
 
 from intsim._trace import recording_steps
 
-__all__ = ["THREADS", "cores_for", "evenly_shared", "in_blocks", "one_blas_thread", "one_thread"]
+__all__ = ["THREADS", "cores_for", "in_blocks", "is_alone", "one_blas_thread", "one_thread"]
 
 THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
@@ -71,7 +71,7 @@ def in_blocks(function: Callable[..., Any], *arrays: Any, core: int = 1, rows: i
     if rows is None:
         rows = max(1, BLOCK // max(1, math.prod(row)))
     else:
-        threads = 1 if _is_alone() else THREADS
+        threads = 1 if is_alone() else THREADS
         rounds = max(1, -(-count // (rows * threads)))
         rows = max(1, -(-count // (rounds * threads)))
     if count <= rows or recording_steps():  # one block: no thread waits for another's; steps are recorded whole
@@ -108,7 +108,7 @@ def _share(work: Callable[[int], None], count: int) -> None:
         for number in numbers:
             work(number)
 
-    if _is_alone():
+    if is_alone():
         drain()
         return
 
@@ -126,20 +126,15 @@ def _share(work: Callable[[int], None], count: int) -> None:
         other.result()
 
 
-def evenly_shared(count: int) -> bool:
-    """Say whether there are threads to share so many with, at most a tenth of whose time is spent waiting."""
-    share = -(-count // THREADS)
-    return 1 < THREADS and share * THREADS <= 1.1 * count and not _is_alone()
-
-
-def _is_alone() -> bool:
+def is_alone() -> bool:
+    """Say whether ``in_blocks`` works through its blocks in order."""
     return getattr(_working, "alone", False)
 
 
 @contextmanager
 def one_thread() -> Generator[None, None, None]:
     """Let ``in_blocks`` work through all its blocks in this thread, in order."""
-    alone, size = _is_alone(), np.setbufsize(BUFFER)
+    alone, size = is_alone(), np.setbufsize(BUFFER)
     _working.alone = True
     try:
         yield

@@ -25,6 +25,7 @@ import intsim
 from intsim import blocks, ops, rowwise, steps
 
 PAIRS = 7
+LONG_ENOUGH = 0.1  # seconds of work in one measurement
 PAUSE = 0.25  # seconds, in which the threads of what ran before cease to wait busily
 MINILM, BERT_BASE = ((384, 384), (384, 1536), (1536, 384)), ((768, 768), (768, 3072), (3072, 768))
 SHAPES = [(batch, tokens) for batch in (1, 16) for tokens in (16, 64, 128, 256, 512)]
@@ -32,15 +33,21 @@ SHAPES = [(batch, tokens) for batch in (1, 16) for tokens in (16, 64, 128, 256, 
 
 def paired_ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float, float]:
     """Return the median ratio of ours to theirs, and the median seconds of each."""
-    ours(), theirs()  # warm up
+
+    def seconds(run: Callable[[], object], times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            run()
+        return (time.perf_counter() - start) / times
+
+    theirs(), seconds(ours, 1)  # warm up
+    times = max(1, round(LONG_ENOUGH / seconds(ours, 1)))
     pairs = []
     for _ in range(PAIRS):
         pair = []
         for run in (ours, theirs):
             time.sleep(PAUSE)
-            start = time.perf_counter()
-            run()
-            pair.append(time.perf_counter() - start)
+            pair.append(seconds(run, times))
         pairs.append(pair)
     a, b = zip(*pairs, strict=True)
     return statistics.median(x / y for x, y in pairs), statistics.median(a), statistics.median(b)
@@ -200,7 +207,7 @@ def benchmark_steps() -> None:
     timed(steps, "product", "dense products")
     timed(steps, "batched_product", "attention products")
     timed(steps.Codes, "__call__", "requantize, and GELU by table")
-    timed(rowwise, "softmax", "softmax")
+    timed(rowwise.Softmax, "__call__", "softmax")
     timed(steps.Residual, "after_product", "residual sum and LayerNorm")
     for recipe in ("intsim", "ibert"):
         model = intsim.quantize(minilm(), recipe=recipe)

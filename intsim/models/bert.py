@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim._trace import call, observed
-from intsim.blocks import evenly_shared, in_blocks
+from intsim.blocks import in_blocks, is_alone, one_thread
 from intsim.carrier import Carrier, Integers, on_integers
 from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
@@ -72,12 +72,13 @@ def bert(
         Logits (B, labels) int32, or the last hidden state (B, T, C) in the format of the last LayerNorm.
     """
     whole = observed() or on_integers(carrier)
-    if not whole and evenly_shared(len(input_ids)):
+    if not whole and len(input_ids) > 1 and not is_alone():  # sequences never depend on each other
 
-        def alone(*sequences: Any) -> Integers:  # which never depend on each other
+        @one_thread()
+        def run(*sequences: Any) -> Integers:
             return bert(model, sequences[0], mask=sequences[1], token_type_ids=sequences[2], carrier=carrier)
 
-        return in_blocks(alone, input_ids, mask, token_type_ids, rows=max(1, BLOCK // input_ids.shape[1]))
+        return in_blocks(run, input_ids, mask, token_type_ids, rows=max(1, BLOCK // input_ids.shape[1]))
 
     profile, tensors = model.profile, model.tensors
     relu = model.config["hidden_act"] == "relu"
@@ -105,12 +106,12 @@ def bert(
             constants["addend"] = x.addend
         return call(name, ops.requantize, x.terms[0], model.ratio(name), rounding=profile.requantization, **constants)
 
-    def read(  # what products take of ``source``: it, or fewer bits of it
+    def read(  # what products take of ``source``: it, or fewer bits of it; ``tokens`` (..., 1) are its mask
         name: str, x: Integers, source: str, tokens: NDArray[np.bool_] | None = None
     ) -> Operand:
         if (how := model.dynamic.get(name)) is not None:
             constants: dict[str, Any] = {"zero_point": zero_point(source)}
-            kept = tokens if whole or tokens is None else tokens[..., 0]
+            kept = None if tokens is None else tokens[..., 0]
             bound = call(f"{name}.bound", ops.dynamic_bound, x, per=how.per, clip=how.clip, mask=kept, **constants)
             constants |= {"unit": how.unit, "to": how.range, "rounding": profile.rounding}
             return Operand(call(name, ops.quantize_dynamic, x, bound, **constants), how.range, bound)
@@ -155,13 +156,14 @@ def bert(
         total = call(f"{name}.sum", ops.add, terms, ratios, profile=profile, **into(f"{name}.sum", skip, None))
         return layer_norm(f"{name}.LayerNorm", total, f"{name}.sum")
 
-    def heads(x: Integers) -> Integers:  # (B, T, C) -> (B, H, T, D)
-        return x.reshape(*x.shape[:2], model.config["num_attention_heads"], -1).swapaxes(1, 2)
+    def heads(x: Integers) -> Integers:  # (..., T, C) -> (..., H, T, D)
+        return x.reshape(*x.shape[:-1], model.config["num_attention_heads"], -1).swapaxes(-3, -2)
 
-    def joined(x: Integers) -> Integers:  # (B, H, T, D) -> (B, T, C)
-        return x.swapaxes(1, 2).reshape(*input_ids.shape, -1)
+    def joined(x: Integers) -> Integers:  # (..., H, T, D) -> (..., T, C)
+        x = x.swapaxes(-3, -2)
+        return x.reshape(*x.shape[:-2], -1)
 
-    def embed(*ids: Integers) -> Integers:  # word, position and segment: (B, T), or (T,) -> (B, T, C)
+    def embed(*ids: Integers) -> Integers:  # word, position and segment: (..., T), or (T,) -> (..., T, C)
         tables = [f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")]
         parts = [
             call(table, ops.embedding, rows, tensors[f"{table}.weight"])
@@ -171,20 +173,21 @@ def bert(
         x = call("embeddings.sum", ops.add, parts, ratios, profile=profile, **into("embeddings.sum", parts[0], None))
         return layer_norm("embeddings.LayerNorm", x, "embeddings.sum")
 
-    def project(  # (B, T, C) -> query, key, value
+    def project(  # (..., T, C) -> query, key, value
         layer: str, source: str, x: Integers, tokens: NDArray[np.bool_]
     ) -> tuple[Integers, ...]:
         self = f"{layer}.attention.self"
         hidden = read(f"{self}.input", x, source, tokens)
         return tuple(dense(f"{self}.{part}", hidden) for part in ("query", "key", "value"))
 
-    def attend(layer: str, query: Integers, key: Integers, value: Integers) -> Integers:  # (B, H, T, D) -> (B, T, C)
-        self, keep = f"{layer}.attention.self", mask[:, None, None, :]
+    def attend(layer: str, query: Integers, key: Integers, value: Integers) -> Integers:  # (..., T, C)
+        self, keep = f"{layer}.attention.self", mask[..., None, None, :]
+        query, key, value = heads(query), heads(key), heads(value)
         if not whole and (step := fused.attention(model, layer)) is not None:
-            at_once = max(1, SCORES // input_ids.shape[1] ** 2)
+            at_once = max(1, SCORES // (query.shape[-2] * key.shape[-2]))
             return joined(in_blocks(step, query, key, value, keep, core=2, rows=at_once))
         zero_points = nonzero(x_zero_point=f"{self}.query", w_zero_point=f"{self}.key")
-        scores = call(f"{self}.scores.acc", ops.matmul, query, key, carrier=carrier, **zero_points)  # (B, H, T, T)
+        scores = call(f"{self}.scores.acc", ops.matmul, query, key, carrier=carrier, **zero_points)  # (..., H, T, T)
         probs = call(f"{self}.probs", ops.softmax, scores, model.ratio(f"{self}.scores"), profile=profile, mask=keep)
         value, zero_points = value.swapaxes(-1, -2), nonzero(w_zero_point=f"{self}.value")
         context = call(f"{self}.context.acc", ops.matmul, probs, value, carrier=carrier, **zero_points)
@@ -197,15 +200,22 @@ def bert(
             hidden = call(f"{layer}.intermediate.gelu", ops.gelu, hidden, profile=profile)
         return rescale(f"{layer}.intermediate", Sum([hidden]))
 
-    def expand(layer: str, x: Operand) -> Integers:  # (B, T, C) -> (B, T, F)
+    def expand(layer: str, x: Operand) -> Integers:  # (..., T, C) -> (..., T, F)
         name, function = f"{layer}.intermediate.dense", partial(activate, layer)
         if not whole and (step := fused.dense_activated(model, name, x.range, function)) is not None:
             return step(*x.arrays)
         return function(rescale(name, product(name, x), INT16 if relu else profile.gelu.input_range))
 
-    def feed_forward(  # (B, T, C)
-        layer: str, source: str, context: Integers, x: Integers, tokens: NDArray[np.bool_]
+    def encode(  # (..., T, C); of all tokens ``key`` and ``value`` alone
+        layer: str,
+        source: str,
+        key: Integers,
+        value: Integers,
+        query: Integers,
+        x: Integers,
+        tokens: NDArray[np.bool_],
     ) -> Integers:
+        context = attend(layer, query, key, value)
         output = f"{layer}.attention.output"
         context_read = read(f"{output}.input", context, f"{layer}.attention.self.context", tokens)
         x, source = residual(output, context_read, x, source), f"{output}.LayerNorm"
@@ -213,22 +223,18 @@ def bert(
         output = f"{layer}.output"
         return residual(output, read(f"{output}.input", hidden, f"{layer}.intermediate", tokens), x, source)
 
-    # Tokens depend on each other in attention, and where a range is found per sequence; heads never do. Each step runs
-    # in blocks of tokens or of sequences, spread over threads, unless somebody looks at its intermediates.
-    spread, tokens = _whole, mask
-    if not whole:
-        by_sequence = any(how.per == "sequence" for how in model.dynamic.values())
-        rows = max(1, BLOCK // input_ids.shape[1]) if by_sequence else BLOCK
-        spread, tokens = partial(in_blocks, core=2 if by_sequence else 1, rows=rows), mask[..., None]
+    # Tokens depend on each other only by what attention reads of them, and where a range is found per sequence.
+    spread = not whole and len(input_ids) == 1 and not any(how.per == "sequence" for how in model.dynamic.values())
+    ids, mask, types = (array[0] if spread else array for array in (input_ids, mask, token_type_ids))
+    of_tokens: Callable[..., Any] = partial(in_blocks, rows=BLOCK) if spread else _whole
     positions: Integers = np.arange(input_ids.shape[1], dtype=np.int64, like=input_ids)
-    x = spread(embed, input_ids, positions, token_type_ids, core=0, rows=BLOCK)
-    source = "embeddings.LayerNorm"
+    x, source = of_tokens(embed, ids, positions, types, core=0), "embeddings.LayerNorm"
     for i in range(model.config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
-        query, key, value = map(heads, spread(partial(project, layer, source), x, tokens))
-        context = attend(layer, query, key, value)
-        x = spread(partial(feed_forward, layer, source), context, x, tokens)
+        query, key, value = of_tokens(partial(project, layer, source), x, mask[..., None])
+        x = of_tokens(partial(encode, layer, source, key, value), query, x, mask[..., None])
         source = f"{layer}.output.LayerNorm"
+    x = x.reshape(*input_ids.shape, -1)
 
     if not model.has_classifier:
         return call("last_hidden_state", ops.permute, x, tensors["order"]) if "order" in tensors else x

@@ -110,17 +110,20 @@ def test_a_rule_of_another_kind_runs_plainly(tiny_bert: TinyBert, rule):
     assert any("query" in name for name in refused(model))
 
 
+@pytest.mark.parametrize("recipe", ["intsim", "zeroquant:groups=4", "tm-iqr"])  # ranges of none, tokens, sequences
+@pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize(("tokens", "scores", "elements"), [(1, 1, 7), (3, 300, 64), (1000, 10**9, 10**9)])
 def test_no_block_size_and_no_number_of_threads_changes_a_bit(
-    tiny_bert: TinyBert, monkeypatch, threads, tokens, scores, elements
+    tiny_bert: TinyBert, monkeypatch, recipe, rows, threads, tokens, scores, elements
 ):
-    model = intsim.quantize(tiny_bert(), calibration=TEXTS)
-    ids, inputs = batch()
+    model = intsim.quantize(tiny_bert(labels=None), recipe=recipe, calibration=TEXTS)
+    ids, inputs = batch(rows=rows)
     expected = plain(model, ids, **inputs)
     monkeypatch.setattr(bert, "BLOCK", tokens)
     monkeypatch.setattr(bert, "SCORES", scores)
     monkeypatch.setattr(blocks, "BLOCK", elements)
+    monkeypatch.setattr(blocks, "FEW", 0)
     monkeypatch.setattr(blocks, "THREADS", threads)
     with ThreadPoolExecutor(threads) as pool:
         monkeypatch.setattr(blocks, "_pool", lambda: pool)
