@@ -5,6 +5,7 @@ Everything here returns the integers of the operators in ``intsim/ops``, where t
 that it cannot. A float64 holds every integer up to 2**53, and such an integer times a power of two.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -58,8 +59,8 @@ class Softmax:
     """
 
     exponentials: Float64
-    carrier: type[np.float32 | np.float64]
-    factor: Float64  # 1 where the table runs over differences
+    carrier: np.dtype[Any]  # of the scores
+    factor: float  # 1 where the table runs over differences
     half: float
     even: bool
     one: float
@@ -91,8 +92,8 @@ class Softmax:
         if by_difference is not None and bound + by_difference.size <= FLOAT32_EXACT:
             return cls(
                 exponentials=carried(by_difference),
-                carrier=np.float32,
-                factor=np.float64(1),
+                carrier=np.dtype(np.float32),
+                factor=1.0,
                 half=0.0,
                 even=False,
                 **constants,
@@ -102,8 +103,8 @@ class Softmax:
             return None
         return cls(
             exponentials=carried(by_x),
-            carrier=np.float64,
-            factor=np.ldexp(np.float64(ratio.multiplier), -int(ratio.shift)),
+            carrier=np.dtype(np.float64),
+            factor=math.ldexp(int(ratio.multiplier), -int(ratio.shift)),
             half=HALF[rounding],
             even=rounding is Rounding.HALF_EVEN,
             **constants,
@@ -112,15 +113,17 @@ class Softmax:
     def __call__(self, acc: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Return the probabilities of scores in any dtype, those of ``keep``."""
         kept = None if keep is None else np.moveaxis(keep, -1, 0)
-        y = np.moveaxis(acc, -1, 0).astype(self.carrier, order="C")  # what a row shares is then a row itself
+        y: NDArray[Any] = np.moveaxis(acc, -1, 0).astype(
+            self.carrier, order="C"
+        )  # what a row shares is then a row itself
         if self.factor != 1:
             y *= self.factor
         if kept is not None:
-            y += np.where(kept, self.carrier(0), self.carrier(-EXACT))
-        y += self.carrier(self.exponentials.size - 1 + self.half) - y.max(axis=0)
+            y += np.where(kept, 0, -EXACT).astype(self.carrier)
+        y += self.exponentials.size - 1 + self.half - y.max(axis=0)
         if self.even:
             np.rint(y, out=y)
-        e: Float64 = self.exponentials.take(y.astype(np.intp), mode="clip")
+        e = self.exponentials.take(y.astype(np.intp), mode="clip")
         if kept is not None:
             e *= kept
         return np.moveaxis(self.quotients(e, np.maximum(e.sum(axis=0), 1.0)), 0, -1)

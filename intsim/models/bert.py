@@ -80,6 +80,10 @@ def bert(
 
         return in_blocks(run, input_ids, mask, token_type_ids, rows=max(1, BLOCK // input_ids.shape[1]))
 
+    # Tokens depend on each other only by what attention reads of them, and where a range is found per sequence.
+    spread = not whole and len(input_ids) == 1 and not any(how.per == "sequence" for how in model.dynamic.values())
+    if spread:
+        input_ids, mask, token_type_ids = input_ids[0], mask[0], token_type_ids[0]
     profile, tensors = model.profile, model.tensors
     relu = model.config["hidden_act"] == "relu"
 
@@ -106,12 +110,12 @@ def bert(
             constants["addend"] = x.addend
         return call(name, ops.requantize, x.terms[0], model.ratio(name), rounding=profile.requantization, **constants)
 
-    def read(  # what products take of ``source``: it, or fewer bits of it; ``tokens`` (..., 1) are its mask
+    def read(  # what products take of ``source``: it, or fewer bits of it
         name: str, x: Integers, source: str, tokens: NDArray[np.bool_] | None = None
     ) -> Operand:
         if (how := model.dynamic.get(name)) is not None:
             constants: dict[str, Any] = {"zero_point": zero_point(source)}
-            kept = None if tokens is None else tokens[..., 0]
+            kept = tokens[:, 0] if spread and tokens is not None else tokens
             bound = call(f"{name}.bound", ops.dynamic_bound, x, per=how.per, clip=how.clip, mask=kept, **constants)
             constants |= {"unit": how.unit, "to": how.range, "rounding": profile.rounding}
             return Operand(call(name, ops.quantize_dynamic, x, bound, **constants), how.range, bound)
@@ -223,18 +227,17 @@ def bert(
         output = f"{layer}.output"
         return residual(output, read(f"{output}.input", hidden, f"{layer}.intermediate", tokens), x, source)
 
-    # Tokens depend on each other only by what attention reads of them, and where a range is found per sequence.
-    spread = not whole and len(input_ids) == 1 and not any(how.per == "sequence" for how in model.dynamic.values())
-    ids, mask, types = (array[0] if spread else array for array in (input_ids, mask, token_type_ids))
     of_tokens: Callable[..., Any] = partial(in_blocks, rows=BLOCK) if spread else _whole
-    positions: Integers = np.arange(input_ids.shape[1], dtype=np.int64, like=input_ids)
-    x, source = of_tokens(embed, ids, positions, types, core=0), "embeddings.LayerNorm"
+    positions: Integers = np.arange(input_ids.shape[-1], dtype=np.int64, like=input_ids)
+    x, source = of_tokens(embed, input_ids, positions, token_type_ids, core=0), "embeddings.LayerNorm"
+    tokens = mask[:, None] if spread else mask
     for i in range(model.config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
-        query, key, value = of_tokens(partial(project, layer, source), x, mask[..., None])
-        x = of_tokens(partial(encode, layer, source, key, value), query, x, mask[..., None])
+        query, key, value = of_tokens(partial(project, layer, source), x, tokens)
+        x = of_tokens(partial(encode, layer, source, key, value), query, x, tokens)
         source = f"{layer}.output.LayerNorm"
-    x = x.reshape(*input_ids.shape, -1)
+    if spread:
+        x = x[None]
 
     if not model.has_classifier:
         return call("last_hidden_state", ops.permute, x, tensors["order"]) if "order" in tensors else x
