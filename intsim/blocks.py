@@ -27,7 +27,7 @@ THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") 
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
 BLOCK: Final = 1 << 17  # elements worked on at a time, so that float64 temporaries stay in the cache
 BUFFER: Final = 512  # elements; the copies that NumPy fills a larger one with cost more than the short loops they save
-FEW: Final = 128  # rows of a product, which BLAS shares better between its threads than we do
+FEW: Final = 160  # rows of a product, which BLAS shares better between its threads than we do
 OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", ""))
 
 _working: Final = threading.local()

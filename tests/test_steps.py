@@ -172,6 +172,22 @@ def test_softmax_and_its_definition_agree(profile, seed, tokens, data):
     assert np.array_equal(ops.softmax(acc, ratio, profile=profile, mask=mask), expected)
 
 
+@given(profile=profiles, seed=st.integers(0, 2**32 - 1), masked=st.booleans())
+def test_differences_of_scores_are_exact_up_to_the_bound_of_float32(profile, seed, masked):
+    ratio, rng = Dyadic(3, 3), np.random.default_rng(seed)
+    n = -(-(2**15) * 8 // 3)  # the first difference whose x is -2**15
+    bound = 2**24 - n - 2
+    acc = rng.choice([bound, bound - 1, bound - n + 1, bound - n, bound - n - 1, 0, -bound], (50, 6)).astype(np.int32)
+    mask = rng.random((50, 6)) < 0.7 if masked else None
+    softmax = carried_softmax(ratio, profile=profile, bound=bound, columns=6)
+    assume(softmax is not None)
+    assert softmax.carrier == np.float32
+    assert carried_softmax(ratio, profile=profile, bound=bound + n, columns=6).carrier == np.float64
+    with trace("steps"):  # takes the definition
+        expected = call("x", ops.softmax, acc, ratio, profile=profile, mask=mask)
+    assert np.array_equal(softmax(acc, mask), expected)
+
+
 @pytest.mark.parametrize("step_rounding", [Rounding.FLOOR, Rounding.HALF_UP], ids=str)
 @pytest.mark.parametrize("one", [255, 256])
 def test_probabilities_on_an_integer_or_a_tie_are_exact(one, step_rounding):
