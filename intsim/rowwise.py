@@ -113,14 +113,13 @@ class Softmax:
     def __call__(self, acc: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Return the probabilities of scores in any dtype, those of ``keep``."""
         kept = None if keep is None else np.moveaxis(keep, -1, 0)
-        y: NDArray[Any] = np.moveaxis(acc, -1, 0).astype(
-            self.carrier, order="C"
-        )  # what a row shares is then a row itself
+        # what a row shares is then a row itself
+        y: NDArray[Any] = np.moveaxis(acc, -1, 0).astype(self.carrier, order="C", copy=False)
         if self.factor != 1:
-            y *= self.factor
+            y = y * self.factor
         if kept is not None:
-            y += np.where(kept, 0, -EXACT).astype(self.carrier)
-        y += self.exponentials.size - 1 + self.half - y.max(axis=0)
+            y = y + np.where(kept, 0, -EXACT).astype(self.carrier)
+        y = y + (self.exponentials.size - 1 + self.half - y.max(axis=0))
         if self.even:
             np.rint(y, out=y)
         e = self.exponentials.take(y.astype(np.intp), mode="clip")
