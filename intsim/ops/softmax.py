@@ -19,7 +19,6 @@ from intsim.profile import Profile, Softmax
 __all__ = ["carried_softmax", "softmax"]
 
 LARGEST_TABLE: Final = 1 << 17  # of exponentials
-_X: Final = saturate(np.arange(INT16.min, 1), INT16)
 
 
 def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.bool_] | None = None) -> Integers:
@@ -111,11 +110,16 @@ def carried_softmax(ratio: Dyadic, *, profile: Profile, bound: int, columns: int
         columns,
         ratio,
         by_difference=_by_difference(int(ratio.multiplier), int(ratio.shift), profile),
-        by_x=exp(_X, profile=profile),
+        by_x=_by_x(profile),
         one=profile.softmax.one,
         rounding=profile.rounding,
         step_rounding=profile.step_rounding,
     )
+
+
+@lru_cache(maxsize=16)
+def _by_x(profile: Profile) -> Integers:
+    return exp(saturate(np.arange(INT16.min, 1), INT16), profile=profile)
 
 
 @lru_cache(maxsize=16)
