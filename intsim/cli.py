@@ -148,7 +148,7 @@ def export(model: Path, onnx: Path) -> None:
 @as_json
 def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None:
     """Summarise an integer checkpoint, a Hugging Face checkpoint or a trace."""
-    from intsim.inspect import summarise, summarise_widths  # noqa: PLC0415
+    from intsim.report.inspect import summarise, summarise_widths  # noqa: PLC0415
 
     if observe is not None and not widths:
         msg = "give --observe together with --widths"
@@ -186,7 +186,7 @@ def eval_(
     json_: bool,
 ) -> None:
     """Score the integer checkpoint in DIR on a GLUE task."""
-    from intsim.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
+    from intsim.report.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
     examples = [example for path in data for example in read_task(task, path)][:limit]
     result = evaluate(intsim.load(model), task, examples, reference=reference, jobs=jobs, progress=True)
@@ -230,12 +230,12 @@ def report(
     json_: bool,
 ) -> None:
     """Compare recipes on a Hugging Face CHECKPOINT: accuracy, size, and the error of each layer by its kind."""
-    from intsim.evaluate import read_task  # noqa: PLC0415  brings SciPy
-    from intsim.report import format_report  # noqa: PLC0415
-    from intsim.report import report as report_on  # noqa: PLC0415
+    from intsim.report.evaluate import read_task  # noqa: PLC0415  brings SciPy
+    from intsim.report.report import format_report  # noqa: PLC0415
+    from intsim.report.report import report as report_on  # noqa: PLC0415
 
     if plot is not None:
-        import_module("intsim.report_plot")  # refuses before anything runs where there is no matplotlib
+        import_module("intsim.report.plot")  # refuses before anything runs where there is no matplotlib
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = _calibration_texts(calibration, calibration_size)
     result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, progress=True)
@@ -244,7 +244,7 @@ def report(
     else:
         click.echo(format_report(result))
     if plot is not None:
-        from intsim.report_plot import plot_report  # noqa: PLC0415
+        from intsim.report.plot import plot_report  # noqa: PLC0415
 
         plot_report(result, plot)
 

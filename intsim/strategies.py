@@ -33,7 +33,7 @@ except ImportError as error:
     _msg = "intsim.strategies needs hypothesis; install it with: pip install 'intsim[test]'"
     raise ImportError(_msg) from error
 
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding
 from intsim.ops.layer_norm import LayerNormParams
 from intsim.profile import NATIVE, Profile

@@ -100,7 +100,7 @@ dict(zip(encoding.tokens, probs[0].tolist(), strict=True))
 # %%
 import matplotlib.pyplot as plt
 
-from reference.ops.gelu import gelu
+from intsim.reference.ops.gelu import gelu
 
 codes = np.arange(-(2**15), 2**15).astype(np.int16)
 figure, (above, below) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, height_ratios=[2, 1])

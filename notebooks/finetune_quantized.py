@@ -38,10 +38,10 @@ from transformers.utils import logging
 import intsim
 from intsim.convert.bert import input_sources
 from intsim.convert.simulate import ties
-from intsim.evaluate import Example, evaluate, read_task
 from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
 from intsim.models.integer_model import Dynamic
 from intsim.recipes import load_recipe
+from intsim.report.evaluate import Example, evaluate, read_task
 
 SEED = 0
 LONGEST = 32  # tokens; longer training texts are left out

@@ -22,7 +22,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import intsim
-from intsim import blocks, ops, rowwise, steps
+from intsim import ops
+from intsim.carrier import blocks, rowwise, steps
 
 PAIRS = 7
 LONG_ENOUGH = 0.1  # seconds of work in one measurement
@@ -81,7 +82,7 @@ def baselines(path: Path) -> dict[str, Callable[[np.ndarray], object]]:
     import transformers  # noqa: PLC0415
 
     from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
-    from reference.models.bert import bert  # noqa: PLC0415
+    from intsim.reference.models.bert import bert  # noqa: PLC0415
 
     model = transformers.BertModel.from_pretrained(path).eval()
     config = model.config

@@ -20,9 +20,9 @@ from safetensors.numpy import load_file, save_file
 
 import intsim
 from intsim.cli import main
-from intsim.inspect import _row
 from intsim.io.trace_file import read_trace
 from intsim.recipes import recipe_names
+from intsim.report.inspect import _row
 
 TinyBert = Callable[..., Path]
 

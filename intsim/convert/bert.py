@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.convert.adaround import adaround
 from intsim.convert.calibrate import Moments
 from intsim.convert.gptq import gptq

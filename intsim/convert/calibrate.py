@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from intsim.io.huggingface import BertConfig
 from intsim.io.tokenizer import Encoding, pad
-from reference.models.bert import bert
+from intsim.reference.models.bert import bert
 
 __all__ = ["Moments", "calibrate"]
 

@@ -17,8 +17,8 @@ from intsim.models import IntegerModel
 from intsim.models.integer_model import Format
 from intsim.quantizers import dequantize
 from intsim.recipes import parse_recipe
-from reference.fake_quant import Affine, dynamic_bound, fake_quantize, fake_quantize_dynamic
-from reference.models.bert import bert
+from intsim.reference.fake_quant import Affine, dynamic_bound, fake_quantize, fake_quantize_dynamic
+from intsim.reference.models.bert import bert
 
 __all__ = ["open_reference", "simulation", "ties"]
 

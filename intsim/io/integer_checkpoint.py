@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import BertConfig
 from intsim.io.packing import pack, packed_bits, unpack

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._checked import Checked, check_range
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, saturate
 from intsim.kernels import ibert, ita, ivit, litert_nonlinear
 

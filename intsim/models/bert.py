@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim._trace import call, observed
-from intsim.blocks import in_blocks, is_alone, one_thread
-from intsim.carrier import Carrier, Integers, on_integers
+from intsim.carrier.blocks import in_blocks, is_alone, one_thread
+from intsim.carrier.exact import Carrier, Integers, on_integers
 from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
 from intsim.models.integer_model import IntegerModel

@@ -6,14 +6,14 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from intsim.carrier import FLOAT32_EXACT, Integers, magnitude, row_norms
-from intsim.dynamic_steps import DynamicDense, DynamicResidual
+from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual
+from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude, row_norms
+from intsim.carrier.steps import Attention, Codes, Dense, Residual
 from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.models.integer_model import Format, IntegerModel
 from intsim.ops.layer_norm import carried_norm
 from intsim.ops.softmax import carried_softmax
 from intsim.profile import Gelu
-from intsim.steps import Attention, Codes, Dense, Residual
 
 __all__ = ["attention", "dense", "dense_activated", "dense_residual"]
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from intsim.blocks import cores_for
-from intsim.carrier import Carrier, Integers
+from intsim.carrier.blocks import cores_for
+from intsim.carrier.exact import Carrier, Integers
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic, IntRange
 from intsim.ops import LayerNormParams, argmax

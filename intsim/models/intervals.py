@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from intsim import ops
-from intsim.carrier import Integers, divide, rescale
+from intsim.carrier.exact import Integers, divide, rescale
 from intsim.fixedpoint import (
     INT16,
     INT32,

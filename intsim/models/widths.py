@@ -10,7 +10,7 @@ import numpy as np
 
 from intsim import ops
 from intsim._trace import call, interpreted_by, trace
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.errors import CheckpointError
 from intsim.fixedpoint import IntRange
 from intsim.models import intervals

@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 
-from intsim.carrier import Integers, require_integers, rescale
+from intsim.carrier.exact import Integers, require_integers, rescale
 from intsim.fixedpoint import INT32, Dyadic, IntRange, saturate
 from intsim.profile import Profile
 

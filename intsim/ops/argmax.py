@@ -4,7 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers, require_integers
+from intsim.carrier.exact import Integers, require_integers
 
 __all__ = ["argmax"]
 

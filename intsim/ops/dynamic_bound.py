@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers, require_integers
+from intsim.carrier.exact import Integers, require_integers
 from intsim.fixedpoint import INT32, saturate
 
 __all__ = ["dynamic_bound"]

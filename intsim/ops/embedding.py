@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embedding: the rows of a table of codes."""
 
-from intsim.carrier import Integers, require_integers
+from intsim.carrier.exact import Integers, require_integers
 
 __all__ = ["embedding"]
 

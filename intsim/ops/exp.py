@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import recording_steps, step
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT16, INT32, rounding_right_shift, saturate
 from intsim.profile import Profile
 

@@ -5,8 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import step
-from intsim.blocks import in_blocks
-from intsim.carrier import Integers
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT32, rounding_right_shift, saturate
 from intsim.ops.tabulated import tabulated
 from intsim.profile import Gelu, Profile, native

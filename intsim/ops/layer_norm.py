@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from intsim import rowwise
 from intsim._trace import recording_steps, step
-from intsim.blocks import in_blocks
-from intsim.carrier import Integers, divide, require_integers, rescale
+from intsim.carrier import rowwise
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import Integers, divide, require_integers, rescale
 from intsim.fixedpoint import INT32, Dyadic, IntRange, isqrt, rounding_divide
 from intsim.profile import LayerNorm, Profile
 

@@ -3,8 +3,8 @@
 
 import numpy as np
 
-from intsim.carrier import Carrier, Integers, magnitude, require_integers
-from intsim.carrier import matmul as carried_matmul
+from intsim.carrier.exact import Carrier, Integers, magnitude, require_integers
+from intsim.carrier.exact import matmul as carried_matmul
 
 __all__ = ["matmul"]
 

@@ -4,7 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers, require_integers
+from intsim.carrier.exact import Integers, require_integers
 from intsim.fixedpoint import INT32, rounding_divide, saturate
 from intsim.profile import Profile
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A permutation of channels."""
 
-from intsim.carrier import Integers, require_integers
+from intsim.carrier.exact import Integers, require_integers
 
 __all__ = ["permute"]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from intsim.carrier import Integers, divide, require_integers
-from intsim.dynamic_steps import quotients
+from intsim.carrier.dynamic_steps import quotients
+from intsim.carrier.exact import Integers, divide, require_integers
 from intsim.fixedpoint import IntRange, Rounding
 
 __all__ = ["quantize_dynamic"]

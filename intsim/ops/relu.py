@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from intsim.carrier import Integers, require_integers
+from intsim.carrier.exact import Integers, require_integers
 
 __all__ = ["relu"]
 

@@ -4,8 +4,8 @@
 import numpy as np
 
 from intsim._trace import step
-from intsim.blocks import in_blocks
-from intsim.carrier import Integers, magnitude, require_integers, rescale
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import Integers, magnitude, require_integers, rescale
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, round_to_significant, rounding_right_shift, saturate
 from intsim.requantization import FLOAT32_BITS, Requantization
 

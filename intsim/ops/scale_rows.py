@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from intsim.carrier import Integers, magnitude, require_integers
+from intsim.carrier.exact import Integers, magnitude, require_integers
 
 __all__ = ["scale_rows"]
 

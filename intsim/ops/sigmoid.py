@@ -4,7 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT16, rounding_divide, saturate
 from intsim.ops.exp import exp
 from intsim.ops.tabulated import tabulated

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim import rowwise
 from intsim._trace import recording_steps, step
-from intsim.blocks import in_blocks
-from intsim.carrier import Integers, divide, magnitude, require_integers, rescale
+from intsim.carrier import rowwise
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import Integers, divide, magnitude, require_integers, rescale
 from intsim.fixedpoint import INT16, UINT8, Dyadic, saturate
 from intsim.ops.exp import exp
 from intsim.ops.requantize import requantize

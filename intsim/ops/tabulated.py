@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import recording_steps
-from intsim.blocks import in_blocks
-from intsim.carrier import Integers
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import Integers
 from intsim.profile import Profile
 
 __all__ = ["tabulated"]

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from intsim.blocks import in_blocks
+from intsim.carrier.blocks import in_blocks
 from intsim.fixedpoint import IntRange
 
 __all__ = ["AffineParams", "dequantize", "finite", "quantize"]

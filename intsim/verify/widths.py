@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from intsim._trace import interpreted_by
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.errors import IntsimError
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.models import IntegerModel

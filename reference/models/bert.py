@@ -11,13 +11,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from reference.ops.embedding import embedding
-from reference.ops.gelu import gelu, gelu_new
-from reference.ops.layer_norm import layer_norm
-from reference.ops.matmul import matmul
-from reference.ops.relu import relu
-from reference.ops.softmax import softmax
-from reference.ops.tanh import tanh
+from intsim.reference.ops.embedding import embedding
+from intsim.reference.ops.gelu import gelu, gelu_new
+from intsim.reference.ops.layer_norm import layer_norm
+from intsim.reference.ops.matmul import matmul
+from intsim.reference.ops.relu import relu
+from intsim.reference.ops.softmax import softmax
+from intsim.reference.ops.tanh import tanh
 
 __all__ = ["ACTIVATIONS", "Observer", "bert"]
 

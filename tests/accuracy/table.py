@@ -13,12 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-import reference.ops.exp
-import reference.ops.gelu
-import reference.ops.sigmoid
-import reference.ops.tanh
 from intsim import ops
 from intsim.profile import IBERT, INTSIM, Profile
+from intsim.reference.ops import exp, gelu, sigmoid, tanh
 
 __all__ = ["OPERATORS", "POLYNOMIALS", "Error", "comparison", "operator_error", "table"]
 
@@ -66,26 +63,26 @@ class Operator:
 OPERATORS: Final = {
     "exp": Operator(
         integer=ops.exp,
-        real=reference.ops.exp.exp,
+        real=exp.exp,
         input_fraction=lambda profile: profile.exp.input_fraction,
         output_scale=lambda profile: profile.exp.output_scale,
         highest=0,
     ),
     "gelu": Operator(
         integer=ops.gelu,
-        real=reference.ops.gelu.gelu,
+        real=gelu.gelu,
         input_fraction=lambda profile: profile.gelu.input_fraction,
         output_scale=lambda profile: profile.gelu.output_scale,
     ),
     "tanh": Operator(
         integer=ops.tanh,
-        real=reference.ops.tanh.tanh,
+        real=tanh.tanh,
         input_fraction=lambda profile: profile.exp.input_fraction + 1,
         output_scale=lambda profile: 2.0**-profile.tanh.output_fraction,
     ),
     "sigmoid": Operator(
         integer=ops.sigmoid,
-        real=reference.ops.sigmoid.sigmoid,
+        real=sigmoid.sigmoid,
         input_fraction=lambda profile: profile.exp.input_fraction,
         output_scale=lambda profile: 2.0**-profile.sigmoid.output_fraction,
     ),
@@ -112,10 +109,15 @@ GELU_GRID: Final = np.arange(-(4 << 14), (4 << 14) + 1) / 2**14
 EXP_GRID: Final = -np.arange(int(math.log(2) * 2**17) + 1) / 2**17
 
 POLYNOMIALS: Final[dict[tuple[str, str], tuple[Callable[[Reals], Reals], Callable[[Reals], Reals], Reals, str]]] = {
-    ("i-GELU", "paper's coefficients"): (i_gelu("-0.2888", "-1.769"), reference.ops.gelu.gelu, GELU_GRID, "[-4, 4]"),
+    ("i-GELU", "paper's coefficients"): (
+        i_gelu("-0.2888", "-1.769"),
+        gelu.gelu,
+        GELU_GRID,
+        "[-4, 4]",
+    ),
     ("i-GELU", "intsim's coefficients"): (
         i_gelu(INTSIM.gelu.a, INTSIM.gelu.b),
-        reference.ops.gelu.gelu,
+        gelu.gelu,
         GELU_GRID,
         "[-4, 4]",
     ),

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 import intsim
-from intsim import evaluate as module
-from intsim.evaluate import Evaluation, evaluate, read_task
 from intsim.io.huggingface import open_checkpoint
+from intsim.report import evaluate as module
+from intsim.report.evaluate import Evaluation, evaluate, read_task
 
 pytestmark = pytest.mark.slow
 

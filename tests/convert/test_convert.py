@@ -242,7 +242,7 @@ def test_the_integer_model_follows_the_float_model(tiny_bert: TinyBert, recipe: 
 
 
 def _both(model: intsim.IntegerModel, path: Path, ids: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    from reference.models.bert import bert  # noqa: PLC0415
+    from intsim.reference.models.bert import bert  # noqa: PLC0415
 
     checkpoint = open_checkpoint(path)
     result = model([ids])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import intsim
-from intsim.evaluate import evaluate, read_task
+from intsim.report.evaluate import evaluate, read_task
 
 FLOAT = Path(__file__).parents[1] / "data" / "embedded-float"
 EMBEDDED = resources.files("intsim.embedded") / "model.safetensors"

@@ -21,7 +21,7 @@ from intsim.io.tokenizer import encode, parse_tokenizer, read_tokenizer
 from intsim.profile import PROFILES
 from intsim.quantizers import AffineParams, quantize
 from intsim.recipes import load_recipe, recipe_names
-from reference.models.bert import bert
+from intsim.reference.models.bert import bert
 
 TinyBert = Callable[..., Path]
 

@@ -24,8 +24,8 @@ from intsim.models.integer_model import Format
 from intsim.profile import PROFILES
 from intsim.quantizers import AffineParams, dequantize, quantize
 from intsim.recipes import parse_recipe, recipe_names
-from reference import fake_quant
-from reference.models.bert import bert
+from intsim.reference import fake_quant
+from intsim.reference.models.bert import bert
 
 TinyBert = Callable[..., Path]
 Reals = NDArray[np.float64]

@@ -24,8 +24,8 @@ from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import IntRange
 from intsim.io.huggingface import open_checkpoint
 from intsim.models.integer_model import Dynamic
-from reference import fake_quant
-from reference.models.bert import bert
+from intsim.reference import fake_quant
+from intsim.reference.models.bert import bert
 
 TinyBert = Callable[..., Path]
 ROOT: Final = Path(__file__).resolve().parents[2]

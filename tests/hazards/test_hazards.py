@@ -10,7 +10,7 @@ import oracle
 import pytest
 from edges import both_presets
 
-from intsim.carrier import magnitude, require_integers, rescale
+from intsim.carrier.exact import magnitude, require_integers, rescale
 from intsim.fixedpoint import (
     INT8,
     INT16,

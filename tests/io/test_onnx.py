@@ -22,7 +22,6 @@ import intsim
 from intsim import ops
 from intsim.cli import cli, main
 from intsim.errors import IntsimError
-from intsim.evaluate import read_task
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, rounding_right_shift
 from intsim.io import onnx as exporter
 from intsim.io.onnx import arithmetic, operators
@@ -32,6 +31,7 @@ from intsim.models import IntegerModel
 from intsim.ops import LayerNormParams
 from intsim.profile import IBERT, INTSIM, Profile
 from intsim.recipes import recipe_names
+from intsim.report.evaluate import read_task
 from intsim.requantization import RULES
 from intsim.testing import assert_bit_exact
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import intsim
-from intsim import blocks
+from intsim.carrier import blocks
 from intsim.models import bert
 
 TinyBert = Callable[..., Path]

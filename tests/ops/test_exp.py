@@ -8,7 +8,7 @@ from edges import both_presets, every_other_dtype_than_int16, every_rounding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim import blocks
+from intsim.carrier import blocks
 from intsim.fixedpoint import Rounding
 from intsim.ops import exp
 from intsim.profile import IBERT, INTSIM

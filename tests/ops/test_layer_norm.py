@@ -9,7 +9,7 @@ from edges import both_presets, edge_integers, every_other_dtype_than_integers, 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from intsim import blocks
+from intsim.carrier import blocks
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding
 from intsim.ops import LayerNormParams, layer_norm
 from intsim.profile import IBERT, INTSIM

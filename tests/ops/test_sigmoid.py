@@ -6,7 +6,7 @@ import oracle
 import pytest
 from edges import both_presets, every_other_dtype_than_int16, every_rounding
 
-from intsim import blocks
+from intsim.carrier import blocks
 from intsim.fixedpoint import Rounding
 from intsim.ops import sigmoid
 from intsim.profile import INTSIM

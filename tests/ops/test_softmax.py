@@ -12,7 +12,7 @@ from edges import both_presets, dyadics, edge_integers, every_other_dtype_than_i
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from intsim import blocks
+from intsim.carrier import blocks
 from intsim.fixedpoint import Dyadic
 from intsim.ops import softmax
 from intsim.profile import IBERT, INTSIM
@@ -214,7 +214,8 @@ def test_rows_longer_than_a_block_are_finished():
     """A block that waits for blocks of its own would wait forever: in a process that can be ended."""
     program = """
 import numpy as np
-from intsim import blocks, ops
+from intsim import ops
+from intsim.carrier import blocks
 from intsim.fixedpoint import Dyadic
 from intsim.profile import INTSIM
 blocks.BLOCK = 64

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from intsim.convert.bert import input_sources
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer, read_tokenizer
-from reference.models.bert import bert
-from reference.ops.mean_pooling import mean_pooling
+from intsim.reference.models.bert import bert
+from intsim.reference.ops.mean_pooling import mean_pooling
 
 TinyBert = Callable[..., Path]
 ROOT: Final = Path(__file__).resolve().parents[2]

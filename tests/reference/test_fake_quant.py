@@ -13,7 +13,7 @@ from intsim import ops
 from intsim.fixedpoint import IntRange, Rounding
 from intsim.models.integer_model import Dynamic
 from intsim.quantizers import AffineParams, Granularity, Scheme, dequantize, min_max, quantize
-from reference import fake_quant
+from intsim.reference import fake_quant
 
 Reals = NDArray[np.float64]
 

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference.ops.add import add
-from reference.ops.argmax import argmax
-from reference.ops.embedding import embedding
-from reference.ops.exp import exp
-from reference.ops.gelu import gelu, gelu_new
-from reference.ops.isqrt import isqrt
-from reference.ops.layer_norm import layer_norm
-from reference.ops.matmul import matmul
-from reference.ops.mean_pooling import mean_pooling
-from reference.ops.relu import relu
-from reference.ops.requantize import requantize
-from reference.ops.sigmoid import sigmoid
-from reference.ops.softmax import softmax
-from reference.ops.tanh import tanh
+from intsim.reference.ops.add import add
+from intsim.reference.ops.argmax import argmax
+from intsim.reference.ops.embedding import embedding
+from intsim.reference.ops.exp import exp
+from intsim.reference.ops.gelu import gelu, gelu_new
+from intsim.reference.ops.isqrt import isqrt
+from intsim.reference.ops.layer_norm import layer_norm
+from intsim.reference.ops.matmul import matmul
+from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.relu import relu
+from intsim.reference.ops.requantize import requantize
+from intsim.reference.ops.sigmoid import sigmoid
+from intsim.reference.ops.softmax import softmax
+from intsim.reference.ops.tanh import tanh
 
 Array = NDArray[Any]
 COMPARED: Final = {

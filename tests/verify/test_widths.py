@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 import intsim
 from intsim import ops
 from intsim.errors import CheckpointError, IntsimError
-from intsim.evaluate import read_task
 from intsim.fixedpoint import INT8, INT16, Dyadic, IntRange, Rounding
 from intsim.models import intervals
 from intsim.models.widths import Width, recorded, signed_bits, widths
 from intsim.ops import LayerNormParams
 from intsim.profile import IBERT, INTSIM, Exp
+from intsim.report.evaluate import read_task
 from intsim.requantization import RULES
 from intsim.verify.widths import observe
 

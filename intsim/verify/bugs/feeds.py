@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from intsim._trace import Call
-from intsim.carrier import Integers
+from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, IntRange
 from intsim.profile import Profile
 from intsim.requantization import RULES, Requantization

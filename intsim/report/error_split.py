@@ -18,7 +18,7 @@ from intsim._trace import Interpreter
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange
 from intsim.models import IntegerModel
 from intsim.profile import Exp, Gelu, LayerNorm, Profile, Softmax, native
-from reference.models.bert import ACTIVATIONS
+from intsim.reference.models.bert import ACTIVATIONS
 
 __all__ = ["PARTS", "in_integers", "in_reals", "stages"]
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from scipy import stats
 from tqdm import tqdm
 
-from intsim import blocks, ops
+from intsim import ops
+from intsim.carrier import blocks
 from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
 from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
 from intsim.models import IntegerModel
-from reference.models.bert import bert
-from reference.ops.mean_pooling import mean_pooling
+from intsim.reference.models.bert import bert
+from intsim.reference.ops.mean_pooling import mean_pooling
 
 __all__ = [
     "TASKS",

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from intsim import ops
-from intsim.dynamic_steps import DynamicDense, DynamicResidual, Scaled, quotients
+from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual, Scaled, quotients
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, rounding_divide, saturate
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
 from intsim.profile import IBERT, INTSIM

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of intsim.report, intsim.error_split and intsim.report_plot."""
+"""Tests of intsim.report, intsim.report.error_split and intsim.report.plot."""
 
 import dataclasses
 import json
@@ -18,18 +18,18 @@ from intsim import ops
 from intsim._trace import interpreted_by
 from intsim.cli import _recipe_list, cli
 from intsim.convert.bert import input_sources
-from intsim.error_split import PARTS, _Codes, in_reals, stages
 from intsim.errors import IntsimError
-from intsim.evaluate import Example, evaluate
 from intsim.fixedpoint import Dyadic
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.profile import IBERT, INTSIM
 from intsim.recipes import load_recipe, recipe_names
-from intsim.report import Report, format_report
-from intsim.report import report as report_on
-from reference.models.bert import bert
-from reference.ops.mean_pooling import mean_pooling
+from intsim.reference.models.bert import bert
+from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.report.error_split import PARTS, _Codes, in_reals, stages
+from intsim.report.evaluate import Example, evaluate
+from intsim.report.report import Report, format_report
+from intsim.report.report import report as report_on
 
 TinyBert = Callable[..., Path]
 SENTENCES: Final = (
@@ -341,7 +341,7 @@ def test_ranges_are_those_of_the_feed_forward_network(source: Path) -> None:
 
 def test_the_batches_change_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _report(source, ["intsim"], "sst2", CLASSES).to_json()["recipes"][0]["errors"]
-    monkeypatch.setattr("intsim.evaluate.BATCH", 2)
+    monkeypatch.setattr("intsim.report.evaluate.BATCH", 2)
     for found, one in zip(_report(source, ["intsim"], "sst2", CLASSES).recipes[0].errors, expected, strict=True):
         assert found.squared == pytest.approx(one["squared"], rel=1e-4)
         assert found.parts == pytest.approx(one["parts"], abs=1e-3 * one["squared"])
@@ -479,7 +479,7 @@ def test_a_plot_without_matplotlib_is_refused_before_anything_runs(
     source: Path, data: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "intsim.report_plot", raising=False)
+    monkeypatch.delitem(sys.modules, "intsim.report.plot", raising=False)
     file = tmp_path / "report.png"
     outcome = _command(
         source, "--calibration", calibration, "--recipes", "intsim", "--task", "sst2", "--data", data, "--plot", file

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import recording_steps, step
-from intsim.blocks import in_blocks
+from intsim.carrier.blocks import in_blocks
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
 __all__ = [

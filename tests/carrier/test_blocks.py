@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from intsim import blocks
-from intsim.blocks import cores_for, in_blocks, one_blas_thread
+from intsim.carrier import blocks
+from intsim.carrier.blocks import cores_for, in_blocks, one_blas_thread
 
 
 def test_every_row_goes_through_the_function_once_and_comes_back_in_its_place():

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim._trace import Interpreter, interpreted_by
 from intsim.convert import quantize
-from intsim.error_split import PARTS, stages
-from intsim.evaluate import Batch, Example, Task, cosines, encode_examples, in_batches, score
 from intsim.io.huggingface import BertConfig, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
 from intsim.io.tokenizer import read_tokenizer
 from intsim.models import IntegerModel
 from intsim.quantizers import Granularity, MinMax
-from reference.models.bert import bert
-from reference.ops.mean_pooling import mean_pooling
+from intsim.reference.models.bert import bert
+from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.report.error_split import PARTS, stages
+from intsim.report.evaluate import Batch, Example, Task, cosines, encode_examples, in_batches, score
 
 __all__ = ["ErrorOf", "RecipeReport", "Report", "format_report", "report"]
 
@@ -43,8 +43,8 @@ class ErrorOf:
     squared
         sum (x - x_float)**2 / sum x_float**2.
     parts
-        What each stage of ``intsim.error_split.stages`` adds to ``squared``, so that the parts sum to it. Errors may
-        cancel, and then a part is negative.
+        What each stage of ``intsim.report.error_split.stages`` adds to ``squared``, so that the parts sum to it. Errors
+        may cancel, and then a part is negative.
     """
 
     name: str
@@ -129,7 +129,7 @@ def report(
     recipes
         As ``intsim.quantize`` takes them.
     task, examples
-        As ``intsim.evaluate.evaluate`` takes them.
+        As ``intsim.report.evaluate.evaluate`` takes them.
     calibration
         As ``intsim.quantize`` takes it.
     progress

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.blocks import in_blocks
-from intsim.carrier import Integers, batched_product, product
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import Integers, batched_product, product
+from intsim.carrier.rowwise import EXACT, HALF, Float64, Norm, saturated
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
-from intsim.rowwise import EXACT, HALF, Float64, Norm, saturated
 
 __all__ = ["Attention", "Codes", "Dense", "Residual"]
 

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from intsim import blocks, carrier
-from intsim.blocks import in_blocks
-from intsim.carrier import divide, magnitude, matmul, require_integers, rescale
+from intsim.carrier import blocks, exact
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import divide, magnitude, matmul, require_integers, rescale
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, IntRange, Rounding
 
 WIDE = IntRange(32)
@@ -190,7 +190,7 @@ def test_the_environment_variable_keeps_the_product_on_integers(monkeypatch):
     x = np.full((1, 1025), -128, np.int8)
     x[0, -1] = 1
     bounds = {"x_bound": 128, "w_bound": 128}
-    monkeypatch.setattr(carrier, "FLOAT32_EXACT", 2**40)  # a false proof, so that float32 is seen to be used
+    monkeypatch.setattr(exact, "FLOAT32_EXACT", 2**40)  # a false proof, so that float32 is seen to be used
     assert matmul(x, x, **bounds).tolist() == [[2**24]]
     assert matmul(x, x, **bounds, carrier="integer").tolist() == [[2**24 + 1]]
     monkeypatch.setenv("INTSIM_MATMUL", "integer")
@@ -231,7 +231,7 @@ def test_both_paths_give_the_sum_of_the_oracle_on_ties(rounding, data, shift, co
     expected = rescaled(operands, pairs, rounding)
     assert rescale(arrays, ratios, zero_point=0, to=WIDE, rounding=rounding).tolist() == expected
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carrier, "FLOAT64_EXACT", 0)
+        patch.setattr(exact, "FLOAT64_EXACT", 0)
         assert rescale(arrays, ratios, zero_point=0, to=WIDE, rounding=rounding).tolist() == expected
 
 
@@ -259,13 +259,13 @@ def test_both_sides_of_the_switch_to_float64_agree_with_the_oracle(rounding, ove
     array, ratio = [np.array(x)], [Dyadic(multiplier, shift)]
     expected = rescaled([x], [(multiplier, shift)], rounding)
     assert rescale(array, ratio, zero_point=0, to=WIDE, rounding=rounding).tolist() == expected
-    monkeypatch.setattr(carrier, "FLOAT64_EXACT", 0)
+    monkeypatch.setattr(exact, "FLOAT64_EXACT", 0)
     assert rescale(array, ratio, zero_point=0, to=WIDE, rounding=rounding).tolist() == expected
 
 
 def test_float64_is_used_up_to_the_switch_and_not_beyond(monkeypatch):
     used = []
-    monkeypatch.setitem(carrier._FLOAT64_ROUNDING, Rounding.FLOOR, lambda y, _: used.append(y) or np.floor(y, out=y))
+    monkeypatch.setitem(exact._FLOAT64_ROUNDING, Rounding.FLOOR, lambda y, _: used.append(y) or np.floor(y, out=y))
     for over in (0, 1):
         x, _ = operands_at_the_switch(40, 2**30, over)
         rescale([np.array(x)], [Dyadic(2**30, 40)], zero_point=0, to=WIDE, rounding=Rounding.FLOOR)

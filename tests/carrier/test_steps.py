@@ -9,14 +9,15 @@ from edges import edge_integers, per_channel, profiles, ranges
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from intsim import carrier, ops, rowwise, trace
+from intsim import ops, trace
 from intsim._trace import call
-from intsim.carrier import row_norms
+from intsim.carrier import exact, rowwise
+from intsim.carrier.exact import row_norms
+from intsim.carrier.steps import Codes, Residual
 from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
 from intsim.ops.softmax import carried_softmax
 from intsim.profile import IBERT, INTSIM, find_profile
-from intsim.steps import Codes, Residual
 
 CARRIED = [Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN]
 LARGEST = 2**24
@@ -228,24 +229,24 @@ def test_a_deep_product_beyond_2_to_24_is_cut_into_exact_pieces():
     for step in range(3):  # of odd sums: a single float32 sum would have dropped a bit
         x[0, step] += 1
         assert np.array_equal(ops.matmul(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
-    assert np.array_equal(carrier.product(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
+    assert np.array_equal(exact.product(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
 
 
 def test_what_is_kept_of_a_weight_goes_with_it_and_a_weight_that_may_change_is_not_kept():
-    kept = len(carrier._weights)
+    kept = len(exact._weights)
     w = np.full((4, 2000), 3, np.int8)
     x = np.ones((2, 2000), np.int8)
     assert ops.matmul(x, w)[0, 0] == 6000
     w[:] = 5
     assert ops.matmul(x, w)[0, 0] == 10_000
-    assert len(carrier._weights) == kept
+    assert len(exact._weights) == kept
     w.setflags(write=False)
     for _ in range(2):
         assert ops.matmul(x, w)[0, 0] == 10_000
-    assert len(carrier._weights) == kept + 1
+    assert len(exact._weights) == kept + 1
     assert row_norms(w).tolist() == [10_000] * 4
     del w
-    assert len(carrier._weights) == kept
+    assert len(exact._weights) == kept
 
 
 def test_copies_of_weights_are_kept_only_where_all_fit(monkeypatch):
@@ -258,7 +259,7 @@ def test_copies_of_weights_are_kept_only_where_all_fit(monkeypatch):
         for i, w in enumerate(weights):
             w.setflags(write=False)
             assert np.array_equal(ops.matmul(x, w), np.full((8, 8), i))
-        return [carrier._weights[id(w)].floats is not None for w in weights]
+        return [exact._weights[id(w)].floats is not None for w in weights]
 
     assert multiply() == [False] * 4
     weights.pop()

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier import FLOAT32_EXACT, Integers, magnitude
+from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange, Rounding, rounding_divide
 
 __all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "saturated"]

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from intsim.error_split import PARTS
 from intsim.errors import IntsimError
 from intsim.io.atomic import complete_file
-from intsim.report import RecipeReport, Report
+from intsim.report.error_split import PARTS
+from intsim.report.report import RecipeReport, Report
 
 try:
     from matplotlib import colormaps

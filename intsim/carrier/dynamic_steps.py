@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of layers whose input is quantized while they run: as ``intsim/steps.py``, with a bound for each row.
+"""The steps of layers whose input is quantized while they run: as ``steps.py``, with a bound for each row.
 
 Codes relative to a bound are quotients small enough for one floating-point division. What comes back from a product,
 acc * bound * m + addend over 2**t, is too large for float64; it is guessed with a proved error, and computed on
@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.blocks import in_blocks
-from intsim.carrier import Integers, magnitude, product
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.exact import Integers, magnitude, product
+from intsim.carrier.rowwise import Float64, Norm
+from intsim.carrier.steps import Residual
 from intsim.fixedpoint import INT16, INT32, Dyadic, IntRange, Rounding, rounding_right_shift
-from intsim.rowwise import Float64, Norm
-from intsim.steps import Residual
 
 __all__ = ["DynamicDense", "DynamicResidual", "Scaled", "quotients"]
 

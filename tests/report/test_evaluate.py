@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of intsim.evaluate: what is read, what is scored, and what must not depend on the batches."""
+"""Tests of intsim.report.evaluate: what is read, what is scored, and what must not depend on the batches."""
 
 import dataclasses
 import hashlib
@@ -16,15 +16,15 @@ from click.testing import CliRunner
 from scipy import stats
 
 import intsim
-from intsim import blocks
-from intsim import evaluate as module
+from intsim.carrier import blocks
 from intsim.cli import cli
 from intsim.errors import CheckpointError, IntsimError
-from intsim.evaluate import Example, evaluate, read_task
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
-from reference.models.bert import bert
-from reference.ops.mean_pooling import mean_pooling
+from intsim.reference.models.bert import bert
+from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.report import evaluate as module
+from intsim.report.evaluate import Example, evaluate, read_task
 
 TinyBert = Callable[..., Path]
 TEXTS: Final = ("a good movie .", "the plot is not bad\tnot good", "not good , not bad")
