@@ -250,8 +250,8 @@ def test_what_is_kept_of_a_weight_goes_with_it_and_a_weight_that_may_change_is_n
 
 
 def test_copies_of_weights_are_kept_only_where_all_fit(monkeypatch):
-    monkeypatch.setattr(carrier, "_weights", {})
-    monkeypatch.setattr(carrier, "KEPT", 3 * 4 * 64)
+    monkeypatch.setattr(exact, "_weights", {})
+    monkeypatch.setattr(exact, "KEPT", 3 * 4 * 64)
     weights = [np.full((8, 8), i, np.int8) for i in range(4)]
     x = np.eye(8, dtype=np.int8)
 
