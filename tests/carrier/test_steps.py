@@ -223,9 +223,9 @@ def test_a_deep_product_beyond_2_to_24_is_cut_into_exact_pieces():
     w = rng.integers(100, 128, (5, 3072)).astype(np.int8)
     w[:, 1::2] *= -1
     w[0] = 127
-    exact = x.astype(np.int64) @ w.astype(np.int64).T
-    assert np.abs(exact).max() > 2**24
-    assert np.array_equal(ops.matmul(x, w), exact)
+    plain = x.astype(np.int64) @ w.astype(np.int64).T
+    assert np.abs(plain).max() > 2**24
+    assert np.array_equal(ops.matmul(x, w), plain)
     for step in range(3):  # of odd sums: a single float32 sum would have dropped a bit
         x[0, step] += 1
         assert np.array_equal(ops.matmul(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
