@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from intsim.convert import quantize
     from intsim.errors import CheckpointError, IntsimError
     from intsim.fixedpoint import Dyadic, IntRange, Rounding
-    from intsim.io.integer_checkpoint import load
-    from intsim.models import Format, IntegerModel, Result
+    from intsim.integer_model import IntegerModel, Result, load
+    from intsim.models import Format
     from intsim.profile import PROFILES, Profile
 
 __all__ = [
@@ -40,12 +40,12 @@ _HOMES: Final = {
     "Dyadic": "fixedpoint",
     "Format": "models",
     "IntRange": "fixedpoint",
-    "IntegerModel": "models",
+    "IntegerModel": "integer_model",
     "IntsimError": "errors",
     "Profile": "profile",
-    "Result": "models",
+    "Result": "integer_model",
     "Rounding": "fixedpoint",
-    "load": "io.integer_checkpoint",
+    "load": "integer_model",
     "quantize": "convert",
     "trace": "_trace",
 }

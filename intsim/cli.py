@@ -17,7 +17,7 @@ import intsim
 from intsim.errors import IntsimError
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.io.trace_file import write_trace
-from intsim.models import IntegerModel
+from intsim.integer_model import IntegerModel
 from intsim.profile import PROFILES, find_profile
 from intsim.verify.vectors.cli import vectors
 
@@ -348,7 +348,7 @@ def _run_text(model: IntegerModel, text: str) -> dict[str, Any]:
     if model.tokenizer is None:
         msg = "model must carry a tokenizer to read text, got none; give --ids"
         raise IntsimError(msg)
-    encoding = encode(parse_tokenizer(model.tokenizer), text, longest=model.config["max_position_embeddings"])
+    encoding = encode(parse_tokenizer(model.tokenizer), text, longest=model.config.longest)
     return _run_ids(model, list(encoding.ids), list(encoding.type_ids), text, list(encoding.tokens))
 
 
@@ -361,8 +361,8 @@ def _run_ids(
 ) -> dict[str, Any]:
     result = model([ids], token_type_ids=None if type_ids is None else [type_ids])
     scale = result.scale
-    names = model.config["labels"]
-    is_class = model.has_classifier and len(names) > 1  # a single label is a regression
+    names = model.config.labels
+    is_class = model.head == "sequence-classification" and len(names) > 1  # a single label is a regression
     return {
         "text": text,
         "tokens": tokens,

@@ -21,7 +21,7 @@ import numpy as np
 
 from intsim._trace import recording_steps
 
-__all__ = ["THREADS", "cores_for", "in_blocks", "is_alone", "one_blas_thread", "one_thread"]
+__all__ = ["THREADS", "Part", "cores_for", "in_blocks", "in_parts", "is_alone", "one_blas_thread", "one_thread"]
 
 THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
@@ -124,6 +124,68 @@ def _share(work: Callable[[int], None], count: int) -> None:
             other.exception()  # wait for it
     for other in others:
         other.result()
+
+
+class Part:
+    """The rows that one of several threads takes through a whole computation, and its way to those of the others.
+
+    Attributes
+    ----------
+    rows
+        Which they are.
+    """
+
+    def __init__(self, rows: slice, number: int, barrier: threading.Barrier, shared: list[list[Any]], axis: int) -> None:
+        self.rows = rows
+        self._number, self._barrier, self._axis = number, barrier, axis
+        self._shared, self._turn = shared, 0
+
+    def all_of(self, *arrays: Any) -> tuple[Any, ...]:
+        """Return arrays with the rows of all threads for those with mine; all threads ask for the same, in one order."""
+        slots = self._shared[self._turn % 2]  # who writes here two turns later knows that all have read this one
+        slots[self._number] = arrays
+        self._turn += 1
+        self._barrier.wait()
+        return tuple(np.concatenate(parts, axis=self._axis) for parts in zip(*slots, strict=True))
+
+
+def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int) -> list[Any]:
+    """Run ``function`` once for each of several runs of ``count`` rows, every run in a thread of its own.
+
+    Parameters
+    ----------
+    function
+        Called with its part, or with None for all rows where one thread works.
+    count
+        Rows, along ``axis`` of what a part is asked for.
+
+    Returns
+    -------
+    list
+        What each run gave, in the order of the rows.
+    """
+    threads = 1 if is_alone() else min(THREADS, count)
+    if threads == 1:
+        return [function(None)]
+    size = -(-count // threads)
+    runs = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    barrier, shared = threading.Barrier(len(runs)), [[None] * len(runs), [None] * len(runs)]
+
+    def work(number: int) -> Any:
+        try:
+            with one_thread():
+                return function(Part(runs[number], number, barrier, shared, axis))
+        except BaseException:
+            barrier.abort()  # nobody waits for this one any longer
+            raise
+
+    with ThreadPoolExecutor(len(runs)) as threads_:  # of its own: who waits for others must not wait for their turn
+        done = [threads_.submit(work, number) for number in range(len(runs))]
+    errors = [error for each in done if (error := each.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, threading.BrokenBarrierError):
+            raise error
+    return [each.result() for each in done]
 
 
 def is_alone() -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from intsim.io.huggingface import BertConfig
+from intsim.io.huggingface import Checkpoint
 from intsim.io.tokenizer import Encoding, pad
-from intsim.reference.models.bert import bert
+from intsim.reference.world import run
 
 __all__ = ["Moments", "calibrate"]
 
@@ -43,8 +43,8 @@ class Moments:
 
 
 def calibrate(
+    checkpoint: Checkpoint,
     weights: Mapping[str, NDArray[np.float64]],
-    config: BertConfig,
     encodings: Sequence[Encoding],
     observers: Mapping[str, Sequence[Callable[[NDArray[np.floating]], None]]],
     *,
@@ -54,8 +54,8 @@ def calibrate(
 
     Parameters
     ----------
-    weights, config
-        The float model.
+    checkpoint, weights
+        The float model, and its tensors.
     encodings
         The tokens of each text.
     observers
@@ -66,20 +66,19 @@ def calibrate(
     starts = range(0, len(encodings), BATCH)
     for start in tqdm(starts, desc="calibrating", unit="batch", disable=not progress):
         batch = encodings[start : start + BATCH]
-        ids, mask, types = pad(batch)
+        ids, mask, types = pad(batch, pad_id=checkpoint.config.pad_token_id)
 
         def observe(name: str, x: NDArray[np.floating], mask: NDArray[np.bool_] = mask) -> NDArray[np.floating]:
             for see in observers.get(name, ()):
                 see(x[mask] if x.ndim == 3 else x)
             return x
 
-        bert(
+        run(
+            checkpoint.family,
             weights,
+            checkpoint.config,
+            checkpoint.head,
             ids,
-            num_heads=config.num_attention_heads,
-            num_layers=config.num_hidden_layers,
-            hidden_act=config.hidden_act,
-            eps=config.layer_norm_eps,
             attention_mask=mask,
             token_type_ids=types,
             observe=observe,

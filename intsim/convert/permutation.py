@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One order of the embedding channels for the whole model, folded into the weights around the residual stream."""
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["permute_channels", "range_order"]
+from intsim.models.outline import Outline
 
-COLUMNS = re.compile(r"embeddings\..*_embeddings\.weight|.*\.(query|key|value)\.weight|.*intermediate\.dense\.weight")
-ROWS = re.compile(r".*\.output\.dense\.(weight|bias)|.*LayerNorm\.(weight|bias)")
+__all__ = ["permute_channels", "range_order"]
 
 
 def range_order(ranges: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
@@ -31,25 +29,25 @@ def range_order(ranges: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
 
 
 def permute_channels(
-    weights: Mapping[str, NDArray[np.float64]], order: NDArray[np.int64]
+    weights: Mapping[str, NDArray[np.float64]], outline: Outline, order: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the weights of the same model with its embedding channels in another order.
+    """Return the weights of the same model with the channels of its hidden states in another order.
 
     The output of an encoder without a head comes in that order too.
 
     Parameters
     ----------
     weights
-        Hugging Face names without the ``bert.`` prefix.
+        By the names of the outline.
+    outline
+        Of the model: says which axes of which tensors are channels of its hidden states.
     order
         (C,): channel c of the new model is channel order[c] of the old one.
     """
     permuted: dict[str, NDArray[np.float64]] = {}
     for name, w in weights.items():
-        if COLUMNS.fullmatch(name) or name == "pooler.dense.weight":
-            permuted[name] = w[:, order]
-        elif ROWS.fullmatch(name):
-            permuted[name] = w[order]
-        else:
-            permuted[name] = w
+        for axis, number in enumerate(outline.tensors[name].axes):
+            if number >= 0 and outline.axis(number) == outline.stream:
+                w = w.take(order, axis=axis)  # noqa: PLW2901
+        permuted[name] = w
     return permuted

@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Hugging Face checkpoint to an integer model."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.convert.bert import activation_names, convert_bert, input_sources
 from intsim.convert.calibrate import Moments, calibrate
+from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
 from intsim.convert.trained import trained_ranges
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import IntRange
-from intsim.io.huggingface import BertConfig, Checkpoint, open_checkpoint
+from intsim.integer_model import IntegerModel
+from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_tokenizer
-from intsim.models.integer_model import Dynamic, IntegerModel
+from intsim.models.config import Config
+from intsim.models.formats import Dynamic
 from intsim.profile import Profile, find_profile
 from intsim.quantizers import AffineParams, Granularity, MinMax
-from intsim.recipes import ActivationRule, Recipe, load_recipe
+from intsim.recipes import ActivationRule, Matched, load_recipe, match
 
 __all__ = ["default_calibration", "quantize"]
+
+log: Final = logging.getLogger(__name__)
 
 
 def default_calibration() -> list[str]:
@@ -34,11 +39,12 @@ def quantize(
     path: str | Path,
     *,
     recipe: str | Path = "intsim",
+    head: str | None = None,
     calibration: Sequence[str] | None = None,
     profile: str | Profile | None = None,
     progress: bool = False,
 ) -> IntegerModel:
-    """Quantize a Hugging Face BERT checkpoint once, so that it runs on integers alone.
+    """Quantize a Hugging Face checkpoint once, so that it runs on integers alone.
 
     Parameters
     ----------
@@ -46,6 +52,8 @@ def quantize(
         Folder with config.json, safetensors and tokenizer.json.
     recipe
         Name of a preset, or a TOML file.
+    head
+        What follows the body, one of ``intsim.models.world.HEADS``; by default what config.json says.
     calibration
         Texts that activation ranges are taken from, a TAB between the two of a pair; intsim's own sentences by default.
         A checkpoint trained with quantization has its ranges already, see ``trained_ranges``: texts only serve what it
@@ -64,16 +72,22 @@ def quantize(
     IntsimError
         If the checkpoint, the recipe, the profile's name or a text is invalid.
     """
-    rules = load_recipe(recipe)
-    numerics = profile if isinstance(profile, Profile) else find_profile(profile or rules.profile)
-    checkpoint = open_checkpoint(path)
-    config = checkpoint.config
-    names = activation_names(config, classifier=checkpoint.has_classifier)
-    ranges = trained_ranges(checkpoint, names)
+    asked = load_recipe(recipe)
+    numerics = profile if isinstance(profile, Profile) else find_profile(profile or asked.profile)
+    checkpoint = open_checkpoint(path, head=head)
+    outline = checkpoint.outline
+    rules = match(asked, outline)
+    for note in rules.notes:
+        log.warning("recipe %s: %s", asked.name or recipe, note)
+    ranges = trained_ranges(checkpoint)
+    if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
+        msg = f"activation '{grouped[0]}' must have one range as in training, got groups"
+        raise IntsimError(msg)
     encodings: list[Encoding] = []
-    if rules.permutation != "none" or rules.needs_moments or len(ranges) < len(names):
+    if asked.permutation != "none" or asked.needs_moments or not rules.activations.keys() <= ranges.keys():
         tokenizer_json = read_tokenizer(path)
-        encodings = _encode(tokenizer_json, default_calibration() if calibration is None else calibration, config)
+        texts = default_calibration() if calibration is None else calibration
+        encodings = _encode(tokenizer_json, texts, checkpoint.config)
     elif calibration is not None:
         msg = f"calibration must be left out where every range was trained, got {len(calibration)} texts for {path}"
         raise IntsimError(msg)
@@ -81,36 +95,32 @@ def quantize(
         tokenizer_json = read_tokenizer(path) if (Path(path) / "tokenizer.json").exists() else None
 
     weights: Mapping[str, NDArray[np.float64]] = _Weights(checkpoint)
-    output = None if checkpoint.has_classifier else names[-1]
-    matched = _match(rules, names, config, output=output, trained=ranges.keys())
     order = None
-    if rules.permutation == "range":
-        grouped = [name for name, rule in matched.items() if rule.groups > 1 and name.endswith((".sum", ".LayerNorm"))]
-        order = _order(grouped, weights, config, encodings)
-        weights = permute_channels(weights, order)
+    if asked.permutation == "range":
+        order = _order(checkpoint, rules, weights, encodings)
+        weights = permute_channels(weights, outline, order)
 
-    sources = input_sources(config, classifier=checkpoint.has_classifier)
+    matched: dict[str, ActivationRule] = dict(rules.activations)
+    seen = {name: name for name in matched}  # what each estimator is shown
     dynamic: dict[str, Dynamic] = {}
-    seen: dict[str, str] = {name: name for name in matched}  # what each estimator is shown
-    for name, source in sources.items():
-        rule = rules.input(name)
-        if rule is not None and rule.range == "static":
-            matched[name], seen[name] = rule, source
-        elif rule is not None:
-            alone = name in {"pooler.input", "classifier.input"}  # one token, whose sequence is itself
-            dynamic[name] = Dynamic(
+    for name, rule in rules.inputs.items():
+        read = outline.inputs[name]
+        if rule.range == "static":
+            matched[name], seen[name] = rule, read.source
+        else:
+            dynamic[name] = Dynamic(  # one token is a sequence by itself
                 range=IntRange(rule.bits, narrow=True),
-                per="sequence" if rule.range == "sequence" and not alone else "token",
-                clip=rule.clip == "tm-iqr" and not alone,
+                per="sequence" if rule.range == "sequence" and read.of_token else "token",
+                clip=rule.clip == "tm-iqr" and read.of_token,
             )
     estimators = {name: rule.new_estimator() for name, rule in matched.items() if seen[name] not in ranges}
-    moments = {source: Moments() for source in sources.values()} if rules.needs_moments else {}
+    moments = {read.source: Moments() for read in outline.inputs.values()} if asked.needs_moments else {}
     observers: dict[str, list[Callable[[NDArray[np.floating]], None]]] = {}
     for name, estimator in estimators.items():
         observers.setdefault(seen[name], []).append(estimator.update)
     for name, moment in moments.items():
         observers.setdefault(name, []).append(moment.update)
-    calibrate(weights, config, encodings, observers, progress=progress)
+    calibrate(checkpoint, weights, encodings, observers, progress=progress)
     activations: dict[str, AffineParams] = {}
     for name, rule in matched.items():
         try:
@@ -119,41 +129,48 @@ def quantize(
         except ValueError as error:
             msg = f"activation '{name}' must have a range to quantize, got: {error}"
             raise CheckpointError(msg) from None
+    for name, activation in outline.activations.items():
+        if activation.like:
+            activations[name] = activations[activation.like]
 
     try:
-        tensors, formats = convert_bert(
+        compiled = compile_model(
+            checkpoint.family,
+            outline,
             weights,
-            config,
-            activations,
-            dynamic,
+            activations=activations,
+            dynamic=dynamic,
             groups_of={name: rule.groups for name, rule in matched.items()},
             moments=moments,
-            recipe=rules,
+            rules=rules.weights,
+            correct_biases=asked.bias_correction,
             profile=numerics,
         )
     except ValueError as error:
         msg = f"checkpoint {path} must have constants that fit the profile, got: {error}"
         raise CheckpointError(msg) from None
     if order is not None:
-        tensors["order"] = np.argsort(order)
+        compiled.tensors["order"] = np.argsort(order)
     return IntegerModel(
-        config={**asdict(config), "labels": list(config.labels)},
+        model_type=checkpoint.model_type,
+        head=checkpoint.head,
+        config=checkpoint.config,
         profile=numerics,
-        recipe=rules.source,
-        formats=formats,
+        recipe=asked.source,
+        formats=compiled.formats,
         dynamic=dynamic,
-        tensors=tensors,
+        tensors=compiled.tensors,
         tokenizer=tokenizer_json,
     )
 
 
-def _encode(tokenizer_json: str, texts: Sequence[str], config: BertConfig) -> list[Encoding]:
+def _encode(tokenizer_json: str, texts: Sequence[str], config: Config) -> list[Encoding]:
     """Return the tokens of each text, whose ids the model has."""
     if not texts:
         msg = "calibration must have at least one text, got none"
         raise IntsimError(msg)
     tokenizer = parse_tokenizer(tokenizer_json)
-    encodings = [encode(tokenizer, text, longest=config.max_position_embeddings) for text in texts]
+    encodings = [encode(tokenizer, text, longest=config.longest) for text in texts]
     for text, encoding in zip(texts, encodings, strict=True):
         largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
         if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
@@ -165,36 +182,21 @@ def _encode(tokenizer_json: str, texts: Sequence[str], config: BertConfig) -> li
     return encodings
 
 
-def _match(
-    rules: Recipe, names: Sequence[str], config: BertConfig, *, output: str | None, trained: Collection[str]
-) -> dict[str, ActivationRule]:
-    """Return the rule of every activation, refusing groups of channels where they cannot be."""
-    matched = {name: rules.activation("last_hidden_state" if name == output else name) for name in names}
-    for name, rule in matched.items():
-        channels = config.intermediate_size if name.endswith(".intermediate") else config.hidden_size
-        alone = name == output or name.endswith((".query", ".key", ".value"))
-        if rule.groups > 1 and (alone or channels % rule.groups):
-            msg = f"activation '{name}' must have groups that divide its {channels} channels, or one, got {rule.groups}"
-            raise IntsimError(msg)
-        if rule.groups > 1 and name in trained:
-            msg = f"activation '{name}' must have one range as in training, got {rule.groups} groups"
-            raise IntsimError(msg)
-    return matched
-
-
 def _order(
-    names: Sequence[str],
-    weights: Mapping[str, NDArray[np.float64]],
-    config: BertConfig,
-    encodings: Sequence[Encoding],
+    checkpoint: Checkpoint, rules: Matched, weights: Mapping[str, NDArray[np.float64]], encodings: Sequence[Encoding]
 ) -> NDArray[np.int64]:
-    """Return the channels by the range that the named activations have in them."""
-    per_channel = {name: MinMax(granularity=Granularity(kind="channel", axis=-1)) for name in names}
-    if not names:
-        msg = "recipe must quantize some activation in groups to permute its channels, got none"
+    """Return the channels of the hidden states by the range that those in groups have in them."""
+    outline = checkpoint.outline
+    per_channel = {
+        name: MinMax(granularity=Granularity(kind="channel", axis=-1))
+        for name, rule in rules.activations.items()
+        if rule.groups > 1 and outline.axis(outline.activations[name].axis) == outline.stream
+    }
+    if not per_channel:
+        msg = "recipe must quantize some hidden states in groups to permute their channels, got none"
         raise IntsimError(msg)
-    calibrate(weights, config, encodings, {name: [estimator.update] for name, estimator in per_channel.items()})
-    bounds = {name: estimator.range() for name, estimator in per_channel.items()}
+    calibrate(checkpoint, weights, encodings, {name: [ranges.update] for name, ranges in per_channel.items()})
+    bounds = {name: ranges.range() for name, ranges in per_channel.items()}
     return range_order({name: high - low for name, (low, high) in bounds.items()})
 
 
@@ -208,10 +210,10 @@ class _Weights(Mapping[str, NDArray[np.float64]]):
         return self._checkpoint.load(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._checkpoint.tensors
+        return name in self._checkpoint.pieces
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._checkpoint.tensors)
+        return iter(self._checkpoint.pieces)
 
     def __len__(self) -> int:
-        return len(self._checkpoint.tensors)
+        return len(self._checkpoint.pieces)

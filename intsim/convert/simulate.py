@@ -2,7 +2,6 @@
 """Simulated quantization: the float model with the quantizers of an integer model in its way, and no more of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -12,13 +11,13 @@ from numpy.typing import NDArray
 from intsim.convert.permutation import permute_channels
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding
+from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
-from intsim.models import IntegerModel
-from intsim.models.integer_model import Format
+from intsim.models.formats import Format
 from intsim.quantizers import dequantize
-from intsim.recipes import parse_recipe
+from intsim.recipes import match, parse_recipe
 from intsim.reference.fake_quant import Affine, dynamic_bound, fake_quantize, fake_quantize_dynamic
-from intsim.reference.models.bert import bert
+from intsim.reference.world import run as run_floats
 
 __all__ = ["open_reference", "simulation", "ties"]
 
@@ -34,15 +33,16 @@ def open_reference(path: str | Path, model: IntegerModel) -> Checkpoint:
     Raises
     ------
     IntsimError
-        If it is invalid, or has another head or configuration than the integer model.
+        If it is invalid, or has another family, configuration or head than the integer model.
     """
-    checkpoint = open_checkpoint(path)
-    if checkpoint.has_classifier != model.has_classifier:
-        msg = f"reference {path} must have a classifier just where the integer model has one"
+    checkpoint = open_checkpoint(path, head=model.head)
+    if checkpoint.model_type != model.model_type:
+        msg = f"reference {path} must be of the integer model's family, {model.model_type}, got {checkpoint.model_type}"
         raise IntsimError(msg)
-    for name, value in asdict(checkpoint.config).items():
-        if (list(value) if name == "labels" else value) != model.config[name]:
-            msg = f"reference {path} must have the integer model's {name}, {model.config[name]!r}, got {value!r}"
+    theirs, ours = checkpoint.config.to_json(), model.config.to_json()
+    for name, value in theirs.items():
+        if value != ours[name]:
+            msg = f"reference {path} must have the integer model's {name}, {ours[name]!r}, got {value!r}"
             raise IntsimError(msg)
     return checkpoint
 
@@ -91,23 +91,22 @@ def simulation(
         If the checkpoint is invalid, ``model`` has corrected biases, or a rounding while running that is not to
         nearest, ties up or to even.
     """
-    checkpoint, rules = open_reference(path, model), parse_recipe(model.recipe)
-    config, half = checkpoint.config, ties(model)
-    if rules.bias_correction:
-        msg = f"recipe of a simulation must leave biases as they are, got bias_correction = true in {rules.name!r}"
+    checkpoint, recipe = open_reference(path, model), parse_recipe(model.recipe)
+    half = ties(model)
+    if recipe.bias_correction:
+        msg = f"recipe of a simulation must leave biases as they are, got bias_correction = true in {recipe.name!r}"
         raise IntsimError(msg)
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
     order = model.tensors.get("order")
     if order is not None:
-        weights = permute_channels(weights, np.argsort(order))
-    for name in weights.keys() & model.tensors.keys():
-        if name.endswith(".weight"):
-            params = rules.weight(name).params(weights[name], embedding=name.startswith("embeddings."))
-            weights[name] = dequantize(model.tensors[name], params)
+        weights = permute_channels(weights, checkpoint.outline, np.argsort(order))
+    for name, rule in match(recipe, checkpoint.outline).weights.items():
+        params = rule.params(weights[name], embedding=checkpoint.outline.tensors[name].is_embedding)
+        weights[name] = dequantize(model.codes(name), params)
 
     def run(ids: NDArray[np.integer], mask: NDArray[np.bool_], types: NDArray[np.integer]) -> Reals:
         def observe(name: str, x: NDArray[Any]) -> NDArray[Any]:
-            if name in model.formats and name != "classifier":
+            if name in model.formats and model.formats[name].range.bits <= 16:
                 return fake_quantize(x, _affine(model.formats[name], x.shape[-1]))
             return x
 
@@ -117,19 +116,18 @@ def simulation(
             bound = dynamic_bound(x, per=how.per, clip=how.clip, mask=mask if x.ndim > 2 else None)
             return fake_quantize_dynamic(x, bound, bits=how.range.bits, half=half)
 
-        values = bert(
+        values = run_floats(
+            checkpoint.family,
             weights,
+            checkpoint.config,
+            checkpoint.head,
             ids,
-            num_heads=config.num_attention_heads,
-            num_layers=config.num_hidden_layers,
-            hidden_act=config.hidden_act,
-            eps=config.layer_norm_eps,
             attention_mask=mask,
             token_type_ids=types,
             observe=observe,
             read=read,
         )
-        return values if order is None or checkpoint.has_classifier else values[..., order]
+        return values if order is None or checkpoint.head != "none" else values[..., order]
 
     return run
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Activation ranges that came with the checkpoint, found by training with quantization instead of on text."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,25 +13,24 @@ __all__ = ["trained_ranges"]
 UNTRAINED: Final = 1.1e-5  # I-BERT's ranges start at +-1e-5, and count as unset while they are within this of 0
 
 
-def trained_ranges(checkpoint: Checkpoint, names: Sequence[str]) -> dict[str, tuple[np.float64, np.float64]]:
+def trained_ranges(checkpoint: Checkpoint) -> dict[str, tuple[np.float64, np.float64]]:
     """Return the range of each activation whose range was trained, by its name.
 
     Each is the pair of numbers ``{name}.x_min`` and ``{name}.x_max`` of the checkpoint. A pair that training never
-    moved from its start within 1.1e-5 of 0 is none. Where others are trained and the pooler is not, as in I-BERT, whose
-    head is left in float, its range is [-1, 1], that of tanh.
+    moved from its start within 1.1e-5 of 0 is none. Where others are trained and the tanh of a head is not, as in I-BERT,
+    whose head is left in float, its range is [-1, 1].
 
     Parameters
     ----------
     checkpoint
         The checkpoint.
-    names
-        The model's activations, as ``activation_names`` gives them.
 
     Raises
     ------
     CheckpointError
         If a range is not of an activation, or is not two single numbers in order.
     """
+    names = list(checkpoint.outline.activations)
     trained: dict[str, dict[str, np.float64]] = {}
     for buffer, stored in checkpoint.ranges.items():
         name, _, end = buffer.rpartition(".")
@@ -51,6 +49,7 @@ def trained_ranges(checkpoint: Checkpoint, names: Sequence[str]) -> dict[str, tu
             raise CheckpointError(msg)
         if max(-ends["x_min"], ends["x_max"]) >= UNTRAINED:
             ranges[name] = ends["x_min"], ends["x_max"]
-    if ranges and "pooler" in names:
-        ranges.setdefault("pooler", (np.float64(-1), np.float64(1)))
+    for name, function in checkpoint.outline.functions.items():
+        if ranges and function == "tanh":
+            ranges.setdefault(name, (np.float64(-1), np.float64(1)))
     return ranges

@@ -8,19 +8,21 @@ import numpy as np
 
 from intsim.carrier.exact import Integers
 from intsim.errors import CheckpointError, IntsimError
-from intsim.io.huggingface import BertConfig
 from intsim.io.packing import pack, packed_bits, unpack
 from intsim.io.safetensors_file import read, write
-from intsim.models.integer_model import Dynamic, Format, IntegerModel
+from intsim.models.constants import Constants
+from intsim.models.families import FAMILIES
+from intsim.models.formats import Dynamic, Format
+from intsim.models.world import HEADS
 from intsim.profile import Profile
 
-__all__ = ["load", "save", "stored_bytes"]
+__all__ = ["FILE", "read_checkpoint", "stored_bytes", "write_checkpoint"]
 
 FILE: Final = "model.safetensors"
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 
-def save(model: IntegerModel, path: str | Path) -> None:
+def write_checkpoint(model: Constants, path: str | Path) -> None:
     """Write ``model`` into the folder ``path``, which is made where it is missing.
 
     Raises
@@ -34,7 +36,9 @@ def save(model: IntegerModel, path: str | Path) -> None:
         raise CheckpointError(msg)
     metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "config": model.config,
+        "model_type": model.model_type,
+        "head": model.head,
+        "config": model.config.to_json(),
         "profile": model.profile.to_json(),
         "profile_hash": model.profile.hash,
         "recipe": model.recipe,
@@ -46,12 +50,12 @@ def save(model: IntegerModel, path: str | Path) -> None:
     write(path / FILE, stored, metadata)
 
 
-def stored_bytes(model: IntegerModel) -> int:
+def stored_bytes(model: Constants) -> int:
     """Return how many bytes the tensors of ``model`` take in its file."""
     return sum(values.nbytes for values in _packed(model)[0].values())
 
 
-def _packed(model: IntegerModel) -> tuple[dict[str, Integers], dict[str, Any]]:
+def _packed(model: Constants) -> tuple[dict[str, Integers], dict[str, Any]]:
     """Return the tensors, those of fewer than 8 bits packed, and of these the bits and shapes."""
     tensors, packed = dict(model.tensors), dict[str, Any]()
     for name, codes in model.tensors.items():
@@ -60,13 +64,13 @@ def _packed(model: IntegerModel) -> tuple[dict[str, Integers], dict[str, Any]]:
     return tensors, packed
 
 
-def load(path: str | Path) -> IntegerModel:
-    """Return the integer model in the folder ``path``.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return what ``write_checkpoint`` wrote into the folder ``path``: the parameters of ``Constants``.
 
     Raises
     ------
     CheckpointError
-        If there is none, its file is damaged, of another format version, or its constants fail their checks.
+        If there is none, or its file is damaged or of another format version.
     """
     file = Path(path) / FILE
     tensors, metadata = read(file)
@@ -74,15 +78,18 @@ def load(path: str | Path) -> IntegerModel:
         msg = f"{file} must have format version {FORMAT_VERSION}, got {version}; quantize the checkpoint again"
         raise CheckpointError(msg)
     try:
-        config = metadata["config"]
-        fields: dict[str, Any] = {**config, "labels": tuple(config["labels"])}
-        BertConfig(**fields)  # checks them
+        family, head = FAMILIES[metadata["model_type"]], metadata["head"]
+        if head not in HEADS:
+            msg = f"head must be one of {', '.join(HEADS)}, got {head!r}"
+            raise ValueError(msg)
         profile = Profile.from_json(metadata["profile"])
         hash_ = metadata["profile_hash"]
         for name, form in metadata["packed"].items():
             tensors[name] = unpack(tensors[name], form["bits"], tuple(form["shape"]))
         model: dict[str, Any] = {
-            "config": config,
+            "model_type": metadata["model_type"],
+            "head": head,
+            "config": family.config.from_json(metadata["config"]),
             "profile": profile,
             "recipe": metadata["recipe"],
             "formats": {name: _format(value) for name, value in metadata["formats"].items()},
@@ -96,7 +103,7 @@ def load(path: str | Path) -> IntegerModel:
     if profile.hash != hash_:
         msg = f"{file} must carry the hash of its profile, {profile.hash}, got {hash_}"
         raise CheckpointError(msg)
-    return IntegerModel(**model)
+    return model
 
 
 def _format(value: dict[str, Any]) -> Format:

@@ -103,9 +103,9 @@ def encode(tokenizer: "Tokenizer", text: str, *, longest: int) -> Encoding:
 
 
 def pad(
-    encodings: Sequence[Encoding],
+    encodings: Sequence[Encoding], *, pad_id: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Return one batch of B sequences, padded on the right with zeros to the longest, T tokens.
+    """Return one batch of B sequences, padded on the right with ``pad_id`` to the longest, T tokens.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def pad(
     """
     lengths = [len(encoding.ids) for encoding in encodings]
     attention_mask = np.arange(max(lengths)) < np.array(lengths, dtype=np.int64)[:, None]
-    input_ids = np.zeros(attention_mask.shape, np.int64)
+    input_ids = np.full(attention_mask.shape, pad_id, np.int64)
     token_type_ids = np.zeros_like(input_ids)
     for row, encoding in enumerate(encodings):
         input_ids[row, : lengths[row]] = encoding.ids

@@ -15,7 +15,7 @@ from intsim._trace import Call, Trace
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 from intsim.io.safetensors_file import read, write
-from intsim.models.integer_model import IntegerModel
+from intsim.models.constants import Constants
 from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
@@ -25,7 +25,7 @@ __all__ = ["check_manifest", "read_trace", "write_trace"]
 FORMAT_VERSION: Final = 1
 
 
-def write_trace(path: Path, trace: Trace, model: IntegerModel) -> None:
+def write_trace(path: Path, trace: Trace, model: Constants) -> None:
     """Write ``trace``, taken of ``model``, as one safetensors file.
 
     The manifest lists the arrays in forward order: index, name, operator (``step`` for what happens inside one), dtype,
@@ -97,7 +97,7 @@ def write_trace(path: Path, trace: Trace, model: IntegerModel) -> None:
     write(path, tensors, metadata)
 
 
-def _scales(trace: Trace, model: IntegerModel) -> dict[str, NDArray[Any]]:
+def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
     """Return the exact scale of every result whose scale its model fixes, () or (C,).
 
     An activation has that of its format, a nonlinear operator that of its profile. Whatever is rescaled next, an

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transformer families on integers, one per file, and the integer model they run."""
+"""Transformer families, one per file, and the worlds that give them a meaning."""
 
-from intsim.models.integer_model import Format, IntegerModel, Result
+from intsim.models.families import FAMILIES
+from intsim.models.formats import Dynamic, Format
 
-__all__ = ["Format", "IntegerModel", "Result"]
+__all__ = ["FAMILIES", "Dynamic", "Format"]

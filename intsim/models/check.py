@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is proved of an integer BERT before it runs: every tensor is there, and no operator can overflow."""
+"""What is proved of an integer model before it runs: every constant is there, and no operator can overflow."""
+
+from collections.abc import Mapping
+from typing import NoReturn
 
 from intsim.errors import CheckpointError
-from intsim.models.integer_model import IntegerModel
+from intsim.models.constants import Constants
+from intsim.models.outline import Outline, Shape
 from intsim.models.widths import check_widths
+from intsim.models.world import OWN, Function, tensor_name, term_name
 
-__all__ = ["check_bert"]
+__all__ = ["check"]
 
 
-def check_bert(model: IntegerModel) -> None:
+def check(model: Constants) -> None:
     """Refuse a model whose tensors are missing or misshapen, or whose constants could overflow an operator.
 
     Raises
@@ -16,113 +21,146 @@ def check_bert(model: IntegerModel) -> None:
     CheckpointError
         Naming the tensor, the activation or the layer.
     """
-    config, tensors = model.config, model.tensors
-    channels, hidden = config["hidden_size"], config["intermediate_size"]
-    names: set[str] = set()
+    world = _Checker(model)
+    inputs = Shape(name="", channels=0, axis=-1)
+    result = model.family(world, inputs, inputs, inputs)
+    if "order" in model.tensors:
+        world.tensor("order", "int64", (result.channels,))
+        if sorted(model.tensors["order"].tolist()) != list(range(result.channels)):
+            _refuse("tensor 'order' must be a permutation of the channels, got another")
+    if unexpected := sorted(model.tensors.keys() - world.names):
+        _refuse(f"integer checkpoint must hold the tensors of its model only, got '{unexpected[0]}'")
+    check_widths(model)
 
-    def tensor(name: str, dtype: str, *shapes: tuple[int, ...]) -> None:
-        names.add(name)
-        if name not in tensors:
-            msg = f"integer checkpoint must hold tensor '{name}', got none of that name"
-            raise CheckpointError(msg)
-        values = tensors[name]
+
+def _refuse(msg: str) -> NoReturn:
+    raise CheckpointError(msg) from None
+
+
+class _Checker(Outline):
+    """The world whose values are shapes, and whose layers look for the constants they need."""
+
+    def __init__(self, model: Constants) -> None:
+        super().__init__(config=model.config, head=model.head)
+        self._model = model
+        self.names: set[str] = set()
+
+    def tensor(self, name: str, dtype: str, *shapes: tuple[int, ...]) -> None:
+        """Require a tensor of one of these shapes."""
+        self.names.add(name)
+        if name not in self._model.tensors:
+            _refuse(f"integer checkpoint must hold tensor '{name}', got none of that name")
+        values = self._model.tensors[name]
         if values.dtype != dtype or values.shape not in shapes:
             wanted = " or ".join(map(str, shapes))
-            msg = f"tensor '{name}' must be {dtype} of shape {wanted}, got {values.dtype} of shape {values.shape}"
-            raise CheckpointError(msg)
+            _refuse(f"tensor '{name}' must be {dtype} of shape {wanted}, got {values.dtype} of shape {values.shape}")
 
-    def ratio(name: str, *shapes: tuple[int, ...]) -> None:
-        tensor(f"{name}.multiplier", "int64", *shapes)
-        tensor(f"{name}.shift", "int64", tensors[f"{name}.multiplier"].shape)
+    def _ratio(self, name: str, *shapes: tuple[int, ...]) -> None:
+        self.tensor(f"{name}.multiplier", "int64", *shapes)
+        self.tensor(f"{name}.shift", "int64", self._model.tensors[f"{name}.multiplier"].shape)
         try:
-            model.ratios(name)
+            self._model.ratios(name)
         except ValueError as error:
-            msg = f"dyadic '{name}' must be valid, got: {error}"
-            raise CheckpointError(msg) from None
+            _refuse(f"dyadic '{name}' must be valid, got: {error}")
 
-    def codes(name: str, *, symmetric: bool = False) -> None:
-        if name not in model.formats:
-            msg = f"integer checkpoint must give activation '{name}' a format, got none"
-            raise CheckpointError(msg)
-        if symmetric and model.formats[name].zero_point != 0:
-            msg = f"activation '{name}' must have zero point 0, got {model.formats[name].zero_point}"
-            raise CheckpointError(msg)
+    def _codes(self, name: str, channels: int, *, symmetric: bool = False) -> None:
+        if (found := self._model.formats.get(name)) is None:
+            _refuse(f"integer checkpoint must give activation '{name}' a format, got none")
+        if channels % found.groups:
+            _refuse(f"activation '{name}' must have groups that divide its {channels} channels, got {found.groups}")
+        if symmetric and found.zero_point != 0:
+            _refuse(f"activation '{name}' must have zero point 0, got {found.zero_point}")
 
-    def reads(name: str, columns: int) -> None:  # a product's input, where it is not the activation itself
-        if name in model.formats:
-            ratio(name, (), (columns,))
+    def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str) -> Shape:
+        self.tensor(f"{name}.weight", "int8", (rows, columns))
+        self._ratio(name, (), (columns,))
+        return super().embedding(name, ids, rows, columns, role=role)
 
-    def dense(name: str, rows: int, columns: int, read: str, rescaled: str | None = None) -> None:
-        tensor(f"{name}.weight", "int8", (rows, columns))
-        dynamic = read in model.dynamic
+    def sum(self, name: str, *terms: Shape, role: str) -> Shape:
+        total, channels = super().sum(name, *terms, role=role), terms[0].channels
+        for term in self.sums[name].terms:
+            if f"{term}.bias" not in self._model.tensors:  # a table
+                continue
+            if self._model.tensors[f"{term}.bias"].dtype == "int64":  # quantized while running
+                self._product_ratio(f"{term}.wide", term, channels)
+                self._ratio(term, (), (channels,))
+            else:
+                self._product_ratio(term, term, channels)
+        if self.sums[name].skip is not None:
+            self._ratio(term_name(name), (), (channels,))
+        self._codes(name, channels)
+        return total
+
+    def layer_norm(self, name: str, x: Shape, *, eps: float, role: str) -> Shape:
+        if self._model.formats[x.name].groups > 1:
+            self._ratio(f"{x.name}.wide", (x.channels,))
+        self._ratio(name, (x.channels,))
+        self.tensor(f"{name}.bias", "int64", (x.channels,))
+        self.tensor(f"{name}.eps", "int64", ())
+        try:
+            self._model.layer_norm_params(name)
+        except ValueError as error:
+            _refuse(f"LayerNorm '{name}' must have valid constants, got: {error}")
+        self._codes(name, x.channels)
+        return super().layer_norm(name, x, eps=eps, role=role)
+
+    def affine(self, name: str, x: Shape, *, role: str) -> Shape:
+        self._ratio(name, (x.channels,))
+        self.tensor(f"{name}.bias", "int64", (x.channels,))
+        self._codes(name, x.channels)
+        return super().affine(name, x, role=role)
+
+    def read(self, name: str, x: Shape) -> Shape:
+        if name in self._model.formats:  # where it is not the activation itself
+            self._ratio(name, (), (x.channels,))
+            self._codes(name, x.channels)
+        return super().read(name, x)
+
+    def linear(
+        self, name: str, x: Shape, rows: int, *, role: str, view: Mapping[str, int] = OWN, bias: str = ""
+    ) -> Shape:
+        weight, columns, dynamic = tensor_name(f"{name}.weight"), x.channels, x.name in self._model.dynamic
+        if weight not in self._model.tensors and len(view) == 1:  # the codes of the tensor that it views
+            (weight,) = view
+        self.tensor(weight, "int8", (rows, columns))
         stacked = [(groups, rows) for groups in range(2, columns + 1) if columns % groups == 0 and not dynamic]
-        tensor(f"{name}.bias", "int64" if dynamic else "int32", (rows,), *stacked)
-        groups = len(tensors[f"{name}.bias"]) if tensors[f"{name}.bias"].ndim > 1 else None
-        shapes = [(), (rows,)] if groups is None else [(groups, 1), (groups, rows)]
-        ratio(rescaled or name, *shapes)
+        self.tensor(f"{name}.bias", "int64" if dynamic else "int32", (rows,), *stacked)
+        return super().linear(name, x, rows, role=role, view=view, bias=bias)
 
-    def layer_norm(name: str, source: str) -> None:
-        codes(source)
-        if model.formats[source].groups > 1:
-            ratio(f"{source}.wide", (channels,))
-        ratio(name, (channels,))
-        tensor(f"{name}.bias", "int64", (channels,))
-        tensor(f"{name}.eps", "int64", ())
-        try:
-            model.layer_norm_params(name)
-        except ValueError as error:
-            msg = f"LayerNorm '{name}' must have valid constants, got: {error}"
-            raise CheckpointError(msg) from None
-        codes(name)
+    def _product_ratio(self, name: str, layer: str, rows: int) -> None:
+        bias = self._model.tensors[f"{layer}.bias"]
+        self._ratio(name, *([(), (rows,)] if bias.ndim == 1 else [(len(bias), 1), (len(bias), rows)]))
 
-    def residual(name: str, columns: int) -> None:
-        reads(f"{name}.input", columns)
-        dynamic = f"{name}.input" in model.dynamic
-        dense(f"{name}.dense", channels, columns, f"{name}.input", f"{name}.dense.wide" if dynamic else None)
-        if dynamic:
-            ratio(f"{name}.dense", (), (channels,))
-        ratio(f"{name}.residual", (), (channels,))
-        layer_norm(f"{name}.LayerNorm", f"{name}.sum")
+    def requantize(self, x: Shape, *, role: str) -> Shape:
+        self._product_ratio(x.name, x.name, x.channels)
+        self._codes(x.name, x.channels)
+        return super().requantize(x, role=role)
 
-    tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
-    for kind, size in tables.items():
-        table = f"embeddings.{kind}_embeddings"
-        tensor(f"{table}.weight", "int8", (config[size], channels))
-        ratio(table, (), (channels,))
-    layer_norm("embeddings.LayerNorm", "embeddings.sum")
-    for i in range(config["num_hidden_layers"]):
-        layer = f"encoder.layer.{i}"
-        self = f"{layer}.attention.self"
-        reads(f"{self}.input", channels)
-        for part in ("query", "key", "value"):
-            dense(f"{self}.{part}", channels, channels, f"{self}.input")
-            codes(f"{self}.{part}")
-        ratio(f"{self}.scores", ())
-        ratio(f"{self}.context", (), (channels,))
-        codes(f"{self}.context")
-        residual(f"{layer}.attention.output", channels)
-        reads(f"{layer}.intermediate.input", channels)
-        dense(f"{layer}.intermediate.dense", hidden, channels, f"{layer}.intermediate.input")
-        ratio(f"{layer}.intermediate", (), (hidden,))
-        codes(f"{layer}.intermediate")
-        residual(f"{layer}.output", hidden)
-    if model.has_classifier:
-        labels = len(config["labels"])
-        reads("pooler.input", channels)
-        dense("pooler.dense", channels, channels, "pooler.input")
-        ratio("pooler", (), (channels,))
-        codes("pooler")
-        reads("classifier.input", channels)
-        dense("classifier", labels, channels, "classifier.input")
-        codes("classifier", symmetric=True)
-    if "order" in tensors:
-        tensor("order", "int64", (channels,))
-        if sorted(tensors["order"].tolist()) != list(range(channels)):
-            msg = "tensor 'order' must be a permutation of the channels, got another"
-            raise CheckpointError(msg)
-    if unexpected := sorted(tensors.keys() - names):
-        msg = f"integer checkpoint must hold the tensors of its model only, got '{unexpected[0]}'"
-        raise CheckpointError(msg)
-    if not model.has_classifier:
-        codes(f"encoder.layer.{config['num_hidden_layers'] - 1}.output.LayerNorm", symmetric=True)
-    check_widths(model)
+    def activation(self, name: str, x: Shape, *, function: Function, role: str) -> Shape:
+        self._product_ratio(x.name, x.name, x.channels)
+        self._ratio(name, (), (x.channels,))
+        self._codes(name, x.channels)
+        return super().activation(name, x, function=function, role=role)
+
+    def attention(self, name: str, query: Shape, key: Shape, value: Shape, mask: Shape, *, heads: int) -> Shape:
+        for x in (query, key, value):
+            self.requantize(x, role="")
+        self._ratio(f"{name}.scores", ())
+        self._ratio(f"{name}.context", (), (value.channels,))
+        self._codes(f"{name}.context", value.channels)
+        return super().attention(name, query, key, value, mask, heads=heads)
+
+    def neighbours(self, name: str, x: Shape, mask: Shape) -> Shape:
+        if self._model.formats.get(name) != self._model.formats[x.name]:
+            _refuse(f"activation '{name}' must have the format of '{x.name}', got another")
+        return super().neighbours(name, x, mask)
+
+    def logits(self, name: str, x: Shape, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Shape:
+        logits = super().logits(name, x, rows, view=view, bias=bias)
+        self._product_ratio(name, name, rows)
+        self._codes(name, rows, symmetric=True)
+        return logits
+
+    def output(self, x: Shape) -> Shape:
+        self._codes(x.name, x.channels, symmetric=True)
+        return super().output(x)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim import ops
 from intsim.carrier.exact import Integers, divide, rescale
@@ -43,6 +44,8 @@ __all__ = [
     "layer_norm",
     "matmul",
     "monotone",
+    "neighbours",
+    "position_ids",
     "quantize_dynamic",
     "scale_rows",
     "softmax",
@@ -58,6 +61,17 @@ CODES: Final = np.arange(INT16.min, INT16.max + 1).astype(np.int16)
 def embedding(_ids: Integers, table: Integers) -> Steps:
     """Return the ends of each column: (V, C) -> (2, 1, C)."""
     return {"": np.stack([table.min(axis=0), table.max(axis=0)])[:, None]}
+
+
+def position_ids(ids: Integers, *, padding: int, longest: int) -> Steps:
+    """Return the ends over texts of up to ``longest`` tokens, padding between them."""
+    return {"": np.stack([np.full_like(ids[0], padding), np.full_like(ids[0], padding + longest)])}
+
+
+def neighbours(x: Integers, *, mask: NDArray[np.bool_], zero_point: int = 0) -> Steps:  # noqa: ARG001
+    """Put the ends of tokens alike side by side, where a neighbour may be missing."""
+    around = np.stack([np.minimum(x[0], zero_point), np.maximum(x[1], zero_point)]).astype(x.dtype)
+    return {"": np.concatenate([around, x, around], axis=-1)}
 
 
 def monotone(run: Run, operator: Callable[..., Integers], x: Integers, *operands: Any, **constants: Any) -> Steps:

@@ -14,8 +14,8 @@ from intsim.carrier.exact import Integers
 from intsim.errors import CheckpointError
 from intsim.fixedpoint import IntRange
 from intsim.models import intervals
-from intsim.models.bert import bert
-from intsim.models.integer_model import IntegerModel
+from intsim.models.constants import Constants
+from intsim.models.integers import run as forward
 from intsim.models.intervals import Run, Steps
 
 __all__ = ["Width", "check_widths", "recorded", "signed_bits", "widths"]
@@ -51,7 +51,7 @@ class Width:
         return signed_bits(self.min, self.max) - (self.dtype.kind == "u")
 
 
-def widths(model: IntegerModel) -> dict[str, Width]:
+def widths(model: Constants) -> dict[str, Width]:
     """Return the width of every intermediate of ``model``: the names of a trace of level ``steps``, in its order.
 
     Raises
@@ -73,7 +73,7 @@ def widths(model: IntegerModel) -> dict[str, Width]:
     return found
 
 
-def check_widths(model: IntegerModel) -> None:
+def check_widths(model: Constants) -> None:
     """Refuse a model whose constants could overflow an operator on some text.
 
     Raises
@@ -99,15 +99,19 @@ def recorded(name: str, operator: Callable[..., Integers], *operands: Any, **con
     return Context().run(run)
 
 
-def _walk(model: IntegerModel, run: Run, see: Callable[[str, Steps, IntRange | None], None] | None = None) -> None:
+def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None], None] | None = None) -> None:
     """Take the forward pass over intervals; show ``see`` every call's steps and the range it declares."""
-    tokens = model.config["max_position_embeddings"]
+    tokens = model.config.longest
     probs: Integers | None = None
 
     def transfer(operator: Callable[..., Integers], operands: tuple[Any, ...], constants: Mapping[str, Any]) -> Steps:
         nonlocal probs
         if operator is ops.embedding:
             return intervals.embedding(*operands)
+        if operator is ops.position_ids:
+            return intervals.position_ids(*operands, longest=tokens, **constants)
+        if operator is ops.neighbours:
+            return intervals.neighbours(*operands, **constants)
         if operator is ops.matmul and operands[0] is probs:
             zero_point = constants.get("w_zero_point", 0)
             return intervals.attend(*operands, tokens=tokens, profile=model.profile, w_zero_point=zero_point)
@@ -127,7 +131,7 @@ def _walk(model: IntegerModel, run: Run, see: Callable[[str, Steps, IntRange | N
             return intervals.quantize_dynamic(*operands, **constants)
         if operator is ops.scale_rows:
             return intervals.scale_rows(*operands)
-        if operator in (ops.gelu, ops.tanh):
+        if operator in (ops.gelu, ops.silu, ops.tanh):
             return intervals.tabulated(run, operator, *operands, **constants)
         return intervals.monotone(run, operator, *operands, **constants)
 
@@ -145,4 +149,4 @@ def _walk(model: IntegerModel, run: Run, see: Callable[[str, Steps, IntRange | N
 
     token = np.zeros((2, 1), np.int64)
     with interpreted_by(interpret):
-        bert(model, token, mask=np.ones((2, 1), np.bool_), token_type_ids=token)
+        forward(model, token, mask=np.ones((2, 1), np.bool_), token_type_ids=token)

@@ -11,12 +11,15 @@ from intsim.ops.gelu import gelu
 from intsim.ops.layer_norm import LayerNormParams, layer_norm
 from intsim.ops.matmul import matmul
 from intsim.ops.mean_pooling import mean_pooling
+from intsim.ops.neighbours import neighbours
 from intsim.ops.permute import permute
+from intsim.ops.position_ids import position_ids
 from intsim.ops.quantize_dynamic import quantize_dynamic
 from intsim.ops.relu import relu
 from intsim.ops.requantize import requantize
 from intsim.ops.scale_rows import scale_rows
 from intsim.ops.sigmoid import sigmoid
+from intsim.ops.silu import silu
 from intsim.ops.softmax import softmax
 from intsim.ops.tanh import tanh
 
@@ -32,12 +35,15 @@ __all__ = [
     "layer_norm",
     "matmul",
     "mean_pooling",
+    "neighbours",
     "permute",
+    "position_ids",
     "quantize_dynamic",
     "relu",
     "requantize",
     "scale_rows",
     "sigmoid",
+    "silu",
     "softmax",
     "tanh",
 ]

@@ -99,7 +99,7 @@ class Scheme:
 
         A parameter set that holds only 0, such as the channel of a pruned weight, takes the largest scale of the
         others: its codes are all zero whatever the scale, and a bias quantized with this scale stays as fine as its
-        neighbours'. Where there is nothing but 0 there is nothing to choose a scale from, and the range is refused.
+        neighbours'. Where there is nothing but 0 the scale is 1.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class Scheme:
         Raises
         ------
         ValueError
-            If a bound is not finite, low > high, every range is [0, 0], or a scale is beyond float32.
+            If a bound is not finite, low > high, or a scale is beyond float32.
 
         Error
         -----
@@ -125,10 +125,7 @@ class Scheme:
         with np.errstate(over="ignore"):  # AffineParams refuses an infinite scale
             span = np.maximum(-low, high) if self.symmetric else high - low
             scale = (span / self.divisor).astype(np.float32).astype(np.float64)
-        if not span.any():
-            msg = "range must contain a value other than 0, got [0, 0]; give the range that the tensor is to cover"
-            raise ValueError(msg)
-        scale = np.where(span == 0, scale.max(), scale).clip(SMALLEST_SCALE)
+        scale = np.where(span == 0, scale.max() if span.any() else 1.0, scale).clip(SMALLEST_SCALE)
         codes = self.range
         zero_point = np.zeros_like(scale, np.int64)
         if not self.symmetric:

@@ -4,7 +4,6 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
+from intsim.models.world import ROLES, WEIGHT_ROLES, is_role
 from intsim.quantizers import (
     PER_TENSOR,
     AffineParams,
@@ -30,14 +30,17 @@ __all__ = ["ActivationRule", "InputRule", "Recipe", "WeightRule", "load_recipe",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightRule:
-    """How the weights whose name matches one of ``names`` (shell patterns) are quantized: symmetric, narrow.
+    """How the weights of one of ``roles``, or whose name matches one of ``names`` (shell patterns), are quantized.
+
+    Symmetric, narrow codes.
 
     One scale for the ``tensor``, for each ``channel`` of its output, or for each ``group`` of consecutive output
     channels (``axis = "output"``) or input channels, in ``groups`` of equal length. ``estimator`` is ``min-max`` or
     ``mse``; ``rounding`` is ``nearest``, ``adaround`` or ``gptq``.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     bits: int
     granularity: Literal["tensor", "channel", "group"]
     groups: int = 1
@@ -46,6 +49,7 @@ class WeightRule:
     rounding: Literal["nearest", "adaround", "gptq"] = "nearest"
 
     def __post_init__(self) -> None:
+        _check_roles(self.roles, WEIGHT_ROLES)
         _check("bits of a weight", self.bits, range(2, 9))
         _check("granularity", self.granularity, ("tensor", "channel", "group"))
         _check("groups of a weight", self.groups, range(1, 1 << 14))
@@ -72,7 +76,7 @@ class WeightRule:
         Raises
         ------
         ValueError
-            If the weight holds nothing but 0 or is not finite, or the groups do not divide its channels.
+            If the weight is not finite, or the groups do not divide its channels.
         """
         axis = 1 if embedding or self.axis == "input" else 0
         groups = self.groups if self.granularity == "group" else None
@@ -88,7 +92,7 @@ class WeightRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationRule:
-    """How the activations whose name matches one of ``names`` (shell patterns) are quantized.
+    """How the activations of one of ``roles``, or whose name matches one of ``names`` (shell patterns), are quantized.
 
     Symmetric codes are narrow, asymmetric ones use the full range. ``groups`` of consecutive channels have a range each
     (Bondarenko et al.'s per-embedding-group quantization).
@@ -97,7 +101,8 @@ class ActivationRule:
     ``mse``.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     bits: int
     symmetric: bool
     groups: int = 1
@@ -106,6 +111,7 @@ class ActivationRule:
     percentile: float = 99.99
 
     def __post_init__(self) -> None:
+        _check_roles(self.roles, ROLES)
         _check("bits of an activation", self.bits, range(2, 17))
         _check("symmetric", self.symmetric, (True, False))
         _check("groups of an activation", self.groups, range(1, 1 << 14))
@@ -139,6 +145,8 @@ class ActivationRule:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputRule(ActivationRule):
     """How products read activations, where they take fewer bits than the activation has.
+
+    ``names`` are those of the inputs, ``roles`` those of the activations they are taken from.
 
     ``range`` is ``static``, or found while running for each ``token`` or each ``sequence``; the latter are symmetric,
     and ``clip = "tm-iqr"`` clips that of a sequence.
@@ -185,18 +193,6 @@ class Recipe:
     def needs_moments(self) -> bool:
         """Whether conversion looks at the moments of what layers read."""
         return self.bias_correction or any(rule.rounding != "nearest" for rule in self.weights)
-
-    def weight(self, name: str) -> WeightRule:
-        """Return the rule of the weight ``name``."""
-        return _first_match(self.weights, name)
-
-    def activation(self, name: str) -> ActivationRule:
-        """Return the rule of the activation ``name``."""
-        return _first_match(self.activations, name)
-
-    def input(self, name: str) -> InputRule | None:
-        """Return the rule of the input ``name`` of a product, if it has one."""
-        return next((rule for rule in self.inputs if _matches(rule, name)), None)
 
 
 def recipe_names() -> list[str]:
@@ -286,7 +282,13 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
 
     def rules(kind: type[Rule], key: str) -> tuple[Rule, ...]:
         tables = _tables(key, data.get(key, []))
-        fields: list[dict[str, Any]] = [{**table, "names": _patterns(table.get("names"))} for table in tables]
+        keys = ("names", "roles")
+        fields: list[dict[str, Any]] = [
+            {**table, **{key: _texts(key, table[key]) for key in keys if key in table}} for table in tables
+        ]
+        if any(not table.keys() & {*keys} for table in tables):
+            msg = f"{key} must say which names or roles each is for"
+            raise ValueError(msg)
         return tuple(kind(**each) for each in fields)
 
     return Recipe(
@@ -308,24 +310,19 @@ def _tables(key: str, value: object) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", value)
 
 
-def _patterns(names: object) -> tuple[str, ...]:
-    patterns = [names] if isinstance(names, str) else names
-    if not isinstance(patterns, list) or not all(isinstance(p, str) for p in cast("list[object]", patterns)):
-        msg = f"names must be a pattern or a list of patterns, got {names!r}"
+def _texts(key: str, value: object) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in cast("list[object]", texts)):
+        msg = f"{key} must be a text or a list of texts, got {value!r}"
         raise ValueError(msg)
-    return tuple(cast("list[str]", patterns))
+    return tuple(cast("list[str]", texts))
 
 
-def _matches(rule: WeightRule | ActivationRule, name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in rule.names)
-
-
-def _first_match(rules: Sequence[Rule], name: str) -> Rule:
-    for rule in rules:
-        if _matches(rule, name):
-            return rule
-    msg = f'recipe must have a rule for every tensor, got none for {name!r}; end with names = "*"'
-    raise IntsimError(msg)
+def _check_roles(roles: Sequence[str], known: Sequence[str]) -> None:
+    for role in roles:
+        if not any(is_role(role, each) for each in known):
+            msg = f"roles must be among {', '.join(known)}, or what stands before a dot, got {role!r}"
+            raise ValueError(msg)
 
 
 def _check(name: str, value: object, allowed: Sequence[object]) -> None:

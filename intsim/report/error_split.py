@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim._trace import Interpreter
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange
-from intsim.models import IntegerModel
+from intsim.integer_model import IntegerModel
 from intsim.profile import Exp, Gelu, LayerNorm, Profile, Softmax, native
 from intsim.reference.models.bert import ACTIVATIONS
 

@@ -24,9 +24,9 @@ from intsim.carrier import blocks
 from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
 from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
-from intsim.models import IntegerModel
-from intsim.reference.models.bert import bert
+from intsim.integer_model import IntegerModel
 from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.world import run as run_floats
 
 __all__ = [
     "TASKS",
@@ -166,8 +166,8 @@ def evaluate(
     IntsimError
         If the model's head does not fit the task, a text is too long, or the reference is invalid.
     """
-    labels = len(model.config["labels"]) if model.has_classifier else None
-    longest = model.config["max_position_embeddings"]
+    labels = None if model.head == "none" else len(model.config.labels)
+    longest = model.config.longest
     encodings = encode_examples(task, examples, labels=labels, tokenizer=model.tokenizer, longest=longest)
 
     if jobs == 1:
@@ -227,21 +227,12 @@ def encode_examples(
 
 def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
     checkpoint = open_reference(path, model)
-    config = checkpoint.config
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
 
     def run(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
-        values = bert(
-            weights,
-            ids,
-            num_heads=config.num_attention_heads,
-            num_layers=config.num_hidden_layers,
-            hidden_act=config.hidden_act,
-            eps=config.layer_norm_eps,
-            attention_mask=mask,
-            token_type_ids=types,
-        )
-        return values if model.has_classifier else mean_pooling(values, mask)
+        inputs: dict[str, Any] = {"attention_mask": mask, "token_type_ids": types}
+        values = run_floats(checkpoint.family, weights, checkpoint.config, checkpoint.head, ids, **inputs)
+        return mean_pooling(values, mask) if model.head == "none" else values
 
     return run
 
@@ -256,7 +247,7 @@ def in_batches(encodings: Sequence[Encoding], *, progress: bool) -> Iterator[tup
 
 def _run_integers(model: IntegerModel, ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
     values = model(ids, attention_mask=mask, token_type_ids=types).values
-    return values if model.has_classifier else ops.mean_pooling(values, mask, profile=model.profile)
+    return ops.mean_pooling(values, mask, profile=model.profile) if model.head == "none" else values
 
 
 _kept: list[IntegerModel] = []  # the model of this process, in a process of a pool

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError
+from intsim.integer_model import load
 from intsim.io import integer_checkpoint
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.safetensors_file import read
@@ -57,11 +58,13 @@ def summarise(path: str | Path) -> dict[str, Any]:
             {"name": name, "dtype": checkpoint.dtype(name), "shape": list(checkpoint.shape(name))}
             for name in checkpoint.names
         ]
-        return {"kind": "checkpoint", "classifier": checkpoint.has_classifier, "tensors": rows}
-    model = integer_checkpoint.load(path)
+        return {"kind": "checkpoint", "model_type": checkpoint.model_type, "head": checkpoint.head, "ignored": list(checkpoint.ignored), "tensors": rows}
+    model = load(path)
     return {
         "kind": "integer checkpoint",
-        "config": dict(model.config),
+        "model_type": model.model_type,
+        "head": model.head,
+        "config": model.config.to_json(),
         "recipe": model.recipe.get("name", ""),
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
@@ -92,7 +95,7 @@ def summarise_widths(path: str | Path, texts: Iterable[str] | None = None) -> di
     IntsimError
         If it is not an integer checkpoint, or a text cannot be run.
     """
-    model = integer_checkpoint.load(path)
+    model = load(path)
     seen = None if texts is None else observe(model, texts)
     rows: list[dict[str, Any]] = []
     for name, width in widths(model).items():

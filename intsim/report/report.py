@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim._trace import Interpreter, interpreted_by
 from intsim.convert import quantize
-from intsim.io.huggingface import BertConfig, open_checkpoint
+from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
 from intsim.io.tokenizer import read_tokenizer
-from intsim.models import IntegerModel
+from intsim.integer_model import IntegerModel
 from intsim.quantizers import Granularity, MinMax
-from intsim.reference.models.bert import bert
 from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.world import run
 from intsim.report.error_split import PARTS, stages
 from intsim.report.evaluate import Batch, Example, Task, cosines, encode_examples, in_batches, score
 
@@ -141,9 +141,8 @@ def report(
         If the checkpoint, a recipe or a text is invalid, or the model's head does not fit the task.
     """
     checkpoint = open_checkpoint(path)
-    config = checkpoint.config
-    labels = len(config.labels) if checkpoint.has_classifier else None
-    longest = config.max_position_embeddings
+    labels = None if checkpoint.head == "none" else len(checkpoint.config.labels)
+    longest = checkpoint.config.longest
     encodings = encode_examples(task, examples, labels=labels, tokenizer=read_tokenizer(path), longest=longest)
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
     models = [quantize(path, recipe=recipe, calibration=calibration, progress=progress) for recipe in recipes]
@@ -153,7 +152,7 @@ def report(
     sums = [_Sums() for _ in models]
     ranges: dict[str, MinMax] = {}
     for rows, batch in in_batches(encodings, progress=progress):
-        expected = _float_states(weights, config, batch, ranges)
+        expected = _float_states(checkpoint, weights, batch, ranges)
         _put(floats, rows, expected[OUTPUT])
         for model, output, total in zip(models, outputs, sums, strict=True):
             found = [_states(model, batch, interpreter) for interpreter in stages(model).values()]
@@ -216,45 +215,33 @@ class _Sums:
         return result
 
 
-def _hidden_names(layers: int) -> list[str]:
-    return ["embeddings.LayerNorm", *(f"encoder.layer.{i}.output.LayerNorm" for i in range(layers))]
-
-
 def _float_states(
-    weights: Mapping[str, Reals], config: BertConfig, batch: Batch, ranges: dict[str, MinMax]
+    checkpoint: Checkpoint, weights: Mapping[str, Reals], batch: Batch, ranges: dict[str, MinMax]
 ) -> dict[str, Reals]:
     """Return the hidden states (tokens, C) and the output of the float model; widen ``ranges`` by its activations."""
     ids, mask, types = batch
-    names = _hidden_names(config.num_hidden_layers)
+    outline = checkpoint.outline
     states: dict[str, Reals] = {}
-    inputs: dict[str, Reals] = {}
+    seen: dict[str, Reals] = {}  # what goes into sums
 
     def widen(name: str, x: Reals) -> None:
         ranges.setdefault(name, MinMax(granularity=Granularity(kind="channel", axis=-1))).update(x)
 
     def observe(name: str, x: Reals) -> Reals:
-        layer = name.rpartition("output.")[0]
-        if name in names:
-            states[name] = x[mask]
-        if name.endswith("attention.output.LayerNorm"):
-            inputs[layer.removesuffix("attention.")] = x[mask]
-            widen(name, x[mask])
-        elif name.endswith(".output.sum") and layer in inputs:
-            widen(f"{layer}output.dense", x[mask] - inputs[layer])
+        if name not in outline.activations or x.ndim < 3:
+            return x
+        seen[name], role = x[mask], outline.activations[name].role
+        if name in outline.hidden_states:
+            states[name] = seen[name]
+        if role == "ffn-input":
+            widen(name, seen[name])
+        elif role == "residual.ffn" and (skip := outline.sums[name].skip) is not None:
+            widen(outline.sums[name].terms[0], seen[name] - seen[skip])
         return x
 
-    output = bert(
-        weights,
-        ids,
-        num_heads=config.num_attention_heads,
-        num_layers=config.num_hidden_layers,
-        hidden_act=config.hidden_act,
-        eps=config.layer_norm_eps,
-        attention_mask=mask,
-        token_type_ids=types,
-        observe=observe,
-    )
-    if "classifier.weight" not in weights:
+    inputs: dict[str, Any] = {"attention_mask": mask, "token_type_ids": types}
+    output = run(checkpoint.family, weights, checkpoint.config, checkpoint.head, ids, observe=observe, **inputs)
+    if checkpoint.head == "none":
         output = mean_pooling(output, mask)
     return states | {OUTPUT: output.astype(np.float64)}
 
@@ -263,7 +250,7 @@ def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict
     """Return the hidden states (tokens, C) and the output of ``model`` run by ``interpreter``, as reals."""
     ids, mask, types = batch
     order = model.tensors["order"] if "order" in model.tensors else slice(None)  # of the checkpoint's channels
-    names = _hidden_names(model.config["num_hidden_layers"])
+    names = model.outline.hidden_states
     states: dict[str, Reals] = {}
 
     def keep(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> Any:
@@ -279,7 +266,7 @@ def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict
     with interpreted_by(keep):
         result = model(ids, attention_mask=mask, token_type_ids=types)
     values: NDArray[Any] = result.values
-    if not model.has_classifier:
+    if model.head == "none":
         in_reals = values.dtype.kind == "f"
         values = mean_pooling(values, mask) if in_reals else ops.mean_pooling(values, mask, profile=model.profile)
     return states | {OUTPUT: np.asarray(values * np.ldexp(1.0 * result.scale.multiplier, -result.scale.shift))}

@@ -8,7 +8,7 @@ from intsim._trace import interpreted_by
 from intsim.carrier.exact import Integers
 from intsim.errors import IntsimError
 from intsim.io.tokenizer import encode, parse_tokenizer
-from intsim.models import IntegerModel
+from intsim.integer_model import IntegerModel
 from intsim.models.widths import recorded
 
 __all__ = ["observe"]
@@ -51,7 +51,7 @@ def observe(model: IntegerModel, texts: Iterable[str]) -> dict[str, tuple[int, i
         return steps[name]
 
     for text in texts:
-        encoding = encode(tokenizer, text, longest=model.config["max_position_embeddings"])
+        encoding = encode(tokenizer, text, longest=model.config.longest)
         with interpreted_by(interpret):
             model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)])
     return seen

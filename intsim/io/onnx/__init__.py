@@ -12,8 +12,8 @@ from intsim.errors import IntsimError
 from intsim.io.atomic import complete_file
 from intsim.io.onnx.graph import TENSOR_TYPES, Graph, Value
 from intsim.io.onnx.operators import EMITTERS
-from intsim.models.bert import bert
-from intsim.models.integer_model import IntegerModel
+from intsim.models.constants import Constants
+from intsim.models.integers import run
 
 __all__ = ["export"]
 
@@ -22,7 +22,7 @@ IR_VERSION: Final = 8  # that of opset 18
 INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def export(model: IntegerModel, path: str | Path) -> None:
+def export(model: Constants, path: str | Path) -> None:
     """Write ``model`` as an ONNX file that computes ``model(...).values`` to the bit.
 
     Its inputs are input_ids, attention_mask and token_type_ids, int64 of shape (batch, tokens), within the ranges that
@@ -52,7 +52,7 @@ def export(model: IntegerModel, path: str | Path) -> None:
         msg = "package onnx must be installed to export, got none; pip install 'intsim[export]'"
         raise IntsimError(msg) from None
 
-    graph = Graph(longest=model.config["max_position_embeddings"])
+    graph = Graph(longest=model.config.longest)
 
     def interpret(
         name: str, operator: Callable[..., Any], operands: tuple[Any, ...], constants: Mapping[str, Any]
@@ -66,13 +66,13 @@ def export(model: IntegerModel, path: str | Path) -> None:
     ids, mask, types = (graph.input(name, np.int64, ("batch", "tokens")) for name in INPUTS)
     inputs: dict[str, Any] = {"input_ids": ids, "mask": mask.astype(np.bool_), "token_type_ids": types}
     with interpreted_by(interpret):
-        output: Any = bert(model, **inputs)
+        output: Any = run(model, **inputs)
     proto = _proto(onnx, graph, [ids, mask, types], output, _metadata(model))
     with complete_file(Path(path)) as file:
         file.write(proto.SerializeToString(deterministic=True))
 
 
-def _metadata(model: IntegerModel) -> dict[str, str]:
+def _metadata(model: Constants) -> dict[str, str]:
     scale = model.output_format.scale
     return {
         "profile": model.profile.name,

@@ -231,6 +231,33 @@ class Value:
         )
         return ordered.bounded(self.magnitude)
 
+    def cumsum(self) -> "Value":
+        """Return the sums of values of the last axis up to each of them."""
+        axis = self.graph.constant(np.array(len(self.shape) - 1))
+        return self.graph.add("CumSum", self, axis, dtype=self.dtype, shape=self.shape).proved(self.magnitude * self.graph.longest)
+
+    def shifted(self, by: int, value: int) -> "Value":
+        """Return (B, T, C) with every token one place to the right (1) or to the left (-1), ``value`` at the open end."""
+        pads = np.array([0, 1, 0, 0, 0, 0] if by > 0 else [0, 0, 0, 0, 1, 0])
+        padded = self.graph.add(
+            "Pad",
+            self,
+            self.graph.constant(pads),
+            self.graph.constant(np.array(value, self.dtype)),
+            dtype=self.dtype,
+            shape=(self.shape[0], "tokens_and_one", self.shape[2]),
+        )
+        start, stop = ([0], [-1]) if by > 0 else ([1], [np.iinfo(np.int64).max])
+        bounds = (self.graph.constant(np.array(bound)) for bound in (start, stop, [1]))
+        return self.graph.add("Slice", padded, *bounds, dtype=self.dtype, shape=self.shape).bounded(self.magnitude)
+
+    def beside(self, *others: "Value") -> "Value":
+        """Return the values side by side along the last axis."""
+        values = (self, *others)
+        shape = (*self.shape[:-1], sum(value.depth for value in values))
+        joined = self.graph.add("Concat", *values, dtype=self.dtype, shape=shape, axis=len(shape) - 1)
+        return joined.bounded(max(value.magnitude for value in values))
+
     def take_along(self, indices: "Value") -> "Value":
         """Return, in each row of the last axis, the values at the row's own indices."""
         last = len(self.shape) - 1

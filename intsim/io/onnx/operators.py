@@ -229,6 +229,19 @@ def layer_norm(x_q: Value, params: LayerNormParams, *, to: IntRange, profile: Pr
     return saturate(shift_right(affine, params.weight.shift[:1], profile.rounding), to)
 
 
+def position_ids(ids: Value, *, padding: int) -> Value:
+    """Emit ``ops.position_ids``."""
+    is_token = (ids < padding).astype(np.int64) + (ids >= padding + 1).astype(np.int64)
+    return is_token.cumsum() * is_token + padding
+
+
+def neighbours(x_q: Value, *, mask: Value, zero_point: int = 0) -> Value:
+    """Emit ``ops.neighbours``: what is masked, and what is beyond the ends, is the zero point."""
+    kept = x_q.astype(np.int32).where(mask[..., None], zero_point).astype(x_q.dtype)
+    following, previous = kept.shifted(-1, zero_point), kept.shifted(1, zero_point)
+    return following.beside(x_q, previous)
+
+
 EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.add: add,
     ops.dynamic_bound: dynamic_bound,
@@ -236,7 +249,9 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.gelu: tabulated(ops.gelu),
     ops.layer_norm: layer_norm,
     ops.matmul: matmul,
+    ops.neighbours: neighbours,
     ops.permute: permute,
+    ops.position_ids: position_ids,
     ops.quantize_dynamic: quantize_dynamic,
     ops.relu: relu,
     ops.requantize: requantize,

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The integer model: what is loaded, called and saved."""
+
+import hashlib
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from intsim.carrier.blocks import cores_for
+from intsim.carrier.exact import Carrier, Integers
+from intsim.errors import IntsimError
+from intsim.fixedpoint import Dyadic
+from intsim.io.integer_checkpoint import read_checkpoint, write_checkpoint
+from intsim.models.check import check
+from intsim.models.constants import Constants
+from intsim.models.integers import run
+from intsim.ops import argmax
+
+__all__ = ["IntegerModel", "Result", "load"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The output of an integer model.
+
+    Parameters
+    ----------
+    values
+        int32 logits: (B, labels), of tokens (B, T, labels), start and end of an answer (B, T, 2), words (B, T, V); or
+        the last hidden state (B, T, C).
+    scale
+        values * scale are the real outputs.
+    """
+
+    values: Integers
+    scale: Dyadic
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the values' bytes, little-endian, in hex."""
+        return hashlib.sha256(self.values.astype(self.values.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Index of the largest logit, (B,) or (B, T)."""
+        return argmax(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IntegerModel(Constants):
+    """A transformer whose every value between token ids and output is an integer.
+
+    Its parameters are those of ``Constants``: what an integer checkpoint holds.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is missing or misshapen, or an operator's bound cannot be proved for its constants.
+    """
+
+    def __post_init__(self) -> None:
+        for values in self.tensors.values():
+            values.setflags(write=False)
+        check(self)
+
+    def __call__(
+        self,
+        input_ids: ArrayLike,
+        *,
+        attention_mask: ArrayLike | None = None,
+        token_type_ids: ArrayLike | None = None,
+        carrier: Carrier = "auto",
+    ) -> Result:
+        """Run the model.
+
+        Parameters
+        ----------
+        input_ids
+            (B, T) token ids.
+        attention_mask
+            (B, T), true or 1 where there is a token; all tokens by default. Padding never changes a bit elsewhere.
+        token_type_ids
+            (B, T) segment ids; 0 by default.
+        carrier
+            ``integer`` keeps the matrix products on plain integers. Same bits.
+
+        Raises
+        ------
+        IntsimError
+            If the shapes disagree, an id is out of range, a sequence is empty or longer than the position table.
+        """
+        ids = _as_array("input_ids", input_ids)
+        types = np.zeros_like(ids) if token_type_ids is None else _as_array("token_type_ids", token_type_ids)
+        mask = np.ones_like(ids) if attention_mask is None else _as_array("attention_mask", attention_mask)
+        if mask.dtype == np.bool_:
+            mask = mask.astype(np.int8)
+        self._check_input("input_ids", ids, ids.shape, self.config.vocab_size)
+        self._check_input("token_type_ids", types, ids.shape, self.config.type_vocab_size)
+        self._check_input("attention_mask", mask, ids.shape, 2)
+        if ids.shape[1] > (longest := self.config.longest):
+            msg = f"text must be at most {longest} tokens long, got {ids.shape[1]}"
+            raise IntsimError(msg)
+        with cores_for(ids.size):
+            values = run(self, ids, mask=mask.astype(bool), token_type_ids=types, carrier=carrier)
+        return Result(values=values, scale=self.output_format.scale)
+
+    def save(self, path: str | Path) -> None:
+        """Write the integer checkpoint into the folder ``path``, all of it or nothing.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder cannot be written.
+        """
+        write_checkpoint(self, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what is stored; what a run has prepared is prepared again."""
+        return partial(IntegerModel, **{f.name: getattr(self, f.name) for f in fields(self) if f.init}), ()
+
+    @staticmethod
+    def _check_input(name: str, values: NDArray[Any], shape: tuple[int, ...], size: int) -> None:
+        if values.dtype.kind not in "iu" or values.ndim != 2 or values.shape != shape or values.size == 0:
+            msg = f"{name} must be integers of shape (batch, tokens) like input_ids, got {values.dtype} {values.shape}"
+            raise IntsimError(msg)
+        if not 0 <= values.min() <= values.max() < size:
+            msg = f"{name} must be in [0, {size}), got [{values.min()}, {values.max()}]"
+            raise IntsimError(msg)
+
+
+def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.atleast_2d(np.asarray(values))
+    except ValueError:
+        msg = f"{name} must be rows of one length, got ragged ones; pad them and give an attention_mask"
+        raise IntsimError(msg) from None
+
+
+def load(path: str | Path) -> IntegerModel:
+    """Return the integer model in the folder ``path``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, its file is damaged, of another format version, or its constants fail their checks.
+    """
+    return IntegerModel(**read_checkpoint(path))

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations: the fields of config.json that decide a family's shapes and arithmetic, each with its rule."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar, NewType, NoReturn, Self, get_type_hints
+
+from intsim.errors import CheckpointError
+from intsim.models.world import FUNCTIONS, Function
+
+__all__ = ["Config", "Real", "Size", "refuse"]
+
+Size = NewType("Size", int)
+"""A positive integer."""
+Real = NewType("Real", float)
+"""A positive, finite number."""
+
+
+def refuse(name: str, rule: str, value: object) -> NoReturn:
+    """Refuse the field ``name`` of config.json, which breaks ``rule``.
+
+    Raises
+    ------
+    CheckpointError
+        Always.
+    """
+    got = "nothing" if value is None else repr(value)
+    msg = f"{name} in config.json must be {rule}, got {got}"
+    raise CheckpointError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What every family has of config.json, under its names; a family adds what it uses.
+
+    ``labels`` are the class names of ``id2label`` in index order.
+
+    Raises
+    ------
+    CheckpointError
+        If a field breaks its rule; the message names the field.
+    """
+
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Field -> the values it may have, if it is there: what else they select is not implemented."""
+
+    vocab_size: Size
+    max_position_embeddings: Size
+    type_vocab_size: Size = Size(1)
+    pad_token_id: int = 0
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            _check(field.name, getattr(self, field.name), hints[field.name])
+
+    @property
+    def longest(self) -> int:
+        """How many tokens a text may have."""
+        return self.max_position_embeddings
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Return the configuration in a config.json, the fields that it leaves out at transformers' defaults."""
+        for name, allowed in cls.FIXED.items():
+            if name in values and values[name] not in (None, *allowed):
+                refuse(name, " or ".join(map(repr, allowed)), values[name])
+        given = {
+            field.name: values.get(field.name, None if field.default is MISSING else field.default)
+            for field in fields(cls)
+        }
+        if given["pad_token_id"] is None:
+            given["pad_token_id"] = next(field.default for field in fields(cls) if field.name == "pad_token_id")
+        return cls(**{**given, "labels": _labels(values)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON values."""
+        return {**asdict(self), "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the configuration that ``to_json`` wrote."""
+        return cls(**{**values, "labels": tuple(values["labels"])})
+
+
+def _check(name: str, value: object, hint: Any) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if hint is Size and not (whole and value > 0):  # type: ignore[operator]
+        refuse(name, "a positive integer", value)
+    if hint is int and not (whole and value >= 0):  # type: ignore[operator]
+        refuse(name, "an integer of at least 0", value)
+    if hint is Real and not (isinstance(value, float) and 0 < value < math.inf):
+        refuse(name, "a positive, finite number", value)
+    if hint is bool and not isinstance(value, bool):
+        refuse(name, "true or false", value)
+    if hint is Function and value not in FUNCTIONS:
+        refuse(name, f"one of {', '.join(FUNCTIONS)}", value)
+
+
+def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
+    id2label, num_labels = values.get("id2label"), values.get("num_labels")
+    if id2label is None:
+        count = 2 if num_labels is None else num_labels
+        _check("num_labels", count, Size)
+        return tuple(f"LABEL_{index}" for index in range(count))
+    try:
+        labels = tuple(id2label[str(index)] for index in range(len(id2label)))
+    except (KeyError, TypeError):
+        labels = ()
+    if not labels or not all(isinstance(label, str) for label in labels):
+        refuse("id2label", "an object that names the labels '0', '1', …", id2label)
+    if num_labels not in (None, len(labels)):
+        refuse("num_labels", f"{len(labels)}, the size of id2label", num_labels)
+    return labels

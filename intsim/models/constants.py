@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an integer checkpoint holds, and how the world of integers reads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from intsim.carrier.exact import Integers
+from intsim.fixedpoint import Dyadic
+from intsim.models.config import Config
+from intsim.models.families import FAMILIES
+from intsim.models.family import Family
+from intsim.models.formats import Dynamic, Format
+from intsim.models.outline import Outline, outline
+from intsim.models.world import Head
+from intsim.ops import LayerNormParams
+from intsim.profile import Profile
+
+__all__ = ["Constants"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Constants:
+    """Integer tensors, the formats of activations, and the profile that runs them.
+
+    Parameters
+    ----------
+    model_type
+        The family, a key of ``FAMILIES``.
+    head
+        What follows its body.
+    config
+        ``num_attention_heads``, ``num_hidden_layers``, ``hidden_act``, ... as in the checkpoint's config.json.
+    profile
+        The numerics.
+    formats
+        Activation name -> its format.
+    dynamic
+        Name of a product's input -> how it is quantized while running, where it is.
+    tensors
+        Weights, biases, multipliers, shifts: name -> integer array.
+    recipe
+        What was given how many bits, for the record.
+    tokenizer
+        The checkpoint's tokenizer.json, if it has one.
+    """
+
+    model_type: str
+    head: Head
+    config: Config
+    profile: Profile
+    formats: Mapping[str, Format]
+    dynamic: Mapping[str, Dynamic]
+    tensors: Mapping[str, Integers]
+    recipe: Mapping[str, Any]
+    tokenizer: str | None = None
+    _built: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False)
+
+    @property
+    def family(self) -> Family:
+        """The family."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def outline(self) -> Outline:
+        """The model's table of contents."""
+        return self.once("outline", lambda: outline(self.family, self.config, self.head))
+
+    @property
+    def output_format(self) -> Format:
+        """Format of the output."""
+        return self.formats[self.outline.result.name]
+
+    def ratio(self, name: str) -> Dyadic:
+        """Return the dyadic ``name.multiplier`` / 2**``name.shift``."""
+        return Dyadic(self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"])
+
+    def ratios(self, name: str) -> list[Dyadic]:
+        """Return the dyadics of the terms of a sum, whose constants are stacked along the first axis."""
+        multiplier, shift = self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"]
+        if multiplier.ndim < 2:
+            return [self.ratio(name)]
+        return [Dyadic(*pair) for pair in zip(multiplier, shift, strict=True)]
+
+    def layer_norm_params(self, name: str) -> LayerNormParams:
+        """Return the constants of the LayerNorm ``name``."""
+        return LayerNormParams(
+            weight=self.ratio(name), bias=self.tensors[f"{name}.bias"], eps=int(self.tensors[f"{name}.eps"])
+        )
+
+    def codes(self, weight: str) -> Integers:
+        """Return the codes of a weight, which may be those of the tensor that it views."""
+        return self.tensors[weight if weight in self.tensors else next(iter(self.outline.tensors[weight].view))]
+
+    def once(self, name: str, build: Callable[[], T]) -> T:
+        """Return what ``build`` made of the constants when it was first asked for under this name."""
+        if name not in self._built:
+            self._built[name] = build()
+        return self._built[name]

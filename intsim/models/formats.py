@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the integers of a model stand for: the formats of its activations, fixed or found while running."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from intsim.carrier.exact import Integers
+from intsim.fixedpoint import Dyadic, IntRange
+
+__all__ = ["Dynamic", "Format"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """What the codes of an activation stand for: real = (code - zero_point) * scale.
+
+    Parameters
+    ----------
+    range
+        The codes.
+    zero_point
+        Code that stands for 0; one for each group of consecutive channels, where there are several.
+    scale
+        Real step, as an exact dyadic rational; 0-d, or one for each group. The integer model never uses it; whoever
+        reads its integers does.
+    """
+
+    range: IntRange
+    zero_point: int | tuple[int, ...]
+    scale: Dyadic
+
+    def __post_init__(self) -> None:
+        shape = (len(self.zero_point),) if isinstance(self.zero_point, tuple) else ()
+        if self.scale.multiplier.shape != shape:
+            msg = f"scale must be one for each zero point, got shape {self.scale.multiplier.shape} for {shape}"
+            raise ValueError(msg)
+        for zero_point in self.zero_point if isinstance(self.zero_point, tuple) else (self.zero_point,):
+            if type(zero_point) is not int or not self.range.min <= zero_point <= self.range.max:
+                msg = f"zero_point must be an integer in [{self.range.min}, {self.range.max}], got {zero_point}"
+                raise ValueError(msg)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels have a scale and a zero point of their own."""
+        return len(self.zero_point) if isinstance(self.zero_point, tuple) else 1
+
+    def offset(self, channels: int) -> "int | Integers":
+        """Return the zero point, (channels,) of them if there are groups."""
+        if isinstance(self.zero_point, int):
+            return self.zero_point
+        return np.repeat(np.array(self.zero_point, np.int32), channels // self.groups)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the format as plain JSON values."""
+        return {
+            "bits": self.range.bits,
+            "signed": self.range.signed,
+            "narrow": self.range.narrow,
+            "zero_point": list(self.zero_point) if isinstance(self.zero_point, tuple) else self.zero_point,
+            "scale": {"multiplier": self.scale.multiplier.tolist(), "shift": self.scale.shift.tolist()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Format":
+        """Return the format that ``to_json`` wrote."""
+        zero_point: Any = data["zero_point"]
+        return cls(
+            range=IntRange(data["bits"], data["signed"], data["narrow"]),
+            zero_point=zero_point if isinstance(zero_point, int) else tuple(zero_point),
+            scale=Dyadic(data["scale"]["multiplier"], data["scale"]["shift"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynamic:
+    """How the input of a product is quantized while running: symmetric codes whose scale is ``dynamic_bound``.
+
+    Parameters
+    ----------
+    range
+        The codes.
+    per
+        ``token`` or ``sequence``.
+    clip
+        Whether the bound is clipped by TM-IQR; per sequence only.
+    """
+
+    range: IntRange
+    per: Literal["token", "sequence"]
+    clip: bool
+
+    @property
+    def unit(self) -> int:
+        """What 1 is in the bound."""
+        return 8 if self.clip else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"bits": self.range.bits, "per": self.per, "clip": self.clip}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Dynamic":
+        """Return what ``to_json`` wrote."""
+        return cls(range=IntRange(data["bits"], narrow=True), per=data["per"], clip=data["clip"])

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activation functions: the operator that each runs as, and what its codes stand for."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+from intsim import ops
+from intsim.carrier.exact import Integers
+from intsim.fixedpoint import INT16, IntRange
+from intsim.models.world import Function
+from intsim.profile import Profile
+
+__all__ = ["FunctionRule", "function_rule"]
+
+STRETCH: Final = Fraction("1.702")
+"""quick_gelu(x) = x sigmoid(1.702 x) = silu(1.702 x) / 1.702 (Hendrycks & Gimpel 2016)."""
+
+
+class FunctionRule(NamedTuple):
+    """An operator, the codes it reads, and the real value of 1 in its input and its output."""
+
+    operator: Callable[..., Integers]
+    input_range: IntRange
+    input_scale: Fraction
+    output_scale: Fraction
+
+
+def function_rule(function: Function, profile: Profile) -> FunctionRule:
+    """Return how ``profile`` computes an activation function.
+
+    All forms of GELU run as i-GELU: they differ by at most 5e-4, i-GELU from each by thirty times that.
+    """
+    fine = _bits(profile.exp.input_fraction)
+    match function:
+        case "relu":
+            fraction = _bits(profile.gelu.input_fraction)
+            return FunctionRule(ops.relu, INT16, fraction, fraction)
+        case "tanh":
+            input_scale = _bits(profile.exp.input_fraction + 1)
+            return FunctionRule(ops.tanh, INT16, input_scale, _bits(profile.tanh.output_fraction))
+        case "silu":
+            return FunctionRule(ops.silu, INT16, fine, fine * _bits(profile.sigmoid.output_fraction))
+        case "quick_gelu":
+            scale = fine * STRETCH**-1
+            return FunctionRule(ops.silu, INT16, scale, scale * _bits(profile.sigmoid.output_fraction))
+        case _:
+            rule = profile.gelu
+            return FunctionRule(ops.gelu, rule.input_range, _bits(rule.input_fraction), rule.output_scale)
+
+
+def _bits(fraction: int) -> Fraction:
+    return Fraction(1, 1 << fraction)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows the body of an encoder: the heads that all families share, and where their own go."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from intsim.models.world import Value, World
+
+__all__ = ["HeadFunction", "head"]
+
+HeadFunction: TypeAlias = Callable[[World, Value], Value]
+
+
+def head(w: World, x: Value, *, classify: HeadFunction, predict: HeadFunction) -> Value:
+    """Return the output of the world's head for hidden states ``x``, (B, T, C).
+
+    Parameters
+    ----------
+    w, x
+        The world and the hidden states.
+    classify
+        The family's way from the hidden states to (B, labels).
+    predict
+        The family's way from the hidden states to (B, T, V).
+    """
+    match w.head:
+        case "none":
+            return w.output(x)  # (B, T, C)
+        case "sequence-classification":
+            return classify(w, x)  # (B, labels)
+        case "token-classification":
+            return w.logits("classifier", w.read("classifier.input", x), len(w.config.labels))  # (B, T, labels)
+        case "question-answering":
+            return w.logits("qa_outputs", w.read("qa_outputs.input", x), 2)  # (B, T, start and end)
+        case "masked-lm":
+            return predict(w, x)  # (B, T, V)

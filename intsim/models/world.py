@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary of a family: every kind of layer, with its equation and its shapes.
+
+A family is a function over a ``World``, written once in forward order; the worlds give its lines their meaning. In the
+outline a value is a name with its shape, among floats an array of reals, in the compiler a scale, among integers codes.
+
+Shapes: B batch, T tokens, C channels, H heads, D channels of a head, V rows of a table. Names are module paths of the
+checkpoint. Roles say what an activation or a weight is for, whatever its family calls it: recipes speak of them.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+
+__all__ = [
+    "FUNCTIONS",
+    "HEADS",
+    "OWN",
+    "ROLES",
+    "WEIGHT_ROLES",
+    "Function",
+    "Head",
+    "Value",
+    "World",
+    "is_role",
+    "tensor_name",
+    "term_name",
+]
+
+Value: TypeAlias = Any
+"""What a world computes with."""
+
+Head: TypeAlias = Literal[
+    "none", "sequence-classification", "token-classification", "question-answering", "masked-lm"
+]
+HEADS: Final[tuple[Head, ...]] = get_args(Head)
+
+Function: TypeAlias = Literal[
+    "gelu", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "tanh"
+]
+FUNCTIONS: Final[tuple[Function, ...]] = get_args(Function)
+
+ROLES: Final = (
+    "embedding",  # a sum of embeddings
+    "query",
+    "key",
+    "value",
+    "context",
+    "residual.attention",  # the sum behind an attention block
+    "residual.ffn",
+    "norm",  # what a norm gives, and attention reads
+    "ffn-input",
+    "ffn-hidden",  # behind the activation function
+    "output",  # the hidden states of a model without a head
+    "head",  # what a head computes on its way
+    "logits",
+)
+WEIGHT_ROLES: Final = (
+    "embedding.word",
+    "embedding.position",
+    "embedding.type",
+    "attention",
+    "ffn",
+    "head.dense",
+    "head.logits",
+)
+
+
+OWN: Final[Mapping[str, int]] = MappingProxyType({})
+"""The view of a weight that is a tensor of its own."""
+
+
+def is_role(role: str, of: str) -> bool:
+    """Say whether ``of`` is ``role`` or a kind of it: ``residual.ffn`` is a ``residual``."""
+    return of == role or of.startswith(f"{role}.")
+
+
+def tensor_name(name: str) -> str:
+    """Return the checkpoint's name of a layer that runs several times: ``NAME@3`` is the fourth use of ``NAME``."""
+    layer, _, rest = name.partition("@")
+    return layer + rest.lstrip("0123456789")
+
+
+def term_name(total: str) -> str:
+    """Return the name under which the activation that goes into the sum ``total`` is rescaled."""
+    return f"{total.removesuffix('.sum')}.residual"
+
+
+class World(Protocol):
+    """What a family is written in.
+
+    Attributes
+    ----------
+    config
+        The family's configuration: the fields of config.json that decide its shapes and arithmetic.
+    head
+        What follows the body.
+    """
+
+    config: Any
+    head: Head
+
+    def positions(self, ids: Value, *, padding: int | None = None) -> Value:
+        """Return the position of every token: its column, (T,).
+
+        With ``padding`` they are counted over the tokens that are no padding, (B, T): position = padding + (ids up to
+        here that are not ``padding``), and ``padding`` for padding itself.
+        """
+        ...
+
+    def embedding(self, name: str, ids: Value, rows: int, columns: int, *, role: str) -> Value:
+        """Return the rows of a table (V, C), to be summed: (..., T) -> (..., T, C)."""
+        ...
+
+    def sum(self, name: str, *terms: Value, role: str) -> Value:
+        """Return x_1 + x_2 + ...: embeddings, products and at most one activation of one shape."""
+        ...
+
+    def layer_norm(self, name: str, x: Value, *, eps: float, role: str) -> Value:
+        """Return (x - mean) / sqrt(variance + eps) * weight + bias over the channels: (..., C) -> (..., C)."""
+        ...
+
+    def affine(self, name: str, x: Value, *, role: str) -> Value:
+        """Return x * weight + bias by channel, MobileBERT's NoNorm: (..., C) -> (..., C)."""
+        ...
+
+    def read(self, name: str, x: Value) -> Value:
+        """Return what products take of the activation ``x``: it, or its codes in fewer bits."""
+        ...
+
+    def linear(
+        self, name: str, x: Value, rows: int, *, role: str, view: Mapping[str, int] = OWN, bias: str = ""
+    ) -> Value:
+        """Return x W.T + b: (..., K) -> (..., N), N = ``rows``.
+
+        Parameters
+        ----------
+        name
+            W is the checkpoint's NAME.weight and b its NAME.bias, unless there is
+        view
+            of tensors that W consists of, side by side, and the columns of each; ``^`` before a name transposes it; and
+        bias
+            another tensor that is b.
+        """
+        ...
+
+    def requantize(self, x: Value, *, role: str) -> Value:
+        """Return the product ``x`` as an activation of its own."""
+        ...
+
+    def activation(self, name: str, x: Value, *, function: Function, role: str) -> Value:
+        """Return f(x) of a product, element by element."""
+        ...
+
+    def attention(self, name: str, query: Value, key: Value, value: Value, mask: Value, *, heads: int) -> Value:
+        """Return softmax(Q K.T / sqrt(D)) V of products, head by head, keys where ``mask`` is: (B, T, H D)."""
+        ...
+
+    def neighbours(self, name: str, x: Value, mask: Value) -> Value:
+        """Return every token between its next and its previous one, 0 where there is none: (B, T, C) -> (B, T, 3 C)."""
+        ...
+
+    def first(self, x: Value) -> Value:
+        """Return the first token: (B, T, C) -> (B, C)."""
+        ...
+
+    def logits(self, name: str, x: Value, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Value:
+        """Return x W.T + b as the output of a head, as ``linear``."""
+        ...
+
+    def output(self, x: Value) -> Value:
+        """Return the hidden states as the output."""
+        ...
