@@ -17,6 +17,7 @@ from intsim.ops.relu import relu
 from intsim.ops.requantize import requantize
 from intsim.ops.scale_rows import scale_rows
 from intsim.ops.sigmoid import sigmoid
+from intsim.ops.silu import silu
 from intsim.ops.softmax import softmax
 from intsim.ops.tanh import tanh
 
@@ -38,6 +39,7 @@ __all__ = [
     "requantize",
     "scale_rows",
     "sigmoid",
+    "silu",
     "softmax",
     "tanh",
 ]
