@@ -182,7 +182,7 @@ def _sigmoid(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) 
     if approximate:
         one, e = (_exp(each, profile.exp) for each in (np.zeros(1), -np.abs(x)))
         y = np.where(x >= 0, one, e) / (one + e)
-    return np.asarray(y * 2.0**profile.sigmoid.output_fraction)
+    return np.asarray(y * 2.0**profile.sigmoid.output_fraction, np.float64)
 
 
 def _silu(x: Reals, **choices: Any) -> Reals:

@@ -276,11 +276,12 @@ def silu(profile: Profile) -> Changes:
         return lambda product: rounding_right_shift(product, np.array(fraction), rounding)
 
     def of_8_bits(rounding: Rounding) -> Part:
-        return lambda y: rounding_right_shift(y, dropped, rounding).clip(0, 255) << dropped
+        return lambda y: clamps(0, 255)(rounding_right_shift(y, dropped, rounding)) << dropped
 
     return replaced(
         partial(silu_rule, sigmoid=sigmoids[CONTROL]),
         sigmoid={
+            CONTROL: sigmoids[CONTROL],
             **prefixed("sigmoid", sigmoids),
             "hard sigmoid": lambda x: ((x + three).clip(0, 2 * three) << fraction) // (2 * three),
         },
