@@ -156,7 +156,7 @@ def test_no_float_is_used_in_the_integer_world(path):
 def test_the_whole_integer_world_is_walked():
     names = {relative(path) for path in INTEGER_WORLD}
     operators = ("add", "argmax", "embedding", "exp", "gelu", "layer_norm", "matmul", "mean_pooling", "relu")
-    operators += ("requantize", "sigmoid", "softmax", "tabulated", "tanh")
+    operators += ("requantize", "sigmoid", "silu", "softmax", "tabulated", "tanh")
     assert {f"intsim/ops/{operator}.py" for operator in operators} <= names
     assert {"intsim/models/bert.py", "intsim/models/integer_model.py", "intsim/fixedpoint.py"} <= names
     assert "intsim/carrier/exact.py" not in names

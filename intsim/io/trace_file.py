@@ -111,12 +111,14 @@ def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
         "gelu": profile.gelu.output_scale,
         "tanh": Fraction(1, 1 << profile.tanh.output_fraction),
         "sigmoid": Fraction(1, 1 << profile.sigmoid.output_fraction),
+        "silu": Fraction(1, 1 << profile.exp.input_fraction + profile.sigmoid.output_fraction),
     }
     operands = {
         "softmax": profile.score_scale,
         "gelu": Fraction(1, 1 << profile.gelu.input_fraction),
         "tanh": Fraction(1, 1 << profile.exp.input_fraction + 1),
         "sigmoid": Fraction(1, 1 << profile.exp.input_fraction),
+        "silu": Fraction(1, 1 << profile.exp.input_fraction),
     }
     names = {id(call.result): name for name, call in trace.calls.items()}
     previous = {after: before for before, after in pairwise(trace.calls)}
@@ -130,7 +132,7 @@ def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
                 read = zip(*call.operands, strict=True)
             case "requantize" | "softmax":
                 read = [call.operands]
-            case "gelu" | "tanh" | "sigmoid" | "relu":
+            case "gelu" | "tanh" | "sigmoid" | "silu" | "relu":
                 read = [(*call.operands, Dyadic(1, 0))]
             case _:
                 continue

@@ -18,7 +18,8 @@ from intsim._trace import Interpreter
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.profile import Exp, Gelu, LayerNorm, Profile, Softmax, native
-from intsim.reference.models.bert import ACTIVATIONS
+from intsim.reference.ops.activations import ACTIVATIONS
+from intsim.reference.ops.sigmoid import sigmoid
 
 __all__ = ["PARTS", "in_integers", "in_reals", "stages"]
 
@@ -34,9 +35,9 @@ def stages(model: IntegerModel) -> dict[str, Interpreter]:
         Weights, biases and ratios of scales as stored. Activations are rounded to codes (so are probabilities and the
         operands quantized while running), but not clipped; all else is exact.
     ``saturation``
-        Codes, and the fixed-point inputs of GELU, tanh and exp, are clipped to their ranges too.
+        Codes, and the fixed-point inputs of GELU, SiLU, tanh, sigmoid and exp, are clipped to their ranges too.
     ``approximation``
-        exp, GELU and tanh are the profile's polynomials, in reals.
+        exp, GELU, SiLU, tanh and sigmoid are the profile's polynomials, in reals.
     ``rounding``
         The integer model: fixed-point formats between the codes, integer roots and quotients.
     """
@@ -63,7 +64,7 @@ def in_reals(model: IntegerModel, *, saturate: bool, approximate: bool) -> Inter
     saturate
         Whether results are clipped to their range.
     approximate
-        Whether exp, GELU and tanh are the profile's polynomials.
+        Whether exp, GELU, SiLU, tanh and sigmoid are the profile's polynomials.
     """
 
     def interpret(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> "_Codes":
@@ -175,6 +176,19 @@ def _tanh(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) -> 
     return y * 2.0**profile.tanh.output_fraction
 
 
+def _sigmoid(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) -> Reals:
+    x = x * 2.0**-profile.exp.input_fraction
+    y = sigmoid(x)
+    if approximate:
+        one, e = (_exp(each, profile.exp) for each in (np.zeros(1), -np.abs(x)))
+        y = np.where(x >= 0, one, e) / (one + e)
+    return np.asarray(y * 2.0**profile.sigmoid.output_fraction, np.float64)
+
+
+def _silu(x: Reals, **choices: Any) -> Reals:
+    return x * _sigmoid(x, **choices)
+
+
 def _relu(x: Reals) -> Reals:
     return np.maximum(x, 0)
 
@@ -197,7 +211,7 @@ def _i_gelu(x: Reals, rule: Gelu) -> Reals:
     return x / 2 * (1 + erf)
 
 
-_CHOOSING: Final = {ops.softmax, ops.gelu, ops.tanh}
+_CHOOSING: Final = {ops.gelu, ops.sigmoid, ops.silu, ops.softmax, ops.tanh}
 _MEANING: Final[Mapping[Any, Any]] = {
     ops.add: _add,
     ops.dynamic_bound: _dynamic_bound,
@@ -210,6 +224,8 @@ _MEANING: Final[Mapping[Any, Any]] = {
     ops.relu: _relu,
     ops.requantize: _requantize,
     ops.scale_rows: _scale_rows,
+    ops.sigmoid: _sigmoid,
+    ops.silu: _silu,
     ops.softmax: _softmax,
     ops.tanh: _tanh,
 }

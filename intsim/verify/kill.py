@@ -17,6 +17,7 @@ NEVER_NEGATIVE: Final = "what is rounded is never negative"
 COMMUTES: Final = "half-up commutes with adding an integer"
 NO_TIES: Final = ("rounding half-even", "rounding half-down", "rounding half-toward-zero", "rounding half-odd")
 SAME_EXP: Final = "all results of exp agree"
+SAME_SIGMOID: Final = "all results of sigmoid agree"
 
 # (operator, profile) -> changes that no input tells from the golden model, and why
 _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
@@ -53,7 +54,7 @@ _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
         EVERY_INPUT: ("one saturates one code below", "exp: shift at most 15"),
     },
 }
-EQUIVALENT: Final[Mapping[tuple[str, str, str], str]] = {
+_ALONE: Final[Mapping[tuple[str, str, str], str]] = {
     **{(operator, CONTROL, profile): "it is the golden model" for operator in OPERATORS for profile in NATIVE},
     **{
         (operator, change, profile): reason
@@ -66,6 +67,14 @@ EQUIVALENT: Final[Mapping[tuple[str, str, str], str]] = {
         for operator in ("softmax", "tanh", "sigmoid")
         for changes in _SAME["exp", "intsim"].values()
         for change in changes
+    },
+}
+EQUIVALENT: Final[Mapping[tuple[str, str, str], str]] = {
+    **_ALONE,
+    **{
+        ("silu", f"sigmoid: {change}", profile): SAME_SIGMOID
+        for operator, change, profile in _ALONE
+        if operator == "sigmoid" and change != CONTROL
     },
 }
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim.profile import IBERT, INTSIM, Profile
-from intsim.reference.ops import exp, gelu, sigmoid, tanh
+from intsim.reference.ops import exp, gelu, sigmoid, silu, tanh
 
 __all__ = ["OPERATORS", "POLYNOMIALS", "Error", "comparison", "operator_error", "table"]
 
@@ -85,6 +85,12 @@ OPERATORS: Final = {
         real=sigmoid.sigmoid,
         input_fraction=lambda profile: profile.exp.input_fraction,
         output_scale=lambda profile: 2.0**-profile.sigmoid.output_fraction,
+    ),
+    "silu": Operator(
+        integer=ops.silu,
+        real=silu.silu,
+        input_fraction=lambda profile: profile.exp.input_fraction,
+        output_scale=lambda profile: 2.0 ** -(profile.exp.input_fraction + profile.sigmoid.output_fraction),
     ),
 }
 

@@ -6,6 +6,7 @@ import pytest
 from accuracy.table import EXP_GRID, OPERATORS, PUBLISHED, comparison, i_exp, operator_error, table
 
 from intsim.profile import IBERT, INTSIM, NATIVE
+from intsim.reference.ops.silu import quick_gelu
 
 # operator, profile: largest absolute error, root mean square error, over every input
 BOUNDS = {
@@ -17,6 +18,8 @@ BOUNDS = {
     ("tanh", "ibert"): (0.00157, 0.000289),
     ("sigmoid", "intsim"): (0.000887, 0.000163),
     ("sigmoid", "ibert"): (0.000782, 0.000148),
+    ("silu", "intsim"): (0.000837, 0.000211),
+    ("silu", "ibert"): (0.000975, 0.000505),
 }
 
 # function, source: the same over [-4, 4] for GELU and (-ln 2, 0] for exp
@@ -79,6 +82,15 @@ def test_the_coefficients_of_intsim_have_the_smaller_relative_error_for_exp():
 
 def test_the_coefficients_of_intsim_have_the_smaller_largest_error_for_gelu():
     assert operator_error("gelu", INTSIM).largest < 0.83 * operator_error("gelu", IBERT).largest
+
+
+@pytest.mark.parametrize(("profile", "bound"), [(INTSIM, 0.000492), (IBERT, 0.000573)], ids=["intsim", "ibert"])
+def test_quick_gelu_is_silu_with_1_702_in_the_scales_around_it(profile, bound):
+    silu = OPERATORS["silu"]
+    x_q = np.arange(-(2**15), 2**15).astype(np.int16)
+    x = x_q * 2.0 ** -silu.input_fraction(profile) / 1.702
+    y = silu.integer(x_q, profile=profile) * silu.output_scale(profile) / 1.702
+    assert 0.99 * bound < np.abs(y - quick_gelu(x)).max() <= bound
 
 
 def test_the_table_has_a_line_for_every_bound():

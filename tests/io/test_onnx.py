@@ -638,7 +638,7 @@ def test_scores_anywhere_in_int32_have_the_golden_probabilities(profile: Profile
         assert_bit_exact(y, ops.softmax(acc, ratio, profile=profile, mask=mask))
 
 
-@pytest.mark.parametrize("operator", [ops.gelu, ops.tanh])
+@pytest.mark.parametrize("operator", [ops.gelu, ops.sigmoid, ops.silu, ops.tanh])
 @pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
 def test_a_table_gives_the_function_of_all_its_inputs(operator, profile):
     x = np.arange(INT16.min, INT16.max + 1).astype(np.int16)

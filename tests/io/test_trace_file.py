@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import intsim
+from intsim import _trace, ops
 from intsim.cli import main
 from intsim.errors import CheckpointError
+from intsim.fixedpoint import INT16, Dyadic
 from intsim.io.dumps import read_dump
 from intsim.io.safetensors_file import read, write
 from intsim.io.trace_file import read_trace, write_trace
@@ -124,6 +126,21 @@ def test_the_scales_of_the_manifest_follow_the_arithmetic(model, manifest):
     context = scale(f"{self}.probs") * scale(f"{self}.value")
     assert abs(scale(f"{self}.context.acc") / context - 1) < Fraction(1, 2**29)
     assert scale("intermediate.dense.acc").shape == (512,)
+
+
+@pytest.mark.parametrize(
+    ("operator", "fractions"),
+    [(ops.sigmoid, (11, 14)), (ops.silu, (11, 25)), (ops.tanh, (12, 14))],
+    ids=["sigmoid", "silu", "tanh"],
+)
+def test_the_scales_around_a_function_are_those_of_the_profile(model, tmp_path, operator, fractions):
+    acc, profile = np.arange(-40, 1, dtype=np.int32), model.profile
+    with intsim.trace() as trace:
+        x_q = _trace.call("x", ops.requantize, acc, Dyadic(3, 2), to=INT16, rounding=profile.rounding)
+        _trace.call("y", operator, x_q, profile=profile)
+    write_trace(tmp_path / "trace.safetensors", trace, model)
+    _, metadata = read(tmp_path / "trace.safetensors")
+    assert [entry["scale"] for entry in metadata["trace"]] == [f"1/{2**fraction}" for fraction in fractions]
 
 
 @pytest.mark.parametrize("labels", [None, ("negative", "positive")])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from intsim.reference.ops.activations import ACTIVATIONS
 from intsim.reference.ops.add import add
 from intsim.reference.ops.argmax import argmax
 from intsim.reference.ops.embedding import embedding
@@ -22,13 +23,14 @@ from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.ops.relu import relu
 from intsim.reference.ops.requantize import requantize
 from intsim.reference.ops.sigmoid import sigmoid
+from intsim.reference.ops.silu import silu
 from intsim.reference.ops.softmax import softmax
 from intsim.reference.ops.tanh import tanh
 
 Array = NDArray[Any]
 COMPARED: Final = {
-    *("add", "argmax", "embedding", "exp", "gelu", "isqrt", "layer_norm", "matmul", "mean_pooling", "relu"),
-    *("requantize", "sigmoid", "softmax", "tanh"),
+    *("activations", "add", "argmax", "embedding", "exp", "gelu", "isqrt", "layer_norm", "matmul", "mean_pooling"),
+    *("relu", "requantize", "sigmoid", "silu", "softmax", "tanh"),
 }
 PLACES: Final = 8  # last places of the dtype, relative to the size of the operands
 
@@ -72,6 +74,7 @@ def test_every_operator_of_the_reference_is_compared():
         (sigmoid, lambda torch: torch.nn.Sigmoid()),
         (tanh, lambda torch: torch.nn.Tanh()),
         (relu, lambda torch: torch.nn.ReLU()),
+        (silu, lambda torch: torch.nn.SiLU()),
     ],
 )
 def test_an_activation_equals_the_module_of_torch(torch: Any, ours: Any, theirs: Callable[[Any], Any], dtype: Any):
@@ -81,13 +84,20 @@ def test_an_activation_equals_the_module_of_torch(torch: Any, ours: Any, theirs:
 
 @pytest.mark.filterwarnings("ignore")  # theirs
 @both_precisions
-@pytest.mark.parametrize(("ours", "theirs"), [(gelu, "gelu"), (gelu_new, "gelu_new"), (relu, "relu"), (tanh, "tanh")])
+@pytest.mark.parametrize(("ours", "theirs"), [*((ACTIVATIONS[name], name) for name in ACTIVATIONS), (tanh, "tanh")])
 def test_an_activation_equals_the_one_transformers_calls_by_the_name_in_config_json(
     torch: Any, ours: Any, theirs: str, dtype: Any
 ):
     activations = _import("transformers").activations.ACT2FN
     x = np.linspace(-12, 12, 4001).astype(dtype)
     assert_close(ours(x), activations[theirs](torch.from_numpy(x)), size=12)
+
+
+def test_the_names_of_config_json_stand_for_functions_that_differ():
+    x = np.linspace(-4, 4, 801)
+    values = {name: activation(x).tobytes() for name, activation in ACTIVATIONS.items()}
+    same = [{name for name in values if values[name] == value} for value in dict.fromkeys(values.values())]
+    assert [names for names in same if len(names) > 1] == [{"gelu", "gelu_python"}, {"gelu_new", "gelu_pytorch_tanh"}]
 
 
 @both_precisions

@@ -136,7 +136,13 @@ def test_the_polynomials_are_those_of_the_integers(source: Path, profile: Any) -
     model = intsim.quantize(source, profile=profile, calibration=TEXTS)
     x_q = np.arange(-(2**15), 2**15).astype(np.int16)
     reals = x_q.astype(np.float64).view(_Codes)
-    for operator, one in ((ops.gelu, float(1 / profile.gelu.output_scale)), (ops.tanh, 2**14)):
+    ones = {
+        ops.gelu: float(1 / profile.gelu.output_scale),
+        ops.sigmoid: 2**14,
+        ops.silu: 2**14 * np.abs(reals).clip(1),  # what is approximated is its factor sigmoid
+        ops.tanh: 2**14,
+    }
+    for operator, one in ones.items():
         integers = operator(x_q, profile=profile) / one
         found = {
             approximate: in_reals(model, saturate=True, approximate=approximate)(

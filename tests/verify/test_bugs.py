@@ -43,6 +43,8 @@ ASKED: Final = {
     "exp": ["quotient rounded up", "rounding floor", "q_ln2 +1", "shift by z left out"],
     "softmax": ["mask left out", "maximum not subtracted", "one = 256", "exp: rounding floor", "256 wraps"],
     "gelu": ["clip left out", "product wraps at 32 bits"],
+    "sigmoid": ["negative side is the positive one", "reciprocal of 16 bits", "one fraction bit too few"],
+    "silu": ["sigmoid of 1.702 x", "hard sigmoid", "sigmoid rounded to 8 bits", "sigmoid: rounding floor"],
     "isqrt": ["3 Newton updates", "5 Newton updates", "20 Newton updates", "float32 square root"],
     "layer_norm": ["eps left out", "bias left out", "5 Newton updates", "rounded mean subtracted", "result wraps"],
     "quantize": ["zero point before rounding", "rounding half-away", "multiplied by the reciprocal"],
@@ -97,7 +99,7 @@ def calls(profile, seed, to=None):
         call(ops.softmax, acc, scalar, profile=profile, mask=mask),
         call(ops.softmax, acc >> 12, scalar, profile=profile),
         call(ops.layer_norm, wide, params, to=to if to.bits == 8 else INT8, profile=profile),
-        *(call(operator, wide, profile=profile) for operator in (ops.gelu, ops.tanh, ops.sigmoid)),
+        *(call(operator, wide, profile=profile) for operator in (ops.gelu, ops.tanh, ops.sigmoid, ops.silu)),
         call(ops.exp, -np.abs(np.maximum(wide, -(2**15) + 1)), profile=profile),
         call(ops.isqrt, wide.astype(np.int64) ** 4),
     ]

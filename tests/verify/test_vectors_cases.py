@@ -52,6 +52,10 @@ GOLDEN: Final = {
     ("sigmoid", "intsim", 2): "02b13f4bc1d50c1a",
     ("sigmoid", "ibert", 1): "a636e86137e7f3b1",
     ("sigmoid", "ibert", 2): "ba7d3bb268a8e568",
+    ("silu", "intsim", 1): "413279ba5cb941d2",
+    ("silu", "intsim", 2): "2733cf108edf6311",
+    ("silu", "ibert", 1): "eed30776c136d882",
+    ("silu", "ibert", 2): "0d5b169cb8b2791e",
     ("isqrt", "intsim", 1): "00aa35e13191cbc2",
     ("isqrt", "intsim", 2): "91e61f7b74620eff",
     ("isqrt", "ibert", 1): "be7ba8a92bf88b59",
@@ -95,7 +99,7 @@ def expected(operator, case):
                     [acc, residual], dyadics, zero_point=zero_point, **int16, rounding=profile.rounding, once=once
                 )
             ]
-        case "exp" | "gelu" | "tanh" | "sigmoid":
+        case "exp" | "gelu" | "tanh" | "sigmoid" | "silu":
             return [getattr(oracle, operator.name)(scalars[0], numbers)]
         case "isqrt":
             return [oracle.isqrt(scalars[0])]

@@ -322,7 +322,9 @@ def test_a_sum_reaches_both_ends(profile: intsim.Profile, seed: int) -> None:
     _assert_hull(intervals.add(_run, ends, ratios, **constants), values)
 
 
-@pytest.mark.parametrize("operator", [ops.gelu, ops.tanh], ids=["gelu", "tanh"])
+@pytest.mark.parametrize(
+    "operator", [ops.gelu, ops.sigmoid, ops.silu, ops.tanh], ids=lambda operator: operator.__name__
+)
 @pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
 @settings(max_examples=25, deadline=None)
 @given(low=st.integers(-(2**15), 2**15 - 1), size=st.integers(1, 2**16))

@@ -256,6 +256,8 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.relu: relu,
     ops.requantize: requantize,
     ops.scale_rows: scale_rows,
+    ops.sigmoid: tabulated(ops.sigmoid),
+    ops.silu: tabulated(ops.silu),
     ops.softmax: softmax,
     ops.tanh: tabulated(ops.tanh),
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""i-exp, i-GELU, tanh and sigmoid with one rule changed."""
+"""i-exp, i-GELU, tanh, sigmoid and SiLU with one rule changed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from intsim.fixedpoint import MAX_SHIFT, Rounding, round_fraction
+from intsim.fixedpoint import INT16, MAX_SHIFT, Rounding, round_fraction, rounding_right_shift
 from intsim.profile import NATIVE, Gelu, Profile, native
 from intsim.verify.bugs.parts import (
     AS_INT16,
@@ -252,4 +252,57 @@ def sigmoid(profile: Profile) -> Changes:
     )
 
 
-UNARY: Final[Mapping[str, Callable[[Profile], Changes]]] = {"exp": exp, "gelu": gelu, "tanh": tanh, "sigmoid": sigmoid}
+def silu_rule(
+    x: Int64,
+    *,
+    sigmoid: Part,
+    x_of: Part = keep,
+    argument: Part = keep,
+    gate: Part = keep,
+    factor: Part = keep,
+    narrow: Part = AS_INT32,
+) -> Int64:
+    """Return x sigmoid(x), each part replaceable."""
+    x = x_of(x)
+    return narrow(factor(x) * gate(sigmoid(argument(x))))
+
+
+def silu(profile: Profile) -> Changes:
+    """Return silu on (x,), and every change of it."""
+    sigmoids, fraction = sigmoid(profile), profile.sigmoid.output_fraction
+    three, dropped = 3 << profile.exp.input_fraction, np.array(max(fraction - 8, 0))
+
+    def shifted(rounding: Rounding) -> Part:
+        return lambda product: rounding_right_shift(product, np.array(fraction), rounding)
+
+    def of_8_bits(rounding: Rounding) -> Part:
+        return lambda y: clamps(0, 255)(rounding_right_shift(y, dropped, rounding)) << dropped
+
+    return replaced(
+        partial(silu_rule, sigmoid=sigmoids[CONTROL]),
+        sigmoid={
+            CONTROL: sigmoids[CONTROL],
+            **prefixed("sigmoid", sigmoids),
+            "hard sigmoid": lambda x: ((x + three).clip(0, 2 * three) << fraction) // (2 * three),
+        },
+        argument={"sigmoid of 1.702 x": lambda x: AS_INT16(x * 1743 >> 10)},
+        gate={
+            "sigmoid cut to 8 bits": of_8_bits(Rounding.FLOOR),
+            "sigmoid rounded to 8 bits": of_8_bits(Rounding.HALF_UP),
+        },
+        factor={"sign of x left out": np.abs, "negative x as 0": clamps(0, INT16.max)},
+        x_of=inputs(),
+        narrow={
+            **registers("product", 16, 24),
+            **{f"product shifted to the input's fraction, {r}": shifted(r) for r in (Rounding.FLOOR, Rounding.HALF_UP)},
+        },
+    )
+
+
+UNARY: Final[Mapping[str, Callable[[Profile], Changes]]] = {
+    "exp": exp,
+    "gelu": gelu,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "silu": silu,
+}

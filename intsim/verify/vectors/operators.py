@@ -326,6 +326,7 @@ OPERATORS: Final[Mapping[str, tuple[Callable[[Profile, Size], Operator], Size]]]
     "gelu": (_unary("gelu", ops.gelu, 32, _gelu_constants), ()),
     "tanh": (_unary("tanh", ops.tanh, 16, _tanh_constants), ()),
     "sigmoid": (_unary("sigmoid", ops.sigmoid, 16, _sigmoid_constants), ()),
+    "silu": (_unary("silu", ops.silu, 32, _sigmoid_constants), ()),
     "isqrt": (_isqrt, ()),
     "layer_norm": (_layer_norm, (16,)),
     "matmul": (_matmul, (4, 4, 16)),

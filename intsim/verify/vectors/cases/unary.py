@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases of the operators of one integer: exp, gelu, tanh, sigmoid and isqrt."""
+"""Cases of the operators of one integer: exp, gelu, tanh, sigmoid, silu and isqrt."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -72,6 +72,7 @@ EDGES: Final[Edges] = {
     "gelu": _gelu_edges,
     "tanh": _exp_based_edges,
     "sigmoid": _exp_based_edges,
+    "silu": _exp_based_edges,
     "isqrt": _isqrt_edges,
 }
 DRAWN: Final[Drawn] = {
@@ -79,5 +80,6 @@ DRAWN: Final[Drawn] = {
     "gelu": _random_int16,
     "tanh": _random_int16,
     "sigmoid": _random_int16,
+    "silu": _random_int16,
     "isqrt": _random_isqrt,
 }
