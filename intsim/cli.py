@@ -15,9 +15,9 @@ import click
 
 import intsim
 from intsim.errors import IntsimError
+from intsim.integer_model import IntegerModel
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.io.trace_file import write_trace
-from intsim.integer_model import IntegerModel
 from intsim.profile import PROFILES, find_profile
 from intsim.verify.vectors.cli import vectors
 

@@ -29,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from intsim.convert.bert import input_sources
+from intsim.models.integer_model import Dynamic
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -36,10 +38,8 @@ from transformers import BertForSequenceClassification
 from transformers.utils import logging
 
 import intsim
-from intsim.convert.bert import input_sources
 from intsim.convert.simulate import ties
 from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
-from intsim.models.integer_model import Dynamic
 from intsim.recipes import load_recipe
 from intsim.report.evaluate import Example, evaluate, read_task
 

@@ -80,9 +80,9 @@ def baselines(path: Path) -> dict[str, Callable[[np.ndarray], object]]:
     """Return what else runs a model of this shape: name -> function of token ids."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
+    from intsim.reference.models.bert import bert  # noqa: PLC0415
 
     from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
-    from intsim.reference.models.bert import bert  # noqa: PLC0415
 
     model = transformers.BertModel.from_pretrained(path).eval()
     config = model.config

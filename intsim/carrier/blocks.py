@@ -135,13 +135,15 @@ class Part:
         Which they are.
     """
 
-    def __init__(self, rows: slice, number: int, barrier: threading.Barrier, shared: list[list[Any]], axis: int) -> None:
+    def __init__(
+        self, rows: slice, number: int, barrier: threading.Barrier, shared: list[list[Any]], axis: int
+    ) -> None:
         self.rows = rows
         self._number, self._barrier, self._axis = number, barrier, axis
         self._shared, self._turn = shared, 0
 
     def all_of(self, *arrays: Any) -> tuple[Any, ...]:
-        """Return arrays with the rows of all threads for those with mine; all threads ask for the same, in one order."""
+        """Return arrays with the rows of all threads for those with mine; all ask for the same, in one order."""
         slots = self._shared[self._turn % 2]  # who writes here two turns later knows that all have read this one
         slots[self._number] = arrays
         self._turn += 1

@@ -17,8 +17,8 @@ def trained_ranges(checkpoint: Checkpoint) -> dict[str, tuple[np.float64, np.flo
     """Return the range of each activation whose range was trained, by its name.
 
     Each is the pair of numbers ``{name}.x_min`` and ``{name}.x_max`` of the checkpoint. A pair that training never
-    moved from its start within 1.1e-5 of 0 is none. Where others are trained and the tanh of a head is not, as in I-BERT,
-    whose head is left in float, its range is [-1, 1].
+    moved from its start within 1.1e-5 of 0 is none. Where others are trained and the tanh of a head is not, as in
+    I-BERT, whose head is left in float, its range is [-1, 1].
 
     Parameters
     ----------

@@ -30,10 +30,10 @@ class BertConfig(Config):
     num_hidden_layers: Size
     num_attention_heads: Size
     intermediate_size: Size
-    type_vocab_size: Size = Size(2)
+    type_vocab_size: Size = 2
     hidden_act: Function = "gelu"
     tie_word_embeddings: bool = True
-    layer_norm_eps: Real = Real(1e-12)
+    layer_norm_eps: Real = 1e-12
 
     def __post_init__(self) -> None:
         super(BertConfig, self).__post_init__()

@@ -4,17 +4,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, ClassVar, NewType, NoReturn, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_type_hints
 
 from intsim.errors import CheckpointError
 from intsim.models.world import FUNCTIONS, Function
 
 __all__ = ["Config", "Real", "Size", "refuse"]
 
-Size = NewType("Size", int)
-"""A positive integer."""
-Real = NewType("Real", float)
-"""A positive, finite number."""
+Size: TypeAlias = Annotated[int, "a positive integer"]
+Real: TypeAlias = Annotated[float, "a positive, finite number"]
 
 
 def refuse(name: str, rule: str, value: object) -> NoReturn:
@@ -47,12 +45,12 @@ class Config:
 
     vocab_size: Size
     max_position_embeddings: Size
-    type_vocab_size: Size = Size(1)
+    type_vocab_size: Size = 1
     pad_token_id: int = 0
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             _check(field.name, getattr(self, field.name), hints[field.name])
 
@@ -87,15 +85,15 @@ class Config:
 
 def _check(name: str, value: object, hint: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint is Size and not (whole and value > 0):  # type: ignore[operator]
+    if hint == Size and not (whole and value > 0):
         refuse(name, "a positive integer", value)
-    if hint is int and not (whole and value >= 0):  # type: ignore[operator]
+    if hint is int and not (whole and value >= 0):
         refuse(name, "an integer of at least 0", value)
-    if hint is Real and not (isinstance(value, float) and 0 < value < math.inf):
+    if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):
         refuse(name, "a positive, finite number", value)
     if hint is bool and not isinstance(value, bool):
         refuse(name, "true or false", value)
-    if hint is Function and value not in FUNCTIONS:
+    if hint == Function and value not in FUNCTIONS:
         refuse(name, f"one of {', '.join(FUNCTIONS)}", value)
 
 

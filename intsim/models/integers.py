@@ -338,9 +338,7 @@ class IntegerWorld:
     def first(self, x: Activation) -> Activation:
         return Activation(x.name, x.codes[:, 0])
 
-    def logits(
-        self, name: str, x: Operand, rows: int, *, view: Mapping[str, int] = OWN, bias: str = ""
-    ) -> Integers:
+    def logits(self, name: str, x: Operand, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Integers:
         return self._codes(self.linear(name, x, rows, role="head.logits", view=view, bias=bias))
 
     def output(self, x: Activation) -> Integers:

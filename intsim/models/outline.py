@@ -37,7 +37,7 @@ class Tensor:
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     role: str = ""
-    view: Mapping[str, int] = OWN
+    view: Mapping[str, int] = field(default_factory=dict[str, int])
     source: str = ""
 
     @property
@@ -202,9 +202,7 @@ class Outline:
     def first(self, x: Shape) -> Shape:
         return replace(x, of_token=False)
 
-    def logits(
-        self, name: str, x: Shape, rows: int, *, view: Mapping[str, int] = OWN, bias: str = ""
-    ) -> Shape:
+    def logits(self, name: str, x: Shape, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Shape:
         return self.linear(name, x, rows, role="head.logits", view=view, bias=bias)
 
     def output(self, x: Shape) -> Shape:

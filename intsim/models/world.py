@@ -30,9 +30,7 @@ __all__ = [
 Value: TypeAlias = Any
 """What a world computes with."""
 
-Head: TypeAlias = Literal[
-    "none", "sequence-classification", "token-classification", "question-answering", "masked-lm"
-]
+Head: TypeAlias = Literal["none", "sequence-classification", "token-classification", "question-answering", "masked-lm"]
 HEADS: Final[tuple[Head, ...]] = get_args(Head)
 
 Function: TypeAlias = Literal[

@@ -23,8 +23,8 @@ from intsim import ops
 from intsim.carrier import blocks
 from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
 from intsim.integer_model import IntegerModel
+from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.world import run as run_floats
 

@@ -58,7 +58,13 @@ def summarise(path: str | Path) -> dict[str, Any]:
             {"name": name, "dtype": checkpoint.dtype(name), "shape": list(checkpoint.shape(name))}
             for name in checkpoint.names
         ]
-        return {"kind": "checkpoint", "model_type": checkpoint.model_type, "head": checkpoint.head, "ignored": list(checkpoint.ignored), "tensors": rows}
+        return {
+            "kind": "checkpoint",
+            "model_type": checkpoint.model_type,
+            "head": checkpoint.head,
+            "ignored": list(checkpoint.ignored),
+            "tensors": rows,
+        }
     model = load(path)
     return {
         "kind": "integer checkpoint",

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim._trace import Interpreter, interpreted_by
 from intsim.convert import quantize
+from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
 from intsim.io.tokenizer import read_tokenizer
-from intsim.integer_model import IntegerModel
 from intsim.quantizers import Granularity, MinMax
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.world import run

@@ -7,8 +7,8 @@ from typing import Any
 from intsim._trace import interpreted_by
 from intsim.carrier.exact import Integers
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.integer_model import IntegerModel
+from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.models.widths import recorded
 
 __all__ = ["observe"]

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from intsim.reference.models.bert import bert
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -21,7 +22,6 @@ from intsim.io.tokenizer import encode, parse_tokenizer, read_tokenizer
 from intsim.profile import PROFILES
 from intsim.quantizers import AffineParams, quantize
 from intsim.recipes import load_recipe, recipe_names
-from intsim.reference.models.bert import bert
 
 TinyBert = Callable[..., Path]
 

@@ -8,24 +8,24 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pytest
+from intsim.convert.bert import activation_names, input_sources
+from intsim.models.integer_model import Format
+from intsim.reference.models.bert import bert
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 import intsim
 from intsim import ops
 from intsim.convert import simulate
-from intsim.convert.bert import activation_names, input_sources
 from intsim.convert.permutation import permute_channels
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer, read_tokenizer
-from intsim.models.integer_model import Format
 from intsim.profile import PROFILES
 from intsim.quantizers import AffineParams, dequantize, quantize
 from intsim.recipes import parse_recipe, recipe_names
 from intsim.reference import fake_quant
-from intsim.reference.models.bert import bert
 
 TinyBert = Callable[..., Path]
 Reals = NDArray[np.float64]

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from intsim.convert.bert import activation_names
+from intsim.models.integer_model import Dynamic
+from intsim.reference.models.bert import bert
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 import intsim
-from intsim.convert.bert import activation_names
 from intsim.convert.simulate import simulation
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import IntRange
 from intsim.io.huggingface import open_checkpoint
-from intsim.models.integer_model import Dynamic
 from intsim.reference import fake_quant
-from intsim.reference.models.bert import bert
 
 TinyBert = Callable[..., Path]
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from intsim.convert.bert import input_sources
+from intsim.reference.models.bert import bert
 from numpy.typing import NDArray
 
-from intsim.convert.bert import input_sources
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer, read_tokenizer
-from intsim.reference.models.bert import bert
 from intsim.reference.ops.mean_pooling import mean_pooling
 
 TinyBert = Callable[..., Path]

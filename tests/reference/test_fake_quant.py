@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from intsim.models.integer_model import Dynamic
 from numpy.typing import NDArray
 
 from intsim import ops
 from intsim.fixedpoint import IntRange, Rounding
-from intsim.models.integer_model import Dynamic
 from intsim.quantizers import AffineParams, Granularity, Scheme, dequantize, min_max, quantize
 from intsim.reference import fake_quant
 

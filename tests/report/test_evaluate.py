@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from intsim.reference.models.bert import bert
 from scipy import stats
 
 import intsim
@@ -21,7 +22,6 @@ from intsim.cli import cli
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
-from intsim.reference.models.bert import bert
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.report import evaluate as module
 from intsim.report.evaluate import Example, evaluate, read_task

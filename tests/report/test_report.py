@@ -12,19 +12,19 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from intsim.convert.bert import input_sources
+from intsim.reference.models.bert import bert
 
 import intsim
 from intsim import ops
 from intsim._trace import interpreted_by
 from intsim.cli import _recipe_list, cli
-from intsim.convert.bert import input_sources
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.profile import IBERT, INTSIM
 from intsim.recipes import load_recipe, recipe_names
-from intsim.reference.models.bert import bert
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.report.error_split import PARTS, _Codes, in_reals, stages
 from intsim.report.evaluate import Example, evaluate

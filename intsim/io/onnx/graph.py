@@ -234,10 +234,12 @@ class Value:
     def cumsum(self) -> "Value":
         """Return the sums of values of the last axis up to each of them."""
         axis = self.graph.constant(np.array(len(self.shape) - 1))
-        return self.graph.add("CumSum", self, axis, dtype=self.dtype, shape=self.shape).proved(self.magnitude * self.graph.longest)
+        return self.graph.add("CumSum", self, axis, dtype=self.dtype, shape=self.shape).proved(
+            self.magnitude * self.graph.longest
+        )
 
     def shifted(self, by: int, value: int) -> "Value":
-        """Return (B, T, C) with every token one place to the right (1) or to the left (-1), ``value`` at the open end."""
+        """Return (B, T, C) with tokens one place to the right (1) or to the left (-1), ``value`` at the open end."""
         pads = np.array([0, 1, 0, 0, 0, 0] if by > 0 else [0, 0, 0, 0, 1, 0])
         padded = self.graph.add(
             "Pad",
