@@ -24,7 +24,7 @@ DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist one BLAS thread: the workers take this environment over before they load NumPy."""
+    """Give each worker of pytest-xdist one BLAS thread: it starts with this environment, before it loads NumPy."""
     if config.getoption("numprocesses"):
         for library in ("OPENBLAS", "OMP", "MKL"):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")
