@@ -23,6 +23,13 @@ VOCABULARY: Final = (*SPECIAL, *WORDS, *LETTERS, *PIECES)
 DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist one BLAS thread: it starts with this environment, before it loads NumPy."""
+    if config.getoption("numprocesses"):
+        for library in ("OPENBLAS", "OMP", "MKL"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
 class TinyBert(Protocol):
     """The signature of the ``tiny_bert`` fixture."""
 

@@ -81,6 +81,12 @@ def test_a_forked_process_has_threads_of_its_own():
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="the process of pytest -n 0 has all its threads")
+@pytest.mark.skipif(blocks._blas() is None, reason="NumPy uses another BLAS than OpenBLAS")
+def test_a_worker_of_the_suite_has_as_many_blas_threads_as_it_was_told():
+    assert blocks._blas()[0]() == int(os.environ["OPENBLAS_NUM_THREADS"])
+
+
 @pytest.mark.skipif(blocks._blas() is None, reason="NumPy uses another BLAS than OpenBLAS")
 def test_openblas_is_given_its_threads_back_by_the_last_to_leave():
     get, set_ = blocks._blas()
