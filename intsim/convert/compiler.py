@@ -215,7 +215,8 @@ class Compiler:
             # few tokens that the clipped weights were for, and would be added to all the others.
             top = params.range.max * params.scale
             self._errors[name] = dequantize(self._codes[name], params) - self._weights[name].clip(-top, top)
-        if not any(np.array_equal(self._codes[part], self._codes[name]) for part in tensor.view if part in self._codes):
+        earlier = [part for part in tensor.view if part in self._codes and part != name]
+        if not any(np.array_equal(self._codes[part], self._codes[name]) for part in earlier):
             self.tensors[name] = self._codes[name]
         return params.scale
 

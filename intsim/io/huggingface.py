@@ -214,7 +214,7 @@ def _find(
 
     pieces: dict[str, tuple[Piece, ...]] = {}
     for name, tensor in contents.tensors.items():
-        if name in tensors or not tensor.view:
+        if not tensor.view or (name in tensors and tensors[name].shape == tensor.shape):
             pieces[name] = (piece(name, tensor.shape),)
         else:
             pieces[name] = tuple(

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Final
 
 from intsim.models.config import Config, Real, Size, refuse
 from intsim.models.family import Family
-from intsim.models.heads import head
-from intsim.models.world import OWN, Function, Value, World
+from intsim.models.heads import head, word_table
+from intsim.models.world import Function, Value, World
 
 __all__ = ["BERT", "BertConfig", "bert", "classify", "embeddings", "encoder", "predict"]
 
@@ -32,7 +32,6 @@ class BertConfig(Config):
     intermediate_size: Size
     type_vocab_size: Size = 2
     hidden_act: Function = "gelu"
-    tie_word_embeddings: bool = True
     layer_norm_eps: Real = 1e-12
 
     def __post_init__(self) -> None:
@@ -92,8 +91,7 @@ def predict(w: World, x: Value) -> Value:
     x = w.activation(f"{n}.transform", x, function=c.hidden_act, role="head")
     x = w.layer_norm(f"{n}.transform.LayerNorm", x, eps=c.layer_norm_eps, role="head")
     x = w.read(f"{n}.decoder.input", x)
-    view = {"embeddings.word_embeddings.weight": c.hidden_size} if c.tie_word_embeddings else OWN
-    return w.logits(f"{n}.decoder", x, c.vocab_size, view=view, bias=f"{n}.bias")
+    return w.logits(f"{n}.decoder", x, c.vocab_size, view=word_table(w, c.hidden_size), bias=f"{n}.bias")
 
 
 BERT: Final = Family(forward=bert, config=BertConfig, architecture="Bert", prefix="bert.")

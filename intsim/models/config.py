@@ -47,6 +47,7 @@ class Config:
     max_position_embeddings: Size
     type_vocab_size: Size = 1
     pad_token_id: int = 0
+    tie_word_embeddings: bool = True
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
     def __post_init__(self) -> None:
@@ -65,12 +66,10 @@ class Config:
         for name, allowed in cls.FIXED.items():
             if name in values and values[name] not in (None, *allowed):
                 refuse(name, " or ".join(map(repr, allowed)), values[name])
-        given = {
-            field.name: values.get(field.name, None if field.default is MISSING else field.default)
-            for field in fields(cls)
+        given: dict[str, Any] = {
+            field.name: None if field.default is MISSING else field.default for field in fields(cls)
         }
-        if given["pad_token_id"] is None:
-            given["pad_token_id"] = next(field.default for field in fields(cls) if field.name == "pad_token_id")
+        given |= {name: values[name] for name in given.keys() & values.keys() if values[name] is not None}
         return cls(**{**given, "labels": _labels(values)})
 
     def to_json(self) -> dict[str, Any]:

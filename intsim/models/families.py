@@ -3,11 +3,24 @@
 
 from typing import Final
 
+from intsim.models.albert import ALBERT
 from intsim.models.bert import BERT
+from intsim.models.distilbert import DISTILBERT
+from intsim.models.electra import ELECTRA
 from intsim.models.family import Family
+from intsim.models.mobilebert import MOBILEBERT
+from intsim.models.roberta import CAMEMBERT, IBERT, ROBERTA, XLM_ROBERTA
 
 __all__ = ["FAMILIES"]
 
 FAMILIES: Final[dict[str, Family]] = {
+    "albert": ALBERT,
     "bert": BERT,
+    "camembert": CAMEMBERT,
+    "distilbert": DISTILBERT,
+    "electra": ELECTRA,
+    "ibert": IBERT,
+    "mobilebert": MOBILEBERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
 }

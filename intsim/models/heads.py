@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What follows the body of an encoder: the heads that all families share, and where their own go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from intsim.models.world import Value, World
+from intsim.models.world import OWN, Value, World
 
-__all__ = ["HeadFunction", "head"]
+__all__ = ["HeadFunction", "head", "word_table"]
 
 HeadFunction: TypeAlias = Callable[[World, Value], Value]
 
@@ -34,3 +34,8 @@ def head(w: World, x: Value, *, classify: HeadFunction, predict: HeadFunction) -
             return w.logits("qa_outputs", w.read("qa_outputs.input", x), 2)  # (B, T, start and end)
         case "masked-lm":
             return predict(w, x)  # (B, T, V)
+
+
+def word_table(w: World, columns: int) -> Mapping[str, int]:
+    """Return the view of a decoder's weight that is the table of words, where the configuration ties them."""
+    return {"embeddings.word_embeddings.weight": columns} if w.config.tie_word_embeddings else OWN
