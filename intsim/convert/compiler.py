@@ -23,7 +23,7 @@ from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.functions import function_rule
 from intsim.models.outline import Outline
-from intsim.models.world import OWN, Function, tensor_name, term_name
+from intsim.models.world import OWN, Function, Head, tensor_name, term_name
 from intsim.profile import LayerNorm, Profile
 from intsim.quantizers import AffineParams, dequantize, quantize
 from intsim.recipes import WeightRule
@@ -136,7 +136,8 @@ class Compiler:
         correct_biases: bool,
         profile: Profile,
     ) -> None:
-        self.config, self.head = outline.config, outline.head
+        self.config: Any = outline.config
+        self.head: Head = outline.head
         self.tensors: dict[str, Integers] = {}
         self.formats = {name: _format(params, groups_of.get(name, 1)) for name, params in activations.items()}
         self._outline, self._weights = outline, weights

@@ -24,7 +24,7 @@ from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
 from intsim.models.constants import Constants
 from intsim.models.functions import function_rule
-from intsim.models.world import OWN, Function, tensor_name, term_name
+from intsim.models.world import OWN, Function, Head, tensor_name, term_name
 from intsim.profile import Gelu
 
 __all__ = ["run"]
@@ -157,7 +157,8 @@ class IntegerWorld:
         whole: bool = False,
         part: Part | None = None,
     ) -> None:
-        self.config, self.head = model.config, model.head
+        self.config: Any = model.config
+        self.head: Head = model.head
         self._model, self._tensors, self._formats, self._profile = model, model.tensors, model.formats, model.profile
         self._carrier: Carrier = carrier
         self._whole, self._part = whole, part
@@ -256,6 +257,8 @@ class IntegerWorld:
                 step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, name, skip.name)
                 if step is not None:
                     return Activation(name, step(*dense.operand.arrays, skip.codes))
+            case _:
+                pass
         source, codes = self._activation(x)
         if self._formats[source].groups > 1:  # LayerNorm reads one scale
             codes = self._rescale(f"{source}.wide", Unscaled([self._centred(Activation(source, codes))]), INT16)

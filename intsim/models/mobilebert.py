@@ -91,13 +91,8 @@ def embeddings(w: World, ids: Value, mask: Value, types: Value) -> Value:
             x = w.neighbours(f"{n}.trigrams", x, mask)  # (B, T, 3 E)
         x = w.read(f"{n}.embedding_transformation.input", x)
         x = w.linear(f"{n}.embedding_transformation", x, c.hidden_size, role="attention")
-    places = w.embedding(
-        f"{n}.position_embeddings",
-        w.positions(ids),
-        c.max_position_embeddings,
-        c.hidden_size,
-        role="embedding.position",
-    )
+    rows, columns = c.max_position_embeddings, c.hidden_size
+    places = w.embedding(f"{n}.position_embeddings", w.positions(ids), rows, columns, role="embedding.position")
     kinds = w.embedding(f"{n}.token_type_embeddings", types, c.type_vocab_size, columns, role="embedding.type")
     x = w.sum(f"{n}.sum", x, places, kinds, role="embedding")
     return norm(w, f"{n}.LayerNorm", x, eps=OTHER_EPS, role="norm")

@@ -61,11 +61,11 @@ def match(recipe: Recipe, outline: Outline) -> Matched:
         if not tensor.role:
             continue
         rule = _first(recipe.weights, name, tensor.role)
-        channels = tensor.shape[1 if rule.axis == "input" or tensor.is_embedding else 0]
-        if rule.granularity == "group" and (groups := fitted(rule.groups, channels)) == 1:
-            weights[name] = replace(rule, groups=1, granularity="tensor", axis="output")
-        else:
-            weights[name] = rule if rule.granularity != "group" else replace(rule, groups=groups)
+        if rule.granularity == "group":
+            groups = fitted(rule.groups, tensor.shape[1 if rule.axis == "input" or tensor.is_embedding else 0])
+            whole = {"granularity": "tensor", "axis": "output"} if groups == 1 else {}
+            rule = replace(rule, groups=groups, **whole)
+        weights[name] = rule
 
     activations: dict[str, ActivationRule] = {}
     for name, activation in outline.activations.items():

@@ -70,7 +70,7 @@ def in_reals(model: IntegerModel, *, saturate: bool, approximate: bool) -> Inter
     def interpret(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> "_Codes":
         choices: dict[str, Any] = {}
         if operator in _CHOOSING:
-            choices = {"saturate": saturate, "approximate": approximate, "activation": model.config["hidden_act"]}
+            choices = {"saturate": saturate, "approximate": approximate, "activation": functions.get(name.rpartition(".")[0])}
         values = _MEANING[operator](*operands, **constants, **choices)
         if name in model.formats or operator in {ops.quantize_dynamic, ops.softmax}:
             values = np.rint(values)
