@@ -338,6 +338,11 @@ def sigmoid(x: int, profile: Profile) -> int:
     return y if x >= 0 else unit - y
 
 
+def silu(x: int, profile: Profile) -> int:
+    """Return silu of int16 x, in the input fraction of exp, with as many fraction bits as x and sigmoid together."""
+    return x * sigmoid(x, profile)
+
+
 def isqrt(n: int) -> int:
     """Return floor(sqrt(n)) for 0 <= n < 2**62."""
     _require(0 <= n < 2**62, "n must lie in [0, 2**62)", n)
