@@ -9,7 +9,7 @@ It judges the chain of calls too. An operand is one of three things:
 * the result of an earlier call, by its name;
 * stored anew, because the model brought a result into another form on the way. It must be a view of one earlier result,
   with or without the zero points of that result taken off: the whole or a run of one axis (a group of channels, one
-  token), axes split, moved and joined (heads). What is split or joined keeps its order, and sequences stay apart;
+  token), axes moved, and either split or joined in their order (heads). Sequences stay apart;
 * an input of the model (ids, masks) or one of its constants (weights, multipliers). These are taken as they are.
 
 The manifest does not say *which* result an operand stored anew was made from: any earlier one accounts for it.
@@ -132,8 +132,9 @@ def differences(path: str | Path) -> Iterator[Difference]:
             if expected != recorded:
                 yield Difference(name, expected, recorded)
             results[name] = [recorded] if expected == recorded else [recorded, expected]
-            for result in results[name]:
-                sources += [result, _centred(result, entry["zero_point"])]
+            sources += results[name]
+            if zero_point := entry["zero_point"]:
+                sources += [_centred(result, zero_point) for result in results[name]]
     if unjudged:
         msg = f"calls must be of the oracle's operators and rules, got {', '.join(unjudged)}"
         raise NotJudgedError(msg)
@@ -392,7 +393,7 @@ def _is_view(operand: Tensor, sources: Sequence[Tensor]) -> bool:
     """Say whether an operand is a view of one of the results, the last first."""
     total, ranked = sum(operand.flat), sorted(operand.flat)
     for source in reversed(sources):
-        if source.shape[0] != operand.shape[0]:
+        if source.shape[:1] != operand.shape[:1]:
             continue
         for start, axes in _runs(source.shape, len(operand.flat)):
             flat = [source.flat[i] for i in _places(axes, start)]
@@ -423,19 +424,25 @@ def _runs(shape: tuple[int, ...], size: int) -> Iterator[tuple[int, list[Axis]]]
 def _views(axes: list[Axis], operand: Tensor) -> Iterator[list[Axis]]:
     """Yield the orders of axes, some of them split, that join to the shape of the operand.
 
-    The first axis, sequences, stays. Parts of a split axis, and axes that are joined, keep their order.
+    The first axis, sequences, stays. Parts of a split axis keep their order, and so do axes that are joined, all of
+    them whole.
     """
     first, *others = axes
     ends = set(accumulate(operand.shape, mul))  # how many elements there are up to the end of each axis
     splits = [[[(length, stride)], *_splits(length, stride, operand.shape)] for length, stride in others]
     for chosen in product(*splits):
-        parts = [(length, stride, i) for i, each in enumerate(chosen) for length, stride in each if length > 1]
-        for order in permutations(parts):
+        whole = {i for i, parts in enumerate(chosen) if len(parts) == 1}
+        axis_parts = [(length, stride, i) for i, parts in enumerate(chosen) for length, stride in parts if length > 1]
+        for order in permutations(axis_parts):
             view = [first, *((length, stride) for length, stride, _ in order)]
             places = list(accumulate((length for length, _ in view), mul))[1:]
             joined = [pair for end, pair in zip(places, pairwise(order), strict=False) if end not in ends]
             split = [(a, b) for a, b in combinations(order, 2) if a[2] == b[2]]
-            if ends <= {first[0], *places} and all(a[1] > b[1] for a, b in joined + split):
+            if (
+                ends <= {first[0], *places}
+                and all(stride > next_stride for (_, stride, _), (_, next_stride, _) in joined + split)
+                and all(whole.issuperset({i, j}) for (_, _, i), (_, _, j) in joined)
+            ):
                 yield view
 
 
@@ -445,8 +452,8 @@ def _splits(length: int, stride: int, shape: tuple[int, ...]) -> list[list[Axis]
     return [[(length // inner, stride * inner), (inner, stride)] for inner in lengths]
 
 
-def _centred(codes: Tensor, zero_point: int | list[int] | None) -> Tensor:
-    zero_points = _spread(zero_point or 0, codes.shape[-1])
+def _centred(codes: Tensor, zero_point: int | list[int]) -> Tensor:
+    zero_points = _spread(zero_point, codes.shape[-1])
     return _joined(codes.shape, ([v - z for v, z in zip(row, zero_points, strict=True)] for row in codes.rows))
 
 

@@ -71,6 +71,7 @@ def write_trace(path: Path, trace: Trace, model: IntegerModel) -> None:
     for index, (name, values) in enumerate(trace.items()):
         call, out = trace.calls.get(name), model.formats.get(name)
         scale = scales.get(name)
+        zero_point = 0 if out is None else np.asarray(out.offset(values.shape[-1])).tolist()
         entry: dict[str, Any] = {
             "index": index,
             "name": name,
@@ -79,7 +80,7 @@ def write_trace(path: Path, trace: Trace, model: IntegerModel) -> None:
             "shape": list(values.shape),
             "bits": 8 * values.dtype.itemsize if out is None else out.range.bits,
             "scale": None if scale is None else [str(s) for s in scale] if scale.ndim else str(scale),
-            "zero_point": None if scale is None else 0 if out is None else np.asarray(out.offset(values.shape[-1])).tolist(),
+            "zero_point": None if scale is None else zero_point,
         }
         if call is not None and trace.level == "steps":
             entry["operands"] = [encode(value, f"{name}@{i}") for i, value in enumerate(call.operands)]

@@ -128,7 +128,7 @@ def test_the_scales_of_the_manifest_follow_the_arithmetic(model, manifest):
 
 @pytest.mark.parametrize("labels", [None, ("negative", "positive")])
 @pytest.mark.parametrize("hidden_act", ["relu", "gelu"])
-@pytest.mark.parametrize("recipe", ["intsim", "ibert"])
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "peg:groups=4"])
 def test_every_result_of_every_model_has_a_scale(tiny_bert, tmp_path, labels, hidden_act, recipe):
     model = intsim.quantize(tiny_bert(labels=labels, hidden_act=hidden_act), recipe=recipe, calibration=["a good plot"])
     with intsim.trace() as trace:
@@ -136,7 +136,10 @@ def test_every_result_of_every_model_has_a_scale(tiny_bert, tmp_path, labels, hi
     write_trace(tmp_path / "trace.safetensors", trace, model)
     _, metadata = read(tmp_path / "trace.safetensors")
     assert len(metadata["trace"]) > 40
-    assert all(entry["scale"] is not None for entry in metadata["trace"])
+    for entry in metadata["trace"]:
+        for value in (entry["scale"], entry["zero_point"]):
+            assert value is not None, entry["name"]
+            assert not isinstance(value, list) or len(value) == entry["shape"][-1], entry["name"]
 
 
 @same_file
