@@ -467,10 +467,11 @@ def _pairs(ratio: Dyadic, channels: int) -> list[tuple[int, int]]:
 
 
 def _spread(value: int | Sequence[int] | Tensor, channels: int) -> list[int]:
-    """Return one value per channel from one value, or from one per group of consecutive channels."""
-    values = [value] if isinstance(value, int) else value.flat if isinstance(value, Tensor) else value
-    _require(channels % len(values) == 0, f"channels must be a multiple of {len(values)}", channels)
-    return [v for v in values for _ in range(channels // len(values))]
+    """Return one value per channel from one, or from one per channel."""
+    values = [value] if isinstance(value, int) else list(value.flat if isinstance(value, Tensor) else value)
+    values = values * channels if len(values) == 1 else values
+    _require(len(values) == channels, f"values must be 1 or {channels}", len(values))
+    return values
 
 
 def _broadcast(tensor: Tensor, shape: tuple[int, ...]) -> list[int]:

@@ -484,11 +484,21 @@ def test_heads_groups_and_tokens_are_views(operand: NDArray[Any], source: NDArra
         HEADS.transpose(0, 2, 3, 1).reshape(2, 6, 12),  # channels of a head joined before heads
         CODES.reshape(2, 6, 4, 3).transpose(0, 3, 1, 2),  # every third channel to a head
         CODES[::-1],
+        CODES.reshape(12, 12),
         CODES[:, ::-1],
         CODES[..., ::2],
         np.stack([CODES[0, 0], CODES[1, 1]]),
     ],
-    ids=["unswapped", "interleaved", "every third", "other sequences", "reversed", "every other", "two tokens"],
+    ids=[
+        "unswapped",
+        "interleaved",
+        "every third",
+        "other sequences",
+        "sequences joined",
+        "reversed",
+        "every other",
+        "two tokens",
+    ],
 )
 def test_whatever_else_holds_the_same_integers_is_no_view(operand: NDArray[Any]) -> None:
     assert not _is_view(tensor(operand), [tensor(CODES), tensor(HEADS)])
