@@ -30,8 +30,8 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
 
     The manifest lists the arrays in forward order: index, name, operator (``step`` for what happens inside one), dtype,
     shape, bits, and what a code stands for, real = (code - zero_point) * scale: the scale is an exact rational,
-    ``"p/q"``, or one per channel. At level ``steps`` each operator's operands and constants go with it, so that its
-    call can be repeated from the file alone.
+    ``"p/q"``, and scale and zero point are one, or one per channel. At level ``steps`` each operator's operands and
+    constants go with it, so that its call can be repeated from the file alone.
 
     Raises
     ------
@@ -71,6 +71,7 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
     for index, (name, values) in enumerate(trace.items()):
         call, out = trace.calls.get(name), model.formats.get(name)
         scale = scales.get(name)
+        zero_point = 0 if out is None else np.asarray(out.offset(values.shape[-1])).tolist()
         entry: dict[str, Any] = {
             "index": index,
             "name": name,
@@ -79,7 +80,7 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
             "shape": list(values.shape),
             "bits": 8 * values.dtype.itemsize if out is None else out.range.bits,
             "scale": None if scale is None else [str(s) for s in scale] if scale.ndim else str(scale),
-            "zero_point": None if scale is None else 0 if out is None else out.zero_point,
+            "zero_point": None if scale is None else zero_point,
         }
         if call is not None and trace.level == "steps":
             entry["operands"] = [encode(value, f"{name}@{i}") for i, value in enumerate(call.operands)]
@@ -105,7 +106,12 @@ def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
     That of attention scores includes 1 / sqrt(D).
     """
     profile = model.profile
-    scales = {name: _rational(out.scale) for name, out in model.formats.items()}
+    scales = {
+        name: np.repeat(scale, trace[name].shape[-1] // out.groups) if out.groups > 1 else scale
+        for name, out in model.formats.items()
+        if name in trace
+        for scale in [_rational(out.scale)]
+    }
     results = {
         "softmax": Fraction(1, profile.softmax.one),
         "gelu": profile.gelu.output_scale,

@@ -156,6 +156,20 @@ def test_every_result_of_every_model_has_a_scale(tiny_bert, tmp_path, labels, hi
     assert all(entry["scale"] is not None for entry in metadata["trace"])
 
 
+def test_activations_in_groups_have_a_scale_and_a_zero_point_per_channel(tiny_bert, tmp_path):
+    model = intsim.quantize(tiny_bert(), recipe="peg:groups=4", calibration=["a good plot"])
+    with intsim.trace("steps") as trace:
+        model([[2, 5, 6, 7, 3]])
+    write_trace(tmp_path / "trace.safetensors", trace, model)
+    _, metadata = read(tmp_path / "trace.safetensors")
+    (entry,) = (entry for entry in metadata["trace"] if entry["name"] == "encoder.layer.0.output.sum")
+    out = model.formats["encoder.layer.0.output.sum"]
+    assert out.groups == 4
+    scales = [Fraction(m, 1 << t) for m, t in zip(out.scale.multiplier.tolist(), out.scale.shift.tolist(), strict=True)]
+    assert [Fraction(scale) for scale in entry["scale"]] == [scale for scale in scales for _ in range(4)]
+    assert entry["zero_point"] == [zero_point for zero_point in out.zero_point for _ in range(4)]
+
+
 @same_file
 @given(st.data())
 def test_any_bit_flipped_in_a_file_is_found_at_its_tensor_and_index(saved, steps, tmp_path, data):
