@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from intsim.models.integer_model import IntegerModel
 from numpy.typing import NDArray
 from oracle_trace import OPERATORS, Difference, NotJudgedError, Tensor, _is_view, differences, judge
 
@@ -19,7 +20,6 @@ from intsim.fixedpoint import INT8, Dyadic, Rounding
 from intsim.io.safetensors_file import read, write
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.io.trace_file import write_trace
-from intsim.models.integer_model import IntegerModel
 from intsim.profile import IBERT, IBERT_CODE, INTSIM, ITA, Profile
 from intsim.requantization import RULES
 

@@ -233,16 +233,17 @@ def _known_head(head: str) -> Head:
 
 def _head(family: Family, values: Mapping[str, Any], config: Config, tensors: Mapping[str, StoredTensor]) -> Head:
     """Return the head of the model class that config.json names, or of what is stored."""
-    names = values.get("architectures")
+    names: Any = values.get("architectures")
     if not names:
         needed = outline(family, config, "sequence-classification").tensors
         return "sequence-classification" if needed.keys() <= tensors.keys() else "none"
-    if isinstance(names, list) and len(cast("list[Any]", names)) == 1 and isinstance(names[0], str):
-        for ending, head in ARCHITECTURES.items():
-            if names[0] == family.architecture + ending:
-                return head
-    classes = ", ".join(family.architecture + ending for ending in ARCHITECTURES)
-    return refuse("architectures", f"one of {classes}, or give the head to read (--head none reads the body)", names)
+    classes = {family.architecture + ending: head for ending, head in ARCHITECTURES.items()}
+    for name, head in classes.items():
+        if names == [name]:
+            return head
+    return refuse(
+        "architectures", f"one of {', '.join(classes)}, or give the head to read (--head none reads the body)", names
+    )
 
 
 def _check_dtype(name: str, stored: StoredTensor) -> None:

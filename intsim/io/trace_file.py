@@ -16,6 +16,7 @@ from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 from intsim.io.safetensors_file import read, write
 from intsim.models.constants import Constants
+from intsim.models.functions import function_rule
 from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
@@ -101,9 +102,9 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
 def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
     """Return the exact scale of every result whose scale its model fixes, () or (C,).
 
-    An activation has that of its format, a nonlinear operator that of its profile. Whatever is rescaled next, an
-    accumulator above all, has the scale that its reader takes it for: ratio times the scale of the reader's result.
-    That of attention scores includes 1 / sqrt(D).
+    An activation has that of its format, softmax and activation functions that of their profile. Whatever is rescaled
+    next, an accumulator above all, has the scale that its reader takes it for: ratio times the scale of the reader's
+    result. That of attention scores includes 1 / sqrt(D).
     """
     profile = model.profile
     scales = {
@@ -112,39 +113,27 @@ def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
         if name in trace
         for scale in [_rational(out.scale)]
     }
-    results = {
-        "softmax": Fraction(1, profile.softmax.one),
-        "gelu": profile.gelu.output_scale,
-        "tanh": Fraction(1, 1 << profile.tanh.output_fraction),
-        "sigmoid": Fraction(1, 1 << profile.sigmoid.output_fraction),
-        "silu": Fraction(1, 1 << profile.exp.input_fraction + profile.sigmoid.output_fraction),
-    }
-    operands = {
-        "softmax": profile.score_scale,
-        "gelu": Fraction(1, 1 << profile.gelu.input_fraction),
-        "tanh": Fraction(1, 1 << profile.exp.input_fraction + 1),
-        "sigmoid": Fraction(1, 1 << profile.exp.input_fraction),
-        "silu": Fraction(1, 1 << profile.exp.input_fraction),
-    }
     names = {id(call.result): name for name, call in trace.calls.items()}
     previous = {after: before for before, after in pairwise(trace.calls)}
     for name, call in reversed(trace.calls.items()):  # readers first
-        operator = call.operator.__name__
-        if operator in results:
-            scales[name] = np.array(results[operator])
-        scale = np.array(operands[operator]) if operator in operands else scales.get(name)
-        match operator:
+        scale, before = scales.get(name), None
+        match call.operator.__name__:
             case "add":
                 read = zip(*call.operands, strict=True)
-            case "requantize" | "softmax":
+            case "requantize":  # heads that were put side by side on the way are another array: the result before
                 read = [call.operands]
-            case "gelu" | "tanh" | "sigmoid" | "silu" | "relu":
-                read = [(*call.operands, Dyadic(1, 0))]
+                before = previous.get(name)
+            case "softmax":
+                scales[name] = np.array(Fraction(1, profile.softmax.one))
+                scale, read = np.array(profile.score_scale), [call.operands]
+            case _ if (function := model.outline.functions.get(name.rpartition(".")[0])) is not None:
+                rule = function_rule(function, profile)
+                scales[name] = np.array(rule.output_scale)
+                scale, read = np.array(rule.input_scale), [(*call.operands, Dyadic(1, 0))]
             case _:
                 continue
         for values, ratio in read:
-            # heads that were put side by side on the way are another array: the result before
-            source = names.get(id(values)) or (previous.get(name) if operator == "requantize" else None)
+            source = names.get(id(values), before)
             if source is not None and scale is not None:
                 scales.setdefault(source, np.asarray(_rational(ratio) * scale))
     return scales

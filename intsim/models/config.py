@@ -70,7 +70,8 @@ class Config:
             field.name: None if field.default is MISSING else field.default for field in fields(cls)
         }
         given |= {name: values[name] for name in given.keys() & values.keys() if values[name] is not None}
-        return cls(**{**given, "labels": _labels(values)})
+        given["labels"] = _labels(values)
+        return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""
@@ -79,10 +80,11 @@ class Config:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that ``to_json`` wrote."""
-        return cls(**{**values, "labels": tuple(values["labels"])})
+        given: dict[str, Any] = {**values, "labels": tuple(values["labels"])}
+        return cls(**given)
 
 
-def _check(name: str, value: object, hint: Any) -> None:
+def _check(name: str, value: Any, hint: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if hint == Size and not (whole and value > 0):
         refuse(name, "a positive integer", value)

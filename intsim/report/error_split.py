@@ -66,11 +66,13 @@ def in_reals(model: IntegerModel, *, saturate: bool, approximate: bool) -> Inter
     approximate
         Whether exp, GELU, SiLU, tanh and sigmoid are the profile's polynomials.
     """
+    functions = model.outline.functions
 
     def interpret(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> "_Codes":
         choices: dict[str, Any] = {}
         if operator in _CHOOSING:
-            choices = {"saturate": saturate, "approximate": approximate, "activation": functions.get(name.rpartition(".")[0])}
+            function = functions.get(name.rpartition(".")[0])
+            choices = {"saturate": saturate, "approximate": approximate, "function": function}
         values = _MEANING[operator](*operands, **constants, **choices)
         if name in model.formats or operator in {ops.quantize_dynamic, ops.softmax}:
             values = np.rint(values)
@@ -160,10 +162,10 @@ def _softmax(
     return e / e.sum(axis=-1, keepdims=True) * profile.softmax.one
 
 
-def _gelu(x: Reals, *, profile: Profile, approximate: bool, activation: str, **_choices: Any) -> Reals:
+def _gelu(x: Reals, *, profile: Profile, approximate: bool, function: str, **_choices: Any) -> Reals:
     rule = native(profile.gelu, Gelu)
     x = x * 2.0**-rule.input_fraction
-    y = _i_gelu(x, rule) if approximate else ACTIVATIONS[activation](x)
+    y = _i_gelu(x, rule) if approximate else ACTIVATIONS[function](x)
     return np.asarray(y / float(rule.output_scale), np.float64)
 
 
