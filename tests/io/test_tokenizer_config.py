@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of intsim.io.tokenizer_config: what transformers' fast tokenizers read from the same directory."""
 
+import importlib
 import json
+import os
 import random
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -47,7 +49,6 @@ def _made(kind: str) -> str:
     )
     if kind == "bert":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - no password
-        tokenizer.normalizer = normalizers.BertNormalizer()
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)  # the vocabulary has both cases
@@ -129,6 +130,8 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture(scope="module")
 def transformers() -> Any:
+    if os.environ.get("INTSIM_REQUIRE_KERNELS") == "1":
+        return importlib.import_module("transformers")
     return pytest.importorskip("transformers", reason="needs transformers (pip install 'intsim[kernels]') to compare")
 
 
@@ -277,6 +280,11 @@ def test_templates_in_other_words_are_the_same(transformers: Any, write: Write) 
     for kind in ("xlm-roberta", "albert"):
         edit = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": marks}}  # as of older releases
         _same_everywhere(transformers, write(kind, {}, edit=lambda values, edit=edit: values.update(edit)))
+
+
+def test_a_real_checkpoint_reads_what_transformers_reads(transformers: Any, minilm: Path) -> None:
+    assert read_tokenizer(minilm) == (minilm / "tokenizer.json").read_text(encoding="utf-8")
+    _same_everywhere(transformers, minilm)
 
 
 # ---- shorter texts, words and windows
