@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of intsim.io.tokenizer_config: what transformers' fast tokenizers read from the same directory."""
 
+import base64
 import importlib
 import json
 import os
 import random
+import struct
 from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import pairwise
@@ -25,7 +27,7 @@ TEXTS: Final = (
     "smile 😀👍🏽 👨‍👩‍👧 \u200d \u200b end",
     "tabs and\nlines\r\n\u3000wide \xa0 no-break   three   spaces",
     "``quoted'' \"text\" 'x' $3.50 #1 a_b @you http://x.y/z?q=1",
-    "[CLS] written [SEP] [MASK] [UNK] <s> tokens </s> <mask> <pad> here<mask>",
+    "[CLS] written [SEP] [MASK] [UNK] <s> tokens </s> <mask> <pad> here<mask> <unk>NOTUSED",
     "   <mask>   [MASK]  ",
     "w" * 150 + " " + "antidisestablishmentarianism" * 5,
     "\x00\x07 control\x7f and \ufffd \ufeff bom",
@@ -254,7 +256,9 @@ def test_special_tokens_that_only_the_configuration_names_are_special(transforme
     _same_everywhere(transformers, write("camembert", {}, edit=_drop("<s>NOTUSED", "<unk>NOTUSED", "<pad>")))
     mask = {"content": "movie", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False}
     _same_everywhere(transformers, write("roberta", {}, special={"mask_token": mask}))
-    _same_everywhere(transformers, write("bert", {"mask_token": "<new>", "pad_token": None}))
+    path = write("bert", {"mask_token": "<new>", "pad_token": None}, edit=_drop("[PAD]"))
+    _same_everywhere(transformers, path)
+    assert "[PAD]" not in _encode(path, "[PAD]").tokens
 
 
 def test_added_tokens_that_agree_are_read(transformers: Any, write: Write) -> None:
@@ -280,6 +284,39 @@ def test_templates_in_other_words_are_the_same(transformers: Any, write: Write) 
     for kind in ("xlm-roberta", "albert"):
         edit = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": marks}}  # as of older releases
         _same_everywhere(transformers, write(kind, {}, edit=lambda values, edit=edit: values.update(edit)))
+
+
+def test_types_are_taken_from_any_template(transformers: Any, write: Write) -> None:
+    special = {token: {"id": token, "ids": [index], "tokens": [token]} for token, index in (("<s>", 0), ("</s>", 2))}
+    places = [("SpecialToken", "<s>", 1), ("Sequence", "A", 1), ("Sequence", "B", 2), ("SpecialToken", "</s>", 1)]
+    pair = [{kind: {"id": name, "type_id": type_id}} for kind, name, type_id in places]
+    template = {"type": "TemplateProcessing", "single": [*pair[:2], pair[3]], "pair": pair, "special_tokens": special}
+    trim = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    for post in (template, {"type": "Sequence", "processors": [trim, template]}, trim, None):
+        config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        _same_everywhere(transformers, write("roberta", config, edit=_set(post_processor=post)))
+        named = {**config, "model_input_names": ["input_ids", "token_type_ids"]}
+        _same_everywhere(transformers, write("roberta", named, edit=_set(post_processor=post)))
+
+
+def test_an_unknown_token_matters_where_a_byte_is_unknown(transformers: Any, write: Write) -> None:
+    def lose_a_byte(values: dict[str, Any]) -> None:
+        values["model"]["unk_token"] = "<unk>"  # noqa: S105 - no password
+        merged = {letter for merge in values["model"]["merges"] for letter in "".join(merge)}
+        letter = min({*pre_tokenizers.ByteLevel.alphabet()} - merged)
+        values["model"]["vocab"][f"no longer {letter}"] = values["model"]["vocab"].pop(letter)
+
+    _same_everywhere(transformers, write("roberta", {}, edit=_set_model(unk_token="<unk>")))  # noqa: S106
+    with pytest.raises(CheckpointError, match="a class that builds its model"):
+        read_tokenizer(write("roberta", {}, edit=lose_a_byte))
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "camembert", "albert"])
+def test_a_character_map_is_kept(transformers: Any, write: Write, kind: str) -> None:
+    nothing = base64.b64encode(struct.pack("<I", 1024) + bytes(1025)).decode()  # a trie without leaves: no character
+    steps = (json.loads(_made(kind))["normalizer"] or {"normalizers": []})["normalizers"]
+    steps = [*steps[:5], {"type": "Precompiled", "precompiled_charsmap": nothing}, *steps[5:]]
+    _same_everywhere(transformers, write(kind, {}, edit=_set(normalizer={"type": "Sequence", "normalizers": steps})))
 
 
 def test_a_real_checkpoint_reads_what_transformers_reads(transformers: Any, minilm: Path) -> None:
@@ -422,9 +459,13 @@ def test_tokens_that_only_an_old_file_adds_are_refused(write: Write) -> None:
     path = write("bert", {})
     (path / "added_tokens.json").write_text('{"[MASK]": 4}')
     assert read_tokenizer(path)
-    (path / "added_tokens.json").write_text('{"[MASK]": 4, "<new>": 400}')
-    with pytest.raises(CheckpointError, match=r"an added_tokens.json whose tokens it has too, got '<new>' with id 400"):
-        read_tokenizer(path)
+    for content, got in (
+        ('{"[MASK]": 4, "<new>": 400}', "'<new>' with id 400"),
+        ('{"[MASK]": 5}', "'.MASK.' with id 5"),
+    ):
+        (path / "added_tokens.json").write_text(content)
+        with pytest.raises(CheckpointError, match=f"an added_tokens.json whose tokens it has too, got {got}"):
+            read_tokenizer(path)
 
 
 @pytest.mark.parametrize(
