@@ -237,13 +237,12 @@ def _head(family: Family, values: Mapping[str, Any], config: Config, tensors: Ma
     if not names:
         needed = outline(family, config, "sequence-classification").tensors
         return "sequence-classification" if needed.keys() <= tensors.keys() else "none"
-    classes = {family.architecture + ending: head for ending, head in ARCHITECTURES.items()}
+    classes: dict[str, Head] = {family.architecture + ending: head for ending, head in ARCHITECTURES.items()}
     for name, head in classes.items():
         if names == [name]:
             return head
-    return refuse(
-        "architectures", f"one of {', '.join(classes)}, or give the head to read (--head none reads the body)", names
-    )
+    rule = f"one of {', '.join(classes)}; or give the head to read, --head none for the body"
+    return refuse("architectures", rule, names)
 
 
 def _check_dtype(name: str, stored: StoredTensor) -> None:

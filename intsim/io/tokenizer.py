@@ -1,52 +1,121 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text to token ids: a checkpoint's own tokenizer.json, and batches of what it returns."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError, IntsimError
+from intsim.io.tokenizer_config import FOLDED, fold_config
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding as Tokens
     from tokenizers import Tokenizer
 
-__all__ = ["Encoding", "encode", "pad", "parse_tokenizer", "read_tokenizer"]
+__all__ = [
+    "Encoding",
+    "Line",
+    "encode",
+    "encode_words",
+    "pad",
+    "parse_tokenizer",
+    "read_lines",
+    "read_tokenizer",
+    "windows",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """A text as T tokens, special tokens included: their ids, their segment ids, and what they look like."""
+    """A text as T tokens, special tokens included.
+
+    Parameters
+    ----------
+    ids, type_ids, tokens
+        Of each token its id, its segment id, and what it looks like.
+    offsets
+        Of each token the characters it stands for in its own text: the first, and the one past the last.
+    word_ids, sequence_ids
+        Of each token the number of its word in its own text, and of its text, 0 or 1; None for special tokens.
+    """
 
     ids: Sequence[int]
     type_ids: Sequence[int]
     tokens: Sequence[str]
+    offsets: Sequence[tuple[int, int]] = ()
+    word_ids: Sequence[int | None] = ()
+    sequence_ids: Sequence[int | None] = ()
+
+
+class Line(str):
+    """A text that knows the line it was read from, which its refusal then names."""
+
+    __slots__ = ("place",)
+    place: str
+
+    def __new__(cls, text: str, place: str) -> Self:
+        """Return ``text``, read from ``place``."""
+        line = super().__new__(cls, text)
+        line.place = place
+        return line
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes it again in another process."""
+        return type(self), (str(self), self.place)
+
+
+def read_lines(path: str | Path) -> list[Line]:
+    """Return the lines of a file that hold a text.
+
+    Raises
+    ------
+    IntsimError
+        If it cannot be read as UTF-8.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} must be a readable UTF-8 file, got {error}"
+        raise IntsimError(msg) from None
+    return [Line(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_tokenizer(path: str | Path) -> str:
-    """Return the text of tokenizer.json in the directory ``path``.
+    """Return the text of tokenizer.json in the directory ``path``, with what the files beside it change of it.
+
+    The text alone gives the ids, types and tokens of transformers' fast tokenizer, see ``fold_config``.
 
     Raises
     ------
     CheckpointError
-        If there is none, or it cannot be read.
+        If there is none, it cannot be read, or tokenizer_config.json contradicts it in a way that is not known.
     """
     file = Path(path) / "tokenizer.json"
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         msg = f"checkpoint {path} must have tokenizer.json in it to read text, got none"
         raise CheckpointError(msg) from None
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{file} must be a readable text file, got {error}"
         raise CheckpointError(msg) from None
+    canonical = parse_tokenizer(text).to_str()
+    try:
+        return fold_config(text, canonical, Path(path))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {error!r}"
+        raise CheckpointError(msg) from None
 
 
 def parse_tokenizer(text: str) -> "Tokenizer":
-    """Return the tokenizer that a tokenizer.json describes, its padding and truncation switched off.
+    """Return the tokenizer that a tokenizer.json describes, its padding switched off.
+
+    Its ``truncation`` is None, or what ``read_tokenizer`` found in tokenizer_config.json, which ``encode`` heeds.
 
     Raises
     ------
@@ -55,17 +124,15 @@ def parse_tokenizer(text: str) -> "Tokenizer":
     """
     from tokenizers import Tokenizer  # noqa: PLC0415 - heavy, and many commands have no text
 
-    try:
+    with _one_sentence("tokenizer.json must describe a tokenizer of the tokenizers package", CheckpointError):
         tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
-        msg = f"tokenizer.json must describe a tokenizer of the tokenizers package, got {error}"
-        raise CheckpointError(msg) from None
     tokenizer.no_padding()
-    tokenizer.no_truncation()
+    if FOLDED not in text:
+        tokenizer.no_truncation()
     return tokenizer
 
 
-def encode(tokenizer: "Tokenizer", text: str, *, longest: int) -> Encoding:
+def encode(tokenizer: "Tokenizer", text: str, *, longest: int, truncate: bool = False) -> Encoding:
     """Return the tokens of a text.
 
     Parameters
@@ -75,37 +142,169 @@ def encode(tokenizer: "Tokenizer", text: str, *, longest: int) -> Encoding:
     text
         One text, or two with a TAB between them.
     longest
-        How many tokens there may be: the length of the model's position table.
+        How many tokens there may be: the length of the model's position table. A smaller ``model_max_length`` of the
+        checkpoint stands instead.
+    truncate
+        Whether a longer text is shortened, the longer one of a pair first, special tokens kept, as transformers'
+        ``truncation=True`` does it. Else it is refused.
 
     Raises
     ------
     IntsimError
-        If there are more than two texts, one of them is empty or not valid Unicode, or there are too many tokens.
+        If there are more than two texts, one of them is empty or not valid Unicode, there are too many tokens, or the
+        tokenizer fails.
     """
+    what = f"{text.place}: text" if isinstance(text, Line) else "text"
     first, *second = text.split("\t")
     if len(second) > 1:
-        msg = f"text must have at most one TAB, which separates a pair, got {len(second)}"
+        msg = f"{what} must have at most one TAB, which separates a pair, got {len(second)}"
         raise IntsimError(msg)
     if not all(part.strip() for part in (first, *second)):
         where = " on both sides of its TAB" if second else ""
-        msg = f"text must have more than white space{where}, got {text!r}"
+        msg = f"{what} must have more than white space{where}, got {text!r}"
         raise IntsimError(msg)
+    _check_unicode(what, text)
+    pair = second[0] if second else None
+    with _reading(tokenizer, longest) as (limit, side):
+        tokens = tokenizer.encode(first, pair)
+        if truncate and len(tokens) > limit:
+            tokenizer.enable_truncation(limit, direction=side)
+            tokens = tokenizer.encode(first, pair)
+    return _checked(what, tokens, limit, truncate=truncate)
+
+
+def encode_words(tokenizer: "Tokenizer", words: Sequence[str], *, longest: int, truncate: bool = False) -> Encoding:
+    """Return the tokens of a text that comes as words, as data for token classification does; see ``encode``.
+
+    ``word_ids`` number ``words``.
+    """
+    if not words:
+        msg = "text must have at least one word, got none"
+        raise IntsimError(msg)
+    for word in words:
+        _check_unicode("word", word)
+    with _reading(tokenizer, longest) as (limit, side):
+        tokens = tokenizer.encode(list(words), is_pretokenized=True)
+        if truncate and len(tokens) > limit:
+            tokenizer.enable_truncation(limit, direction=side)
+            tokens = tokenizer.encode(list(words), is_pretokenized=True)
+    return _checked("text", tokens, limit, truncate=truncate)
+
+
+def windows(tokenizer: "Tokenizer", question: str, context: str, *, longest: int, stride: int) -> list[Encoding]:
+    """Return a question with each window of its context, as question answering reads a context that is too long.
+
+    Parameters
+    ----------
+    tokenizer
+        As ``parse_tokenizer`` returns it.
+    question, context
+        The first text, whole in each encoding, and the second one, cut into windows.
+    longest
+        How many tokens an encoding may have, see ``encode``.
+    stride
+        How many tokens two neighbouring windows share.
+
+    Returns
+    -------
+    list of Encoding
+        One where all of it fits; those of transformers' ``truncation="only_second"`` with overflowing tokens.
+
+    Raises
+    ------
+    IntsimError
+        If a text is empty or not valid Unicode, the question leaves no more than ``stride`` tokens of room, or the
+        tokenizer fails.
+    """
+    for what, text in (("question", question), ("context", context)):
+        if not text.strip():
+            msg = f"{what} must have more than white space, got {text!r}"
+            raise IntsimError(msg)
+        _check_unicode(what, text)
+    with _reading(tokenizer, longest) as (limit, side):
+        tokens = tokenizer.encode(question, context)
+        if len(tokens) <= limit:
+            return [_encoding(tokens)]
+        room = limit - sum(sequence != 1 for sequence in tokens.sequence_ids)
+        if room <= stride:
+            msg = f"question must leave more than {stride} of {limit} tokens to its context, got {room}"
+            raise IntsimError(msg)
+        tokenizer.enable_truncation(limit, stride=stride, strategy="only_second", direction=side)
+        tokens = tokenizer.encode(question, context)
+    found = [_encoding(each) for each in (tokens, *tokens.overflowing)]
+    if any(found[0].type_ids):
+        return found
+    return [replace(each, type_ids=[0] * len(each.ids)) for each in found]  # the package types the first one alone
+
+
+@contextmanager
+def _one_sentence(rule: str, error: type[IntsimError]) -> Generator[None]:
+    """Raise what the tokenizers package raises, panics included, as an error of this one."""
+    try:
+        yield
+    except IntsimError:
+        raise
+    except BaseException as raised:
+        # the package raises nothing narrower than Exception, and a panic of its Rust code is none
+        if not isinstance(raised, Exception) and type(raised).__name__ != "PanicException":
+            raise
+        msg = f"{rule}, got {raised}"
+        raise error(msg) from None
+
+
+@contextmanager
+def _reading(tokenizer: "Tokenizer", longest: int) -> Generator[tuple[int, str]]:
+    """Yield how many tokens a text may have and the side it loses, and leave the tokenizer's truncation as it was."""
+    own = cast("dict[str, Any] | None", tokenizer.truncation)
+    tokenizer.no_truncation()
+    try:
+        with _one_sentence("tokenizer must read every text", IntsimError):
+            yield (longest, "right") if own is None else (min(longest, own["max_length"]), own["direction"])
+    finally:
+        if own is None:
+            tokenizer.no_truncation()
+        else:
+            tokenizer.enable_truncation(**own)
+
+
+def _check_unicode(what: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        msg = f"text must be valid Unicode, got a lone surrogate at character {error.start}"
+        msg = f"{what} must be valid Unicode, got a lone surrogate at character {error.start}"
         raise IntsimError(msg) from None
-    encoding = tokenizer.encode(first, second[0] if second else None)
-    if len(encoding.ids) > longest:
-        msg = f"text must be at most {longest} tokens long, got {len(encoding.ids)}"
+
+
+def _checked(what: str, tokens: "Tokens", limit: int, *, truncate: bool) -> Encoding:
+    if len(tokens) > limit:  # where truncated, special tokens alone are more
+        hint = "" if truncate else "; --truncate shortens it"
+        msg = f"{what} must be at most {limit} tokens long, got {len(tokens)}{hint}"
         raise IntsimError(msg)
-    return Encoding(ids=encoding.ids, type_ids=encoding.type_ids, tokens=encoding.tokens)
+    return _encoding(tokens)
+
+
+def _encoding(tokens: "Tokens") -> Encoding:
+    return Encoding(
+        ids=tokens.ids,
+        type_ids=tokens.type_ids,
+        tokens=tokens.tokens,
+        offsets=tokens.offsets,
+        word_ids=tokens.word_ids,
+        sequence_ids=tokens.sequence_ids,
+    )
 
 
 def pad(
     encodings: Sequence[Encoding], *, pad_id: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Return one batch of B sequences, padded on the right with ``pad_id`` to the longest, T tokens.
+    """Return one batch of B sequences, padded on the right to the longest, T tokens.
+
+    Parameters
+    ----------
+    encodings
+        The sequences.
+    pad_id
+        The id to pad with: that of the model's padding token, where positions are counted over the other ids.
 
     Returns
     -------
@@ -114,7 +313,7 @@ def pad(
     attention_mask : ndarray
         (B, T) bool, true where there is a token.
     token_type_ids : ndarray
-        (B, T) int64.
+        (B, T) int64, 0 where there is none.
     """
     lengths = [len(encoding.ids) for encoding in encodings]
     attention_mask = np.arange(max(lengths)) < np.array(lengths, dtype=np.int64)[:, None]

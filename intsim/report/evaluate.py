@@ -24,7 +24,7 @@ from intsim.carrier import blocks
 from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
 from intsim.integer_model import IntegerModel
-from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
+from intsim.io.tokenizer import Encoding, Line, encode, pad, parse_tokenizer, read_lines
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.world import run as run_floats
 
@@ -97,18 +97,14 @@ def read_task(task: Task, path: str | Path) -> list[Example]:
     IntsimError
         If the file cannot be read or a line lacks a column.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"data {path} must be a readable UTF-8 file, got {error}"
-        raise IntsimError(msg) from None
-    rows = [line.split("\t") for line in lines if line.strip()]
+    lines = read_lines(path)
+    rows = [line.split("\t") for line in lines]
     columns = {"sst2": ["label", "text_a"], "cola": ["source", "label", "mark", "sentence"]}.get(
         task, ["genre", "file", "year", "id", "score", "sentence1", "sentence2"]
     )
     header = rows[0] if rows else []
     if {"label", "score"} & set(header):
-        columns, rows = header, rows[1:]
+        columns, rows, lines = header, rows[1:], lines[1:]
     if task == "stsb":
         wanted = ["score", "sentence1", "sentence2"]
     else:
@@ -118,9 +114,9 @@ def read_task(task: Task, path: str | Path) -> list[Example]:
         raise IntsimError(msg)
     places = [columns.index(name) for name in wanted]
     examples: list[Example] = []
-    for number, row in enumerate(rows, start=1):
+    for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
         try:
-            target, *texts = (row[place] for place in places)
+            target, *texts = (Line(row[place], line.place) for place in places)
             examples.append(Example(texts=tuple(texts), target=float(target)))
         except (IndexError, ValueError):
             msg = f"row {number} of {path} must have a number for {wanted[0]} and a text, got {row}"
@@ -138,6 +134,7 @@ def evaluate(
     examples: Sequence[Example],
     *,
     reference: str | Path | None = None,
+    truncate: bool = False,
     jobs: int = 1,
     progress: bool = False,
 ) -> Evaluation:
@@ -156,6 +153,8 @@ def evaluate(
         As ``read_task`` returns them.
     reference
         Hugging Face folder of the float model, run in float32 and scored the same way.
+    truncate
+        Whether texts that are too long are shortened instead of refused, see ``encode``.
     jobs
         Processes that run the integer model, each on its share of the cores. Any number gives the same digest.
     progress
@@ -168,7 +167,9 @@ def evaluate(
     """
     labels = None if model.head == "none" else len(model.config.labels)
     longest = model.config.longest
-    encodings = encode_examples(task, examples, labels=labels, tokenizer=model.tokenizer, longest=longest)
+    encodings = encode_examples(
+        task, examples, labels=labels, tokenizer=model.tokenizer, longest=longest, truncate=truncate
+    )
 
     if jobs == 1:
         outputs = _run(partial(_run_integers, model), encodings, progress=progress)
@@ -193,7 +194,13 @@ def evaluate(
 
 
 def encode_examples(
-    task: Task, examples: Sequence[Example], *, labels: int | None, tokenizer: str | None, longest: int
+    task: Task,
+    examples: Sequence[Example],
+    *,
+    labels: int | None,
+    tokenizer: str | None,
+    longest: int,
+    truncate: bool = False,
 ) -> list[Encoding]:
     """Return the tokens a model reads: of each example, or of each of its texts for a model without a head.
 
@@ -205,8 +212,8 @@ def encode_examples(
         Of the model's classifier, None where it has none.
     tokenizer
         The text of its tokenizer.json.
-    longest
-        Tokens of the longest text it can read.
+    longest, truncate
+        As ``encode`` takes them.
 
     Raises
     ------
@@ -220,9 +227,14 @@ def encode_examples(
     if tokenizer is None:
         msg = "model must carry a tokenizer to read text, got none"
         raise IntsimError(msg)
-    texts = [text for each in examples for text in (each.texts if labels is None else ("\t".join(each.texts),))]
+    texts = [text for each in examples for text in (each.texts if labels is None else (_joined(each.texts),))]
     parsed = parse_tokenizer(tokenizer)
-    return [encode(parsed, text, longest=longest) for text in texts]
+    return [encode(parsed, text, longest=longest, truncate=truncate) for text in texts]
+
+
+def _joined(texts: Sequence[str]) -> str:
+    text = "\t".join(texts)
+    return Line(text, texts[0].place) if isinstance(texts[0], Line) else text
 
 
 def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
