@@ -35,6 +35,7 @@ def quantize(
     *,
     recipe: str | Path = "intsim",
     calibration: Sequence[str] | None = None,
+    truncate: bool = False,
     profile: str | Profile | None = None,
     progress: bool = False,
 ) -> IntegerModel:
@@ -50,6 +51,8 @@ def quantize(
         Texts that activation ranges are taken from, a TAB between the two of a pair; intsim's own sentences by default.
         A checkpoint trained with quantization has its ranges already, see ``trained_ranges``: texts only serve what it
         leaves open, and are refused where that is nothing.
+    truncate
+        Whether calibration texts that are too long are shortened instead of refused.
     profile
         The numerics; the recipe's by default.
     progress
@@ -73,7 +76,8 @@ def quantize(
     encodings: list[Encoding] = []
     if rules.permutation != "none" or rules.needs_moments or len(ranges) < len(names):
         tokenizer_json = read_tokenizer(path)
-        encodings = _encode(tokenizer_json, default_calibration() if calibration is None else calibration, config)
+        texts = default_calibration() if calibration is None else calibration
+        encodings = _encode(tokenizer_json, texts, config, truncate=truncate)
     elif calibration is not None:
         msg = f"calibration must be left out where every range was trained, got {len(calibration)} texts for {path}"
         raise IntsimError(msg)
@@ -147,13 +151,14 @@ def quantize(
     )
 
 
-def _encode(tokenizer_json: str, texts: Sequence[str], config: BertConfig) -> list[Encoding]:
+def _encode(tokenizer_json: str, texts: Sequence[str], config: BertConfig, *, truncate: bool) -> list[Encoding]:
     """Return the tokens of each text, whose ids the model has."""
     if not texts:
         msg = "calibration must have at least one text, got none"
         raise IntsimError(msg)
     tokenizer = parse_tokenizer(tokenizer_json)
-    encodings = [encode(tokenizer, text, longest=config.max_position_embeddings) for text in texts]
+    longest = config.max_position_embeddings
+    encodings = [encode(tokenizer, text, longest=longest, truncate=truncate) for text in texts]
     for text, encoding in zip(texts, encodings, strict=True):
         largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
         if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
