@@ -84,6 +84,7 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
 @click.option("--profile", help="Numerics profile; the recipe's by default.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
+@truncated
 def quantize(
     checkpoint: Path,
     output: Path,
@@ -91,10 +92,13 @@ def quantize(
     profile: str | None,
     calibration: Path | None,
     calibration_size: int | None,
+    truncate: bool,
 ) -> None:
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
     texts = _calibration_texts(calibration, calibration_size)
-    model = intsim.quantize(checkpoint, recipe=recipe, profile=profile, calibration=texts, progress=True)
+    model = intsim.quantize(
+        checkpoint, recipe=recipe, profile=profile, calibration=texts, truncate=truncate, progress=True
+    )
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
     click.echo(f"wrote {output}: {len(model.tensors)} integer tensors, {size} bytes", err=True)

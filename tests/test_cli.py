@@ -224,6 +224,17 @@ def test_run_prints_one_json_object(command: Command, classifier: Path) -> None:
     assert shown["digest"] == hashlib.sha256(np.array(shown["output"], "<i4").tobytes()).hexdigest()
 
 
+def test_quantize_shortens_calibration_texts_on_demand(command: Command, source: Path, tmp_path: Path) -> None:
+    for name, words in (("long", 40), ("short", 30)):
+        texts = _write(tmp_path / name, ["good", "bad " * words])
+        assert (
+            command("quantize", source, "-o", tmp_path / f"{name}.out", "--calibration", texts, "--truncate").status
+            == 0
+        )
+    long, short = (tmp_path / f"{name}.out" / "model.safetensors" for name in ("long", "short"))
+    assert long.read_bytes() == short.read_bytes()
+
+
 def test_run_takes_the_second_text_of_a_pair_by_itself(command: Command, classifier: Path) -> None:
     outcome = command("run", classifier, "--text", "not bad", "--pair", "a good movie", "--json")
     assert outcome == command("run", classifier, "--text", "not bad\ta good movie", "--json")
