@@ -173,3 +173,50 @@ def _encode(tokenizer_json: str, texts: Sequence[str], config: Config, *, trunca
         msg = "calibration must have at least one text, got none"
         raise IntsimError(msg)
     tokenizer = parse_tokenizer(tokenizer_json)
+    encodings = [encode(tokenizer, text, longest=config.longest, truncate=truncate) for text in texts]
+    for text, encoding in zip(texts, encodings, strict=True):
+        largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
+        if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
+            msg = (
+                "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
+                f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r}"
+            )
+            raise CheckpointError(msg)
+    return encodings
+
+
+def _order(
+    checkpoint: Checkpoint, rules: Matched, weights: Mapping[str, NDArray[np.float64]], encodings: Sequence[Encoding]
+) -> NDArray[np.int64]:
+    """Return the channels of the hidden states by the range that those in groups have in them."""
+    outline = checkpoint.outline
+    per_channel = {
+        name: MinMax(granularity=Granularity(kind="channel", axis=-1))
+        for name, rule in rules.activations.items()
+        if rule.groups > 1 and outline.axis(outline.activations[name].axis) == outline.stream
+    }
+    if not per_channel:
+        msg = "recipe must quantize some hidden states in groups to permute their channels, got none"
+        raise IntsimError(msg)
+    calibrate(checkpoint, weights, encodings, {name: [ranges.update] for name, ranges in per_channel.items()})
+    bounds = {name: ranges.range() for name, ranges in per_channel.items()}
+    return range_order({name: high - low for name, (low, high) in bounds.items()})
+
+
+class _Weights(Mapping[str, NDArray[np.float64]]):
+    """The tensors of a checkpoint, each read when it is used, so that they are never in memory together."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return self._checkpoint.load(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._checkpoint.pieces
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._checkpoint.pieces)
+
+    def __len__(self) -> int:
+        return len(self._checkpoint.pieces)
