@@ -573,7 +573,7 @@ def test_a_user_who_quantizes_gets_the_same_bytes_from_a_process_of_its_own(sour
         ("inspect",),
         ("eval", "DIR", "--data", "FILE"),
         ("eval", "DIR", "--task", "sst2"),
-        ("eval", "DIR", "--task", "mnli", "--data", "FILE"),
+        ("eval", "DIR", "--task", "wnli", "--data", "FILE"),
         ("profiles", "intsim", "ibert"),
     ],
     ids=" ".join,
