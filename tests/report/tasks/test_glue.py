@@ -156,9 +156,7 @@ def test_f1_is_that_of_the_positive_class(task: Any) -> None:
         ([1, 1], [1, 0], 2 / 3),
     ],
 )
-def test_f1_runs_from_0_to_1_and_is_0_where_there_is_nothing(
-    predicted: list[int], targets: list[int], f1: float
-) -> None:
+def test_f1_is_0_where_there_is_nothing(predicted: list[int], targets: list[int], f1: float) -> None:
     assert _scored("mrpc", _logits(predicted), targets, 2)["f1"] == f1
 
 
