@@ -24,7 +24,7 @@ from intsim.reference.models.bert import bert
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.report import evaluate as module
 from intsim.report.evaluate import Example, evaluate
-from intsim.report.tasks import glue
+from intsim.report.tasks import glue, squad, tagging
 
 TinyBert = Callable[..., Path]
 TEXTS: Final = ("a good movie .", "the plot is not bad\tnot good", "not good , not bad")
@@ -139,11 +139,13 @@ def test_the_order_of_the_examples_changes_the_digest_alone(encoder: intsim.Inte
 
 
 @pytest.mark.parametrize("jobs", [2, 3])
-def test_any_number_of_processes_gives_the_same_evaluation(encoder: intsim.IntegerModel, jobs: int) -> None:
+def test_any_number_of_processes_gives_the_same_evaluation(
+    encoder: intsim.IntegerModel, headless: Path, jobs: int
+) -> None:
     texts = ["a good movie .", "the plot is bad", "good", "is the movie good ?"] * 40
     examples = [Example(texts=pair, target=i % 7) for i, pair in enumerate(itertools.pairwise(texts))]
-    alone = evaluate(encoder, "stsb", examples)
-    assert evaluate(encoder, "stsb", examples, jobs=jobs) == alone
+    alone = evaluate(encoder, "stsb", examples, reference=headless)
+    assert evaluate(encoder, "stsb", examples, reference=headless, jobs=jobs) == alone
 
 
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 3, 2), (8, 4, 2), (2, 2, 1), (2, 5, 1)])
@@ -260,6 +262,15 @@ def test_a_reference_that_is_no_checkpoint_is_refused(classifier: intsim.Integer
         evaluate(classifier, "sst2", CLASSES, reference=tmp_path / "absent")
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_reference_with_a_nan_is_refused_in_one_sentence(
+    classifier: intsim.IntegerModel, tiny_bert: TinyBert, jobs: int
+) -> None:
+    path = tiny_bert(tensors={"classifier.bias": np.array([0, np.nan], np.float32)})
+    with pytest.raises(CheckpointError, match=r"classifier.bias"):
+        evaluate(classifier, "sst2", CLASSES, reference=path, jobs=jobs)
+
+
 # ---- models that do not fit
 
 
@@ -279,6 +290,23 @@ def test_a_head_that_does_not_fit_the_task_is_refused(
     with pytest.raises(IntsimError) as caught:
         evaluate(model, task, PAIRS if task == "stsb" else CLASSES)
     assert str(caught.value) == f"model must have {complaint}"
+
+
+@pytest.mark.parametrize(
+    ("task", "example", "needed"),
+    [
+        ("squad", squad.Example(question="a", context="good", answers=("good",)), "a question answering head"),
+        ("ner", tagging.Example(words=("good",), tags=("O",)), "a token classifier"),
+        ("mlm", "good", "a masked language model's head"),
+    ],
+)
+def test_a_classifier_is_refused_where_another_head_is_asked(
+    classifier: intsim.IntegerModel, encoder: intsim.IntegerModel, task: Any, example: Any, needed: str
+) -> None:
+    for model, got in ((classifier, "a classifier"), (encoder, "no head")):
+        with pytest.raises(IntsimError) as caught:
+            evaluate(model, task, [example])
+        assert str(caught.value) == f"model must have {needed} for {task}, got {got}"
 
 
 def test_a_model_without_tokenizer_is_refused(classifier: intsim.IntegerModel) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import encode
+from intsim.io.tokenizer import Line, encode
 from intsim.report.tasks import GlueTask
 from intsim.report.tasks.inquiry import HEADS, Inquiry, Method, Reader, data_lines
 
@@ -122,7 +122,7 @@ def read(task: GlueTask, path: str | Path) -> list[Example]:
             allowed = "a finite number" if form.labels == 1 else "0 or 1"
             msg = f"row {number} of {path} must have {allowed} for {form.target}, got {target}"
             raise IntsimError(msg)
-        examples.append(Example(texts=tuple(texts), target=value))
+        examples.append(Example(texts=tuple(Line(text, f"{path} row {number}") for text in texts), target=value))
     return examples
 
 
@@ -140,13 +140,19 @@ def prepare(task: GlueTask, examples: Sequence[Example], reader: Reader) -> Inqu
         got = f"{labels} labels" if labels is not None else "none" if reader.head == "none" else HEADS[reader.head]
         msg = f"model must have {HEAD[needed]} for {task}, got {got}"
         raise IntsimError(msg)
-    texts = [text for each in examples for text in (each.texts if labels is None else ("\t".join(each.texts),))]
+    texts = [text for each in examples for text in (each.texts if labels is None else (_together(each.texts),))]
     expected = model_targets(task, examples, reader.labels)
     return Inquiry(
         encodings=[encode(reader.tokenizer, text, longest=reader.longest) for text in texts],
         method=Method(),
         score=lambda outputs: score(task, np.stack(outputs).astype(np.float64), expected, labels),
     )
+
+
+def _together(texts: Sequence[str]) -> str:
+    """Return the texts as ``encode`` reads them, from where the first was read."""
+    joined = "\t".join(texts)
+    return Line(joined, texts[0].place) if isinstance(texts[0], Line) else joined
 
 
 def model_targets(task: GlueTask, examples: Sequence[Example], labels: Sequence[str]) -> NDArray[np.float64]:

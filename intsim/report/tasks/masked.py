@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import encode
+from intsim.io.tokenizer import Line, encode
 from intsim.report.tasks.inquiry import Batch, Inquiry, Method, Reader, Runner, Unit, check_head, data_lines
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["guesses", "mask_id", "negative_log_likelihoods", "prepare", "read", "score"]
 
 MASKS: Final = ("[MASK]", "<mask>")
-BATCH: Final = 32
-"""Copies of a text, each with another token masked, that are run together."""
+TOKENS: Final = 1024
+"""Tokens that are run together, of copies of a text with another one masked in each: all of them get V logits."""
 
 
 def read(path: str | Path) -> list[str]:
@@ -34,7 +34,8 @@ def read(path: str | Path) -> list[str]:
     IntsimError
         If the file cannot be read or holds no text.
     """
-    texts = [line for line in data_lines(path) if line.strip()]
+    lines = enumerate(data_lines(path), start=1)
+    texts: list[str] = [Line(line, f"{path} line {number}") for number, line in lines if line.strip()]
     if not texts:
         msg = f"data {path} must hold a text on a line, got none"
         raise IntsimError(msg)
@@ -96,9 +97,10 @@ def guesses(run: Runner, batch: Batch, *, mask_id: int, added: Sequence[int]) ->
     for ids, mask, types in zip(*batch, strict=True):
         text, segments = ids[mask], types[mask]  # (T,)
         asked = np.flatnonzero(~np.isin(text, added))  # (n,)
+        together = max(1, TOKENS // len(text))
         parts: list[NDArray[Any]] = []
-        for start in range(0, len(asked), BATCH):
-            places = asked[start : start + BATCH]
+        for start in range(0, len(asked), together):
+            places = asked[start : start + together]
             rows = np.arange(len(places))
             copies = np.tile(text, (len(places), 1))
             copies[rows, places] = mask_id

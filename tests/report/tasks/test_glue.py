@@ -20,6 +20,7 @@ from intsim.report.tasks.glue import Example, read
 from intsim.report.tasks.inquiry import Reader
 
 TinyBert = Callable[..., Path]
+TAB: Final = "\t"
 TEXTS: Final = ("a good movie .", "the plot is not bad\tnot good", "not good , not bad")
 MNLI: Final = ("index", "promptID", "pairID", "genre", "sentence1_binary_parse", "sentence2_binary_parse", "p1", "p2")
 FILES: Final = {
@@ -268,8 +269,9 @@ def test_columns_are_found_by_their_names_in_any_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", FILES)
 def test_a_file_without_its_header_is_refused(tmp_path: Path, task: Any) -> None:
     (tmp_path / "dev.tsv").write_text("\n".join(FILES[task][1:]))
-    with pytest.raises(IntsimError, match=r"must have rows with the columns .*, got columns "):
+    with pytest.raises(IntsimError, match="must have rows with the columns ") as caught:
         read(task, tmp_path / "dev.tsv")
+    assert str(caught.value).endswith(f", got columns {', '.join(FILES[task][1].split(TAB))}")
 
 
 def test_a_carriage_return_inside_a_line_is_text(tmp_path: Path) -> None:
@@ -361,3 +363,12 @@ def test_another_number_of_labels_or_another_head_is_refused(tiny_bert: TinyBert
     ):
         with pytest.raises(IntsimError, match=f"got {got}$"):
             glue.prepare(task, example, reader(head, right))
+
+
+def test_a_text_that_is_refused_is_named_by_its_row(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    tokenizer = parse_tokenizer((tiny_bert() / "tokenizer.json").read_text())
+    (tmp_path / "dev.tsv").write_text(f"{FILES['qqp'][0]}\n1\t2\t3\tgood\tbad\t1\n1\t2\t3\tgood\t{'bad ' * 30}\t1\n")
+    reader = Reader(head="sequence-classification", labels=["a", "b"], tokenizer=tokenizer, longest=32)
+    with pytest.raises(IntsimError) as caught:
+        glue.prepare("qqp", read("qqp", tmp_path / "dev.tsv"), reader)
+    assert str(caught.value).startswith(f"{tmp_path / 'dev.tsv'} row 2: text must be at most 32 tokens long, got 34")

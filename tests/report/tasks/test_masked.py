@@ -69,9 +69,11 @@ def _by_hand(tokenizer: Tokenizer, texts: list[str], unit: float) -> tuple[float
     return math.exp(total / count), count
 
 
-@pytest.mark.parametrize("batch", [1, 3, 32])
-def test_the_perplexity_is_that_by_hand(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(masked, "BATCH", batch)
+@pytest.mark.parametrize(("tokens", "copies"), [(1, 1), (35, 3), (1024, 9)])
+def test_the_perplexity_is_that_by_hand(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, tokens: int, copies: int
+) -> None:
+    monkeypatch.setattr(masked, "TOKENS", tokens)
     seen: list[Any] = []
     inquiry = prepare("mlm", TEXTS, _reader(tokenizer))
     result = evaluate_runner("mlm", TEXTS, inquiry, _runner(tokenizer.get_vocab_size(), seen), unit=0.125)
@@ -79,7 +81,7 @@ def test_the_perplexity_is_that_by_hand(tokenizer: Tokenizer, monkeypatch: pytes
     assert result.metrics == {"perplexity": pytest.approx(perplexity, rel=1e-13), "tokens": count}
     assert type(result.metrics["tokens"]) is int
     assert result.n == len(TEXTS)
-    assert max(len(ids) for ids in seen) == min(batch, 9)
+    assert max(len(ids) for ids in seen if ids.shape[1] == 11) == copies
     assert sum(len(ids) for ids in seen) == count
 
 
@@ -156,6 +158,13 @@ def test_the_digest_is_that_of_every_texts_digest_in_the_order_of_the_data(token
 def test_texts_are_read_a_line_each(tmp_path: Path) -> None:
     (tmp_path / "texts").write_bytes("\ufeffa good \u2028 movie\r\n\r\n \nbad\tgood\n".encode())
     assert read_task("mlm", tmp_path / "texts") == ["a good \u2028 movie", "bad\tgood"]
+
+
+def test_a_text_that_is_refused_is_named_by_its_line(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "texts").write_text(f"good\n\n{'bad ' * 20}\n")
+    with pytest.raises(IntsimError) as caught:
+        prepare("mlm", read_task("mlm", tmp_path / "texts"), _reader(tokenizer))
+    assert str(caught.value).startswith(f"{tmp_path / 'texts'} line 3: text must be at most 16 tokens long, got 22")
 
 
 def test_a_file_without_text_is_refused(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_answers_are_compared_without_case_punctuation_articles_and_spaces(text:
         ("the red boat", ["Red boat."], 1, Fraction(1)),
         ("red", ["red boat"], 0, Fraction(2, 3)),
         ("red red boat", ["red boat boat"], 0, Fraction(2, 3)),  # words count as often as both have them
+        ("red red", ["red red boat"], 0, 2 * Fraction(2, 2) * Fraction(2, 3) / (Fraction(2, 2) + Fraction(2, 3))),
         ("big red boat", ["boat house"], 0, 2 * Fraction(1, 3) * Fraction(1, 2) / (Fraction(1, 3) + Fraction(1, 2))),
         ("boat red", ["red boat"], 0, Fraction(1)),  # in any order
         ("blue", ["red boat"], 0, Fraction(0)),
