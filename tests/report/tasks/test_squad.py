@@ -149,6 +149,11 @@ def test_sums_of_large_integers_are_exact() -> None:
     assert best_span(logits, _window([None, 1, 1])) == Span(start=10, end=17, logit=2 * top - 1)
 
 
+def test_sums_of_floats_do_not_tie_by_rounding() -> None:
+    logits = np.array([[0, 2**24, 0], [0, 0, 1]], np.float32)  # 2**24 + 1 is no float32
+    assert best_span(logits, _window([None, 1, 1])) == Span(start=10, end=27, logit=2**24 + 1)
+
+
 # ---- data
 
 DATA: Final = {
