@@ -6,7 +6,7 @@ Exit status: 0 done or equal, 1 a mismatch was found, 2 wrong usage, 3 unreadabl
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ import click
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import encode, parse_tokenizer
+from intsim.io.tokenizer import encode, parse_tokenizer, read_lines
 from intsim.io.trace_file import write_trace
 from intsim.models import IntegerModel
 from intsim.profile import PROFILES, find_profile
@@ -28,6 +28,7 @@ MISMATCH: Final = 1
 INVALID_INPUT: Final = 3
 DEMO_TEXT: Final = "An honest, moving and quietly powerful film."
 
+truncated = click.option("--truncate", is_flag=True, help="Shorten texts that are too long; else they are refused.")
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
 
 
@@ -103,6 +104,7 @@ def quantize(
 @cli.command()
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--text", help="A text; a TAB separates a pair.")
+@click.option("--pair", help="The second text of a pair.")
 @click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every intermediate here.")
 @click.option(
@@ -112,15 +114,30 @@ def quantize(
     show_default=True,
     help="Trace results, or what happens inside operators too, as diagnose needs it.",
 )
+@truncated
 @as_json
-def run(model: Path, text: str | None, ids: Path | None, trace_file: Path | None, level: Any, json_: bool) -> None:
+def run(
+    model: Path,
+    text: str | None,
+    pair: str | None,
+    ids: Path | None,
+    trace_file: Path | None,
+    level: Any,
+    truncate: bool,
+    json_: bool,
+) -> None:
     """Run the integer checkpoint in DIR on a text or on token ids."""
     if (text is None) == (ids is None):
         msg = "give either --text or --ids"
         raise click.UsageError(msg)
+    if text is None and (pair is not None or truncate):
+        msg = "give --pair and --truncate together with --text"
+        raise click.UsageError(msg)
+    if text is not None and pair is not None:
+        text = f"{text}\t{pair}"
     loaded = intsim.load(model)
     with intsim.trace(level) as trace:
-        shown = _run_text(loaded, text) if text is not None else _run_ids(loaded, _read_ids(ids))
+        shown = _run_text(loaded, text, truncate=truncate) if text is not None else _run_ids(loaded, _read_ids(ids))
     if trace_file is not None:
         write_trace(trace_file, trace, loaded)
     if json_:
@@ -176,6 +193,7 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
+@truncated
 @as_json
 def eval_(
     model: Path,
@@ -184,13 +202,15 @@ def eval_(
     limit: int | None,
     reference: Path | None,
     jobs: int,
+    truncate: bool,
     json_: bool,
 ) -> None:
     """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
     from intsim.report.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
     examples = [example for path in data for example in read_task(task, path)][:limit]
-    result = evaluate(intsim.load(model), task, examples, reference=reference, jobs=jobs, progress=True)
+    loaded = intsim.load(model)
+    result = evaluate(loaded, task, examples, reference=reference, truncate=truncate, jobs=jobs, progress=True)
     if json_:
         _print_json(result.to_json())
         return
@@ -352,11 +372,12 @@ def _print_comparison(result: Any) -> None:
         )
 
 
-def _run_text(model: IntegerModel, text: str) -> dict[str, Any]:
+def _run_text(model: IntegerModel, text: str, *, truncate: bool = False) -> dict[str, Any]:
     if model.tokenizer is None:
         msg = "model must carry a tokenizer to read text, got none; give --ids"
         raise IntsimError(msg)
-    encoding = encode(parse_tokenizer(model.tokenizer), text, longest=model.config["max_position_embeddings"])
+    longest = model.config["max_position_embeddings"]
+    encoding = encode(parse_tokenizer(model.tokenizer), text, longest=longest, truncate=truncate)
     return _run_ids(model, list(encoding.ids), list(encoding.type_ids), text, list(encoding.tokens))
 
 
@@ -383,9 +404,9 @@ def _run_ids(
     }
 
 
-def _calibration_texts(file: Path | None, size: int | None) -> list[str] | None:
+def _calibration_texts(file: Path | None, size: int | None) -> Sequence[str] | None:
     if file is not None:
-        return [line for line in _read_text(file).split("\n") if line.strip()][:size]
+        return read_lines(file)[:size]
     if size is None:
         return None
     from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
@@ -416,7 +437,7 @@ def _read_text(path: Path) -> str:
 def _read_texts(path: Path) -> Iterable[str]:
     from tqdm import tqdm  # noqa: PLC0415
 
-    texts = [line for line in _read_text(path).split("\n") if line.strip()]
+    texts = read_lines(path)
     if not texts:
         msg = f"{path} must hold a text on a line, got none"
         raise IntsimError(msg)

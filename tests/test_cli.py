@@ -224,6 +224,26 @@ def test_run_prints_one_json_object(command: Command, classifier: Path) -> None:
     assert shown["digest"] == hashlib.sha256(np.array(shown["output"], "<i4").tobytes()).hexdigest()
 
 
+def test_run_takes_the_second_text_of_a_pair_by_itself(command: Command, classifier: Path) -> None:
+    outcome = command("run", classifier, "--text", "not bad", "--pair", "a good movie", "--json")
+    assert outcome == command("run", classifier, "--text", "not bad\ta good movie", "--json")
+    assert _object(outcome)["tokens"].count("[SEP]") == 2
+    refused = command("run", classifier, "--text", "not\tbad", "--pair", "good")
+    assert _sentence(refused) == "text must have at most one TAB, which separates a pair, got 2"
+
+
+def test_run_shortens_a_text_on_demand(command: Command, classifier: Path) -> None:
+    long = command("run", classifier, "--text", "good " * 40, "--truncate", "--json")
+    assert _object(long)["digest"] == _object(command("run", classifier, "--text", "good " * 30, "--json"))["digest"]
+
+
+def test_eval_shortens_texts_on_demand(command: Command, classifier: Path, tmp_path: Path) -> None:
+    long = _write(tmp_path / "long", ["1\tgood", "0\t" + "bad " * 40])
+    short = _write(tmp_path / "short", ["1\tgood", "0\t" + "bad " * 30])
+    outcome = command("eval", classifier, "--task", "sst2", "--data", long, "--truncate", "--json")
+    assert outcome.stdout == command("eval", classifier, "--task", "sst2", "--data", short, "--json").stdout
+
+
 def test_run_prints_the_last_hidden_state_of_an_encoder(command: Command, encoder: Path) -> None:
     shown = _object(command("run", encoder, "--text", "good\tbad bad", "--json"))
     output = np.array(shown["output"])
@@ -589,6 +609,8 @@ def test_a_user_who_quantizes_gets_the_same_bytes_from_a_process_of_its_own(sour
         ("run",),
         ("run", "DIR"),
         ("run", "DIR", "--text", "a", "--ids", "b"),
+        ("run", "DIR", "--ids", "b", "--pair", "a"),
+        ("run", "DIR", "--ids", "b", "--truncate"),
         ("run", "DIR", "--surprise"),
         ("quantize", "DIR"),
         ("quantize", "-o", "OUT"),
@@ -812,8 +834,11 @@ def test_an_unknown_profile_is_refused(command: Command) -> None:
     [
         ("", "calibration must have at least one text, got none"),
         ("\n \n", "calibration must have at least one text, got none"),
-        ("a\tb\tc\n", "text must have at most one TAB, which separates a pair, got 2"),
-        ("good\n" + "bad " * 40, "text must be at most 32 tokens long, got 42"),
+        ("a\tb\tc\n", "FILE line 1: text must have at most one TAB, which separates a pair, got 2"),
+        (
+            "good\n\n" + "bad " * 40,
+            "FILE line 3: text must be at most 32 tokens long, got 42; --truncate shortens it",
+        ),
     ],
 )
 def test_invalid_calibration_is_refused(
@@ -821,7 +846,7 @@ def test_invalid_calibration_is_refused(
 ) -> None:
     (tmp_path / "texts").write_text(content)
     outcome = command("quantize", source, "-o", tmp_path / "out", "--calibration", tmp_path / "texts")
-    assert _sentence(outcome) == complaint
+    assert _sentence(outcome) == complaint.replace("FILE", str(tmp_path / "texts"))
     assert not (tmp_path / "out").exists()
 
 
@@ -881,8 +906,9 @@ def test_a_file_that_is_no_trace_cannot_be_inspected(
         ("sst2", ["1\tgood", "1"], "row 2 of "),
         ("sst2", ["1\tgood", "2\tbad"], "must have 0 or 1 for label, got 2"),
         ("sst2", ["1\tgood", "nan\tbad"], "must have 0 or 1 for label, got nan"),
-        ("sst2", ["1\t "], "text must have more than white space"),
-        ("sst2", ["1\t" + "good " * 40], "text must be at most 32 tokens long, got 42"),
+        ("sst2", ["1\t "], "data.tsv line 1: text must have more than white space"),
+        ("sst2", ["1\tbad", "", "1\t" + "good " * 40], "data.tsv line 3: text must be at most 32 tokens long, got 42"),
+        ("stsb", ["score\tsentence1\tsentence2", "1\tgood\t "], "data.tsv line 2: text must have more than white"),
         ("cola", ["x\t1\tgood"], "row 1 of "),
         ("stsb", ["g\tf\t2012\t1\tinf\ta\tb"], "must have a finite number for score, got inf"),
     ],

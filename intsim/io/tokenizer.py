@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text to token ids: a checkpoint's own tokenizer.json, and batches of what it returns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,17 +55,18 @@ class Encoding:
 class Line(str):
     """A text that knows the line it was read from, which its refusal then names."""
 
+    __slots__ = ("place",)
     place: str
 
-    def __new__(cls, text: str, place: str) -> "Line":
+    def __new__(cls, text: str, place: str) -> Self:
         """Return ``text``, read from ``place``."""
         line = super().__new__(cls, text)
         line.place = place
         return line
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        """Return what a copy is made of."""
-        return str(self), self.place
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes it again in another process."""
+        return type(self), (str(self), self.place)
 
 
 def read_lines(path: str | Path) -> list[Line]:
@@ -103,7 +104,12 @@ def read_tokenizer(path: str | Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{file} must be a readable text file, got {error}"
         raise CheckpointError(msg) from None
-    return fold_config(text, parse_tokenizer(text).to_str(), Path(path))
+    canonical = parse_tokenizer(text).to_str()
+    try:
+        return fold_config(text, canonical, Path(path))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {error!r}"
+        raise CheckpointError(msg) from None
 
 
 def parse_tokenizer(text: str) -> "Tokenizer":
@@ -149,20 +155,21 @@ def encode(tokenizer: "Tokenizer", text: str, *, longest: int, truncate: bool = 
         tokenizer fails.
     """
     what = f"{text.place}: text" if isinstance(text, Line) else "text"
-    parts = text.split("\t")
-    if len(parts) > 2:
-        msg = f"{what} must have at most one TAB, which separates a pair, got {len(parts) - 1}"
+    first, *second = text.split("\t")
+    if len(second) > 1:
+        msg = f"{what} must have at most one TAB, which separates a pair, got {len(second)}"
         raise IntsimError(msg)
-    if not all(part.strip() for part in parts):
-        where = " on both sides of its TAB" if len(parts) == 2 else ""
+    if not all(part.strip() for part in (first, *second)):
+        where = " on both sides of its TAB" if second else ""
         msg = f"{what} must have more than white space{where}, got {text!r}"
         raise IntsimError(msg)
     _check_unicode(what, text)
+    pair = second[0] if second else None
     with _reading(tokenizer, longest) as (limit, side):
-        tokens = tokenizer.encode(*parts)
+        tokens = tokenizer.encode(first, pair)
         if truncate and len(tokens) > limit:
             tokenizer.enable_truncation(limit, direction=side)
-            tokens = tokenizer.encode(*parts)
+            tokens = tokenizer.encode(first, pair)
     return _checked(what, tokens, limit, truncate=truncate)
 
 
@@ -224,11 +231,14 @@ def windows(tokenizer: "Tokenizer", question: str, context: str, *, longest: int
             raise IntsimError(msg)
         tokenizer.enable_truncation(limit, stride=stride, strategy="only_second", direction=side)
         tokens = tokenizer.encode(question, context)
-    return [_encoding(each) for each in (tokens, *tokens.overflowing)]
+    found = [_encoding(each) for each in (tokens, *tokens.overflowing)]
+    if any(found[0].type_ids):
+        return found
+    return [replace(each, type_ids=[0] * len(each.ids)) for each in found]  # the package types the first one alone
 
 
 @contextmanager
-def _one_sentence(rule: str, error: type[IntsimError]) -> Iterator[None]:
+def _one_sentence(rule: str, error: type[IntsimError]) -> Generator[None]:
     """Raise what the tokenizers package raises, panics included, as an error of this one."""
     try:
         yield
@@ -243,9 +253,9 @@ def _one_sentence(rule: str, error: type[IntsimError]) -> Iterator[None]:
 
 
 @contextmanager
-def _reading(tokenizer: "Tokenizer", longest: int) -> Iterator[tuple[int, str]]:
+def _reading(tokenizer: "Tokenizer", longest: int) -> Generator[tuple[int, str]]:
     """Yield how many tokens a text may have and the side it loses, and leave the tokenizer's truncation as it was."""
-    own = tokenizer.truncation
+    own = cast("dict[str, Any] | None", tokenizer.truncation)
     tokenizer.no_truncation()
     try:
         with _one_sentence("tokenizer must read every text", IntsimError):

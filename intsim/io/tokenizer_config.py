@@ -10,7 +10,7 @@ ids than each other, the checkpoint is refused.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, cast
 
 from intsim.errors import CheckpointError
 
@@ -48,6 +48,7 @@ class TokenizerClass(NamedTuple):
     """
 
     specials: Mapping[str, str]
+    extra: tuple[str, ...] = ()
     types: bool = False
     folds: tuple[str, ...] = ()
     build: Callable[[Json, Mapping[str, str], Mapping[str, int], Json], Parts] | None = None
@@ -82,16 +83,19 @@ def fold_config(text: str, canonical: str, path: Path) -> str:
     config = _read(path / "tokenizer_config.json")
     if "added_tokens_decoder" not in config:
         config |= _read(path / "special_tokens_map.json")
+    given: Json = json.loads(text)
     shown: Json = json.loads(canonical)
     name, known = _class(config, model, path)
     if config.get("split_special_tokens"):
         _refuse(path, "split_special_tokens false", "true")
 
-    named = {key: value for key, value in config.items() if key.endswith("_token") and isinstance(value, (str, dict))}
-    specials: Json = {**known.specials, **named}
-    changes: Json = {"added_tokens": _added_tokens(shown, config, specials, path)}
+    specials: Json = {key: token for key, token in known.specials.items() if config.get(key, token) is not None}
+    specials |= {
+        key: token for key, token in config.items() if key.endswith("_token") and isinstance(token, (str, dict))
+    }
+    changes: Json = {"added_tokens": _added_tokens(shown, config, specials, known, path)}
     if known.build is None:
-        first = shown["pre_tokenizer"] or {}
+        first: Json = shown["pre_tokenizer"] or {}
         stated = config.get("add_prefix_space")
         if stated is not None and first.get("add_prefix_space", stated) != stated:
             _refuse(path, f"add_prefix_space as in the pre_tokenizer, {first['add_prefix_space']}", str(stated))
@@ -109,23 +113,23 @@ def fold_config(text: str, canonical: str, path: Path) -> str:
     if "token_type_ids" not in config.get("model_input_names", by_default):
         changes["post_processor"] = _without_types(changes.get("post_processor", shown["post_processor"]))
     changes = {part: value for part, value in changes.items() if value != shown[part]}
-    if (truncation := _truncation(shown, config, model, path)) is not None:
+    if (truncation := _truncation(given, config, model, path)) is not None:
         changes["truncation"] = truncation
-    return json.dumps({**json.loads(text), **changes}, ensure_ascii=False) if changes else text
+    return json.dumps({**given, **changes}, ensure_ascii=False) if changes else text
 
 
 def _read(file: Path) -> Json:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values: Any = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         msg = f"{file} must be a readable JSON file, got {error}"
         raise CheckpointError(msg) from None
     if not isinstance(values, dict):
-        msg = f"{file} must hold a JSON object, got {type(values).__name__}"
+        msg = f"{file} must hold a JSON object, got {json.dumps(values)[:40]}"
         raise CheckpointError(msg)
-    return values
+    return cast("Json", values)
 
 
 def _refuse(path: Path, rule: str, got: str) -> NoReturn:
@@ -150,15 +154,17 @@ def _content(token: str | Json) -> str:
 
 def _vocabulary(shown: Json) -> dict[str, int]:
     vocabulary = shown["model"]["vocab"]
-    if isinstance(vocabulary, dict):
+    if shown["model"]["type"] != "Unigram":
         return vocabulary
-    return {token: index for index, (token, _) in enumerate(vocabulary)}  # Unigram: tokens with their scores
+    return {token: index for index, (token, _) in enumerate(vocabulary)}  # with their scores
 
 
-def _added_tokens(shown: Json, config: Json, specials: Mapping[str, str | Json], path: Path) -> list[Json]:
-    """Return the added tokens, with the special tokens that only the configuration names."""
+def _added_tokens(
+    shown: Json, config: Json, specials: Mapping[str, str | Json], known: TokenizerClass, path: Path
+) -> list[Json]:
+    """Return the added tokens, with the special tokens that only the configuration or the class names."""
     added: list[Json] = list(shown["added_tokens"])
-    known = {token["content"]: token for token in added}
+    listed = {token["content"]: token for token in added}
     declared = config.get("added_tokens_decoder")
     if declared is not None:
         flags = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
@@ -167,23 +173,29 @@ def _added_tokens(shown: Json, config: Json, specials: Mapping[str, str | Json],
             _refuse(path, "the same added tokens in added_tokens_decoder", f"{len(theirs)} where it has {len(added)}")
     else:
         for content, index in _read(path / "added_tokens.json").items():
-            if content not in known or known[content]["id"] != index:
+            if content not in listed or listed[content]["id"] != index:
                 _refuse(path, "an added_tokens.json whose tokens it has too", f"'{content}' with id {index}")
 
     vocabulary = _vocabulary(shown)
-    extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
+    extra: Any = config.get("extra_special_tokens") or config.get("additional_special_tokens") or known.extra
+    mask = specials.get("mask_token", "")
+    if "bos_token" in known.specials and isinstance(mask, str) and mask not in {*listed, ""}:
+        _refuse(path, "a mask token among its added tokens", f"'{mask}'")  # may swallow the space before it, or not
     order = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-    first = [specials[key] for key in order if key in specials]
-    rest = [token for key, token in specials.items() if key not in order]
-    for token in (*first, *(extra.values() if isinstance(extra, dict) else extra), *rest):
+    tokens: list[str | Json] = [specials[key] for key in order if key in specials]
+    tokens += extra.values() if isinstance(extra, dict) else extra
+    for key in specials.keys() - {*order}:  # release 4 leaves these as the text they are
+        if (content := _content(specials[key])) not in listed:
+            _refuse(path, f"{key} among its added tokens", f"'{content}'")
+    for token in tokens:
         content = _content(token)
-        if content in known:
+        if content in listed:
             continue
         beyond = max([len(vocabulary), *(each["id"] + 1 for each in added)])
         given: Json = token if isinstance(token, dict) else {}
         flags = {flag: given.get(flag, False) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
-        known[content] = {"id": vocabulary.get(content, beyond), "content": content, **flags, "special": True}
-        added.append(known[content])
+        listed[content] = {"id": vocabulary.get(content, beyond), "content": content, **flags, "special": True}
+        added.append(listed[content])
     return sorted(added, key=lambda token: token["id"])
 
 
@@ -255,13 +267,14 @@ def _without_types(post: Json | None) -> Json | None:
     return {"type": "Sequence", "processors": [*trims, template]} if trims else template
 
 
-def _truncation(shown: Json, config: Json, model: Json, path: Path) -> Json | None:
+def _truncation(given: Json, config: Json, model: Json, path: Path) -> Json | None:
     """Return the truncation section where a text must be shorter than the position table, or loses its start."""
     longest = config.get("model_max_length", config.get("max_len"))
     longest = UNLIMITED if longest is None else longest
     if not isinstance(longest, (int, float)) or longest < 1:
         _refuse(path, "a positive model_max_length", repr(longest))
-    side = config.get("truncation_side") or (shown["truncation"] or {}).get("direction", "right").lower()
+    own: Json = given.get("truncation") or {}
+    side: str = config.get("truncation_side") or own.get("direction", "Right").lower()
     if side not in ("left", "right"):
         _refuse(path, "a truncation_side left or right", repr(side))
     positions = model.get("max_position_embeddings")
@@ -378,13 +391,14 @@ _SENTENCE: Final = {
     "cls_token": "<s>",
     "mask_token": "<mask>",
 }
+_NOT_USED: Final = ("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED")
 _ALBERT: Final = {**_WORDPIECE, "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"}
 _BERT: Final = TokenizerClass(_WORDPIECE, types=True, folds=("normalizer",), build=_bert)
 
 TOKENIZERS: Final = {
     "AlbertTokenizer": TokenizerClass(_ALBERT, build=_albert),
     "BertTokenizer": _BERT,
-    "CamembertTokenizer": TokenizerClass(_SENTENCE, build=_camembert),
+    "CamembertTokenizer": TokenizerClass(_SENTENCE, extra=_NOT_USED, build=_camembert),
     "DistilBertTokenizer": _BERT._replace(types=False),
     "ElectraTokenizer": _BERT,
     "MobileBertTokenizer": _BERT,

@@ -82,7 +82,7 @@ class Evaluation:
         return asdict(self)
 
 
-def read_task(task: Task, path: str | Path) -> list[Any]:
+def read_task(task: Task, path: str | Path) -> Sequence[Any]:
     """Read the examples of a task from a file in its original layout, see ``intsim.report.tasks``.
 
     Raises
@@ -127,7 +127,9 @@ def prepare(task: Task, examples: Sequence[Any], reader: Reader) -> Inquiry:
             return glue.prepare(task, examples, reader)
 
 
-def reader(*, classifies: bool, labels: Sequence[str], tokenizer: str | None, longest: int) -> Reader:
+def reader(
+    *, classifies: bool, labels: Sequence[str], tokenizer: str | None, longest: int, truncate: bool = False
+) -> Reader:
     """Return what a model brings along to read a task.
 
     Parameters
@@ -138,8 +140,8 @@ def reader(*, classifies: bool, labels: Sequence[str], tokenizer: str | None, lo
         Names of its logits.
     tokenizer
         The text of its tokenizer.json.
-    longest
-        Tokens of the longest text it can read.
+    longest, truncate
+        As ``encode`` takes them.
 
     Raises
     ------
@@ -150,7 +152,8 @@ def reader(*, classifies: bool, labels: Sequence[str], tokenizer: str | None, lo
         msg = "model must carry a tokenizer to read text, got none"
         raise IntsimError(msg)
     head = "sequence-classification" if classifies else "none"
-    return Reader(head=head, labels=labels, tokenizer=parse_tokenizer(tokenizer), longest=longest)
+    parsed = parse_tokenizer(tokenizer)
+    return Reader(head=head, labels=labels, tokenizer=parsed, longest=longest, truncate=truncate)
 
 
 def evaluate(
@@ -159,6 +162,7 @@ def evaluate(
     examples: Sequence[Any],
     *,
     reference: str | Path | None = None,
+    truncate: bool = False,
     jobs: int = 1,
     progress: bool = False,
 ) -> Evaluation:
@@ -177,6 +181,9 @@ def evaluate(
         As ``read_task`` returns them.
     reference
         Hugging Face folder of the float model, run in float32 and scored the same way.
+    truncate
+        Whether texts that are too long are shortened instead of refused, see ``encode``; contexts of questions are cut
+        into windows in any case.
     jobs
         Processes that run the models, each on its share of the cores. Any number gives the same evaluation.
     progress
@@ -195,6 +202,7 @@ def evaluate(
             labels=model.config["labels"],
             tokenizer=model.tokenizer,
             longest=model.config["max_position_embeddings"],
+            truncate=truncate,
         ),
     )
     if reference is not None:

@@ -435,7 +435,7 @@ def test_another_architecture_is_refused(source: Path, tmp_path: Path) -> None:
         (["good", " \n "], "text must have more than white space, got ' \\n '"),
         (["good\t"], "text must have more than white space on both sides of its TAB, got 'good\\t'"),
         (["a\tb\tc"], "text must have at most one TAB, which separates a pair, got 2"),
-        (["good " * 40], "text must be at most 32 tokens long, got 42"),
+        (["good " * 40], "text must be at most 32 tokens long, got 42; --truncate shortens it"),
     ],
 )
 def test_invalid_calibration_text_is_refused(source: Path, texts: list[str], message: str) -> None:

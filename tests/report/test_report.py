@@ -344,6 +344,7 @@ def test_the_batches_change_nothing(source: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("intsim.report.evaluate.BATCH", 2)
     for found, one in zip(_report(source, ["intsim"], "sst2", CLASSES).recipes[0].errors, expected, strict=True):
         assert found.squared == pytest.approx(one["squared"], rel=1e-4)
+        assert found.relative == pytest.approx(one["relative"], rel=1e-4)
         assert found.parts == pytest.approx(one["parts"], abs=1e-3 * one["squared"])
 
 

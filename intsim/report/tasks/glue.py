@@ -100,17 +100,18 @@ def read(task: GlueTask, path: str | Path) -> list[Example]:
         If the file cannot be read, or a line lacks a column or has another class.
     """
     form = FORMS[task]
-    rows = [line.split("\t") for line in data_lines(path) if line.strip()]
+    lines = [line for line in data_lines(path) if line.strip()]
+    rows = [line.split("\t") for line in lines]
     columns: Sequence[str] = form.columns
     if rows and (form.target in rows[0] or not columns):
-        columns, rows = rows[0], rows[1:]
+        columns, rows, lines = rows[0], rows[1:], lines[1:]
     wanted = (form.target, *(("sentence",) if task == "sst2" and "sentence" in columns else form.texts))
     if not rows or not set(wanted) <= set(columns):
         msg = f"data {path} must have rows with the columns {', '.join(wanted)}, got columns {', '.join(columns)}"
         raise IntsimError(msg)
     places = [columns.index(name) for name in wanted]
     examples: list[Example] = []
-    for number, row in enumerate(rows, start=1):
+    for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
         try:
             target, *texts = (row[place] for place in places)
             value = float(form.names.index(target) if form.names else target)
@@ -122,7 +123,7 @@ def read(task: GlueTask, path: str | Path) -> list[Example]:
             allowed = "a finite number" if form.labels == 1 else "0 or 1"
             msg = f"row {number} of {path} must have {allowed} for {form.target}, got {target}"
             raise IntsimError(msg)
-        examples.append(Example(texts=tuple(Line(text, f"{path} row {number}") for text in texts), target=value))
+        examples.append(Example(texts=tuple(Line(text, line.place) for text in texts), target=value))
     return examples
 
 
@@ -143,7 +144,7 @@ def prepare(task: GlueTask, examples: Sequence[Example], reader: Reader) -> Inqu
     texts = [text for each in examples for text in (each.texts if labels is None else (_together(each.texts),))]
     expected = model_targets(task, examples, reader.labels)
     return Inquiry(
-        encodings=[encode(reader.tokenizer, text, longest=reader.longest) for text in texts],
+        encodings=[encode(reader.tokenizer, text, longest=reader.longest, truncate=reader.truncate) for text in texts],
         method=Method(),
         score=lambda outputs: score(task, np.stack(outputs).astype(np.float64), expected, labels),
     )

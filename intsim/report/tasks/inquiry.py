@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import Encoding
+from intsim.io.tokenizer import Encoding, Line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,12 +66,15 @@ class Reader:
         Its tokenizer.
     longest
         Tokens of the longest sequence it can read.
+    truncate
+        Whether texts that are longer are shortened, not refused.
     """
 
     head: Head
     labels: Sequence[str]
     tokenizer: "Tokenizer"
     longest: int
+    truncate: bool = False
 
 
 def every_sequence(run: Runner, batch: Batch) -> Iterator[NDArray[Any]]:
@@ -142,7 +145,7 @@ def check_head(reader: Reader, head: Head, task: str) -> None:
         raise IntsimError(msg)
 
 
-def data_lines(path: str | Path) -> list[str]:
+def data_lines(path: str | Path) -> list[Line]:
     r"""Return the lines of a text file, which end in \n or \r\n and nowhere else; a byte order mark is no text.
 
     Raises
@@ -155,4 +158,5 @@ def data_lines(path: str | Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"data {path} must be a readable UTF-8 file, got {error}"
         raise IntsimError(msg) from None
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    lines = enumerate(text.split("\n"), start=1)
+    return [Line(line.removesuffix("\r"), f"{path} line {number}") for number, line in lines]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.io.tokenizer import Line, encode
+from intsim.io.tokenizer import encode
 from intsim.report.tasks.inquiry import Batch, Inquiry, Method, Reader, Runner, Unit, check_head, data_lines
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ TOKENS: Final = 1024
 """Tokens that are run together, of copies of a text with another one masked in each: all of them get V logits."""
 
 
-def read(path: str | Path) -> list[str]:
+def read(path: str | Path) -> Sequence[str]:
     """Read the texts of a file, one a line; blank lines are none.
 
     Raises
@@ -34,8 +34,7 @@ def read(path: str | Path) -> list[str]:
     IntsimError
         If the file cannot be read or holds no text.
     """
-    lines = enumerate(data_lines(path), start=1)
-    texts: list[str] = [Line(line, f"{path} line {number}") for number, line in lines if line.strip()]
+    texts = [line for line in data_lines(path) if line.strip()]
     if not texts:
         msg = f"data {path} must hold a text on a line, got none"
         raise IntsimError(msg)
@@ -52,7 +51,7 @@ def prepare(examples: Sequence[str], reader: Reader) -> Inquiry:
     """
     check_head(reader, "masked-lm", "mlm")
     added = tuple(reader.tokenizer.encode("").ids)
-    encodings = [encode(reader.tokenizer, text, longest=reader.longest) for text in examples]
+    encodings = [encode(reader.tokenizer, text, longest=reader.longest, truncate=reader.truncate) for text in examples]
     for text, encoding in zip(examples, encodings, strict=True):
         if set(encoding.ids) <= set(added):
             msg = f"text must have a token to mask, got none in {text!r}"

@@ -85,7 +85,10 @@ def prepare(examples: Sequence[Example], reader: Reader) -> Inquiry:
     if missing:
         msg = f"model must have tags for every type of the data, got none for {', '.join(sorted(missing))}"
         raise IntsimError(msg)
-    encodings = [encode_words(reader.tokenizer, example.words, longest=reader.longest) for example in examples]
+    encodings = [
+        encode_words(reader.tokenizer, example.words, longest=reader.longest, truncate=reader.truncate)
+        for example in examples
+    ]
 
     def score_tokens(outputs: Sequence[NDArray[Any]]) -> dict[str, float]:
         predicted: list[list[str]] = []

@@ -365,10 +365,13 @@ def test_another_number_of_labels_or_another_head_is_refused(tiny_bert: TinyBert
             glue.prepare(task, example, reader(head, right))
 
 
-def test_a_text_that_is_refused_is_named_by_its_row(tiny_bert: TinyBert, tmp_path: Path) -> None:
+def test_a_text_that_is_too_long_is_named_by_its_line_or_shortened(tiny_bert: TinyBert, tmp_path: Path) -> None:
     tokenizer = parse_tokenizer((tiny_bert() / "tokenizer.json").read_text())
     (tmp_path / "dev.tsv").write_text(f"{FILES['qqp'][0]}\n1\t2\t3\tgood\tbad\t1\n1\t2\t3\tgood\t{'bad ' * 30}\t1\n")
     reader = Reader(head="sequence-classification", labels=["a", "b"], tokenizer=tokenizer, longest=32)
     with pytest.raises(IntsimError) as caught:
         glue.prepare("qqp", read("qqp", tmp_path / "dev.tsv"), reader)
-    assert str(caught.value).startswith(f"{tmp_path / 'dev.tsv'} row 2: text must be at most 32 tokens long, got 34")
+    assert str(caught.value).startswith(f"{tmp_path / 'dev.tsv'} line 3: text must be at most 32 tokens long, got 34")
+    short = Reader(head="sequence-classification", labels=["a", "b"], tokenizer=tokenizer, longest=32, truncate=True)
+    inquiry = glue.prepare("qqp", read("qqp", tmp_path / "dev.tsv"), short)
+    assert [len(each.ids) for each in inquiry.encodings] == [5, 32]

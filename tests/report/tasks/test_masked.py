@@ -192,6 +192,12 @@ def test_what_does_not_fit_is_refused(tokenizer: Tokenizer, changes: dict[str, A
     assert str(caught.value).startswith(complaint)
 
 
+def test_a_text_that_is_cut_off_counts_the_tokens_it_has_left(tokenizer: Tokenizer) -> None:
+    inquiry = prepare("mlm", ["good " * 20], _reader(tokenizer, truncate=True))
+    result = evaluate_runner("mlm", ["x"], inquiry, _runner(tokenizer.get_vocab_size(), []))
+    assert result.metrics["tokens"] == 14
+
+
 def test_a_tokenizer_without_mask_is_refused(tokenizer: Tokenizer) -> None:
     other = Tokenizer.from_str(tokenizer.to_str().replace("[MASK]", "[HIDE]"))
     with pytest.raises(IntsimError) as caught:

@@ -57,6 +57,7 @@ def _example(*answers: str) -> Example:
         ("$3.50 (about)", "350 about"),
         ("cat\u2019s \u2014 tail", "cat\u2019s \u2014 tail"),  # ASCII punctuation only
         ("\u00c9TUDE", "\u00e9tude"),
+        ("red\u2014the\u2014boat", "red\u2014 \u2014boat"),
         ("The", ""),
         ("", ""),
     ],

@@ -230,11 +230,19 @@ def test_the_float_model_is_scored_beside_it_and_every_token_has_its_cosine(toke
 
 
 def test_a_word_without_a_token_is_no_entity(tokenizer: Tokenizer) -> None:
-    examples = [Example(words=("good", "\u200b", "bad"), tags=("B-P", "I-P", "O"))]
+    examples = [Example(words=("good", "\u200b", "bad"), tags=("B-P", "O", "O"))]
     assert encode_words(tokenizer, examples[0].words, longest=16).word_ids == [None, 0, 2, None]
     inquiry = prepare("ner", examples, _reader(tokenizer))
     result = evaluate_runner("ner", examples, inquiry, _runner(tokenizer, {"good": "B-P", "bad": "B-L"}))
-    assert result.metrics["accuracy"] == pytest.approx(1 / 3)
+    assert result.metrics["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_words_that_are_cut_off_are_no_entities(tokenizer: Tokenizer) -> None:
+    examples = [Example(words=("good", "plot", "bad"), tags=("B-P", "O", "B-L"))]
+    inquiry = prepare("ner", examples, _reader(tokenizer, longest=4, truncate=True))
+    assert inquiry.encodings[0].tokens == ["[CLS]", "good", "plot", "[SEP]"]
+    result = evaluate_runner("ner", examples, inquiry, _runner(tokenizer, {"good": "B-P", "bad": "B-L"}))
+    assert (result.metrics["precision"], result.metrics["recall"]) == (1, 0.5)
 
 
 @pytest.mark.parametrize(
