@@ -19,6 +19,7 @@ from intsim.integer_model import IntegerModel
 from intsim.io.tokenizer import encode, parse_tokenizer, read_lines
 from intsim.io.trace_file import write_trace
 from intsim.profile import PROFILES, find_profile
+from intsim.report.tasks import GLUE, TASKS
 from intsim.verify.vectors.cli import vectors
 
 __all__ = ["main"]
@@ -191,8 +192,8 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 
 @cli.command("eval")
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
-@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
+@click.option("--task", required=True, type=click.Choice(TASKS))
+@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
@@ -208,7 +209,7 @@ def eval_(
     truncate: bool,
     json_: bool,
 ) -> None:
-    """Score the integer checkpoint in DIR on a GLUE task."""
+    """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
     from intsim.report.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
     examples = [example for path in data for example in read_task(task, path)][:limit]
@@ -219,11 +220,16 @@ def eval_(
         return
     click.echo(f"{'task':<12}{task}, {result.n} examples")
     for name, value in result.metrics.items():
-        beside = "" if result.reference is None else f"   float {100 * result.reference[name]:.2f}"
-        click.echo(f"{name:<12}{100 * value:.2f}{beside}")
+        beside = "" if result.reference is None else f"   float {_figure(name, result.reference[name])}"
+        click.echo(f"{name:<12}{_figure(name, value)}{beside}")
     if result.cosine is not None:
         click.echo(f"{'cosine':<12}{result.cosine:.5f}")
     click.echo(f"{'digest':<12}{result.digest}")
+
+
+def _figure(metric: str, value: float) -> str:
+    """Return a metric as it is read: fractions of 1 in percent."""
+    return str(value) if metric == "tokens" else f"{value if metric == 'perplexity' else 100 * value:.2f}"
 
 
 @cli.command()
@@ -235,12 +241,13 @@ def eval_(
     metavar="NAME[:KEY=VALUE,...],...",
     help="Presets or TOML files, by commas; repeatable.",
 )
-@click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
-@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
+@click.option("--task", required=True, type=click.Choice(GLUE))
+@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG file to write; needs matplotlib.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same figures.")
 @as_json
 def report(
     checkpoint: Path,
@@ -251,6 +258,7 @@ def report(
     calibration: Path | None,
     calibration_size: int | None,
     plot: Path | None,
+    jobs: int,
     json_: bool,
 ) -> None:
     """Compare recipes on a Hugging Face CHECKPOINT: accuracy, size, and the error of each layer by its kind."""
@@ -262,7 +270,7 @@ def report(
         import_module("intsim.report.plot")  # refuses before anything runs where there is no matplotlib
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = _calibration_texts(calibration, calibration_size)
-    result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, progress=True)
+    result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, jobs=jobs, progress=True)
     if json_:
         _print_json(result.to_json())
     else:
