@@ -27,6 +27,7 @@ DISTILBERT: Final = {
     "output.LayerNorm": "output_layer_norm",
 }
 TYPES: Final = "embeddings.token_type_embeddings.weight"
+WORDS: Final = "embeddings.word_embeddings.weight"
 POSITIONS: Final = "embeddings.position_embeddings.weight"
 
 
@@ -63,14 +64,14 @@ def as_roberta(source: Path, folder: Path) -> Path:
 
 
 def as_distilbert(source: Path, folder: Path) -> Path:
-    """Lay the encoder out as DistilBERT, which has no token types: row 0 is added to every position, in float32.
+    """Lay the encoder out as DistilBERT, which has no token types: row 0 is added to every word, in float32.
 
-    A float16 is a multiple of 2**-24, so that the sum of two is a float32 exactly if it is below 1, or if as many of
-    its last bits are zero as it is longer.
+    That is exact: a float16 is a multiple of 2**-24, so that a sum of two is a float32 if it is below 1, as all are.
+    Added to the positions, of which one is twice as large as any word, it would cost integers more.
     """
     config, encoder, _ = _read(source)
     tensors = {name: array.astype(np.float32) for name, array in encoder.items() if name != TYPES}
-    tensors[POSITIONS] += encoder[TYPES][0]
+    tensors[WORDS] += encoder[TYPES][0]
     return _write(
         source,
         folder,

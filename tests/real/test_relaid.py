@@ -64,13 +64,13 @@ def test_an_encoder_gives_the_hidden_states_of_bert(
     np.testing.assert_allclose(relaid.logits(hidden, source), batch.logits, rtol=0, atol=1e-12)
 
 
-def test_a_position_and_token_type_0_are_one_float32_exactly(relaid_sst2: Relaid, source: Path) -> None:
+def test_a_word_and_token_type_0_are_one_float32_exactly(relaid_sst2: Relaid, source: Path) -> None:
     before = {name: array.astype(np.float64) for name, array in _embeddings(source).items()}
     after = _embeddings(relaid_sst2("distilbert"))
     assert set(before) - set(after) == {"token_type_embeddings.weight"}
-    sums = before["position_embeddings.weight"] + before["token_type_embeddings.weight"][0]
-    assert after["position_embeddings.weight"].dtype == np.float32
-    np.testing.assert_array_equal(after["position_embeddings.weight"], sums)
+    sums = before["word_embeddings.weight"] + before["token_type_embeddings.weight"][0]
+    assert after["word_embeddings.weight"].dtype == np.float32
+    np.testing.assert_array_equal(after["word_embeddings.weight"], sums)
 
 
 def test_robertas_first_position_follows_the_padding_id(relaid_sst2: Relaid, source: Path) -> None:

@@ -50,7 +50,6 @@ def test_a_thousand_tokens_of_a_hundred_reactions_are_masked_and_others_calibrat
     assert all(example.ids[example.position] == 14 != example.target for example in examples)
     assert len(set(rxnmapper.reactions())) == 140 == 100 + len(texts)
     assert all(text.count("[MASK]") == 1 for text in texts)
-    assert not {text[:12] for text in texts} & set(rxnmapper.reactions()[: rxnmapper.TEXTS])
 
 
 @pytest.mark.slow
@@ -58,4 +57,4 @@ def test_masked_tokens_of_reactions_are_recovered(rxnmapper_folder: Path) -> Non
     examples = rxnmapper.masked_examples(rxnmapper_folder)
     share = recovery(load(rxnmapper_folder, dtype="float32"), examples)
     print(f"rxnmapper: float recovers {100 * share:.1f}% of {len(examples)} masked tokens")
-    assert share > 0.97  # the most frequent token, C, is a third of all
+    assert share > 0.97  # C, the most frequent token, is a fifth of them
