@@ -67,7 +67,6 @@ def as_distilbert(source: Path, folder: Path) -> Path:
     """Lay the encoder out as DistilBERT, which has no token types: row 0 is added to every word, in float32.
 
     That is exact: a float16 is a multiple of 2**-24, so that a sum of two is a float32 if it is below 1, as all are.
-    Added to the positions, of which one is twice as large as any word, it would cost integers more.
     """
     config, encoder, _ = _read(source)
     tensors = {name: array.astype(np.float32) for name, array in encoder.items() if name != TYPES}
