@@ -434,7 +434,7 @@ def _run_ids(model: IntegerModel, ids: list[int]) -> dict[str, Any]:
 
 
 def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> dict[str, Any]:
-    from intsim.report.answer import answer  # noqa: PLC0415  brings SciPy
+    from intsim.report.answer import answer  # noqa: PLC0415
 
     result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)])
     return {

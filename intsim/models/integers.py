@@ -315,8 +315,8 @@ class IntegerWorld:
         q, k, v = (self._codes(x) for x in (query, key, value))
         if self._part is not None:
             k, v = self._part.all_of(k, v)
-        q, k, v = (_split(x, heads) for x in (q, k, v))  # (B, H, T, D)
         keep, context = mask[..., None, None, :], f"{name}.context"
+        q, k, v = (_split(x, heads) for x in (q, k, v))  # (B, H, T, D)
         names = query.name, key.name, value.name
         if not self._whole and (step := fused.attention(self._model, name, names, q.shape[-1])) is not None:
             at_once = max(1, SCORES // (q.shape[-2] * k.shape[-2]))
