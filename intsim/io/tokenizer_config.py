@@ -249,7 +249,7 @@ def _template(single: Sequence[Piece], pair: Sequence[Piece]) -> Json:
             "Sequence" if piece.id is None else "SpecialToken": {"id": piece.token, "type_id": piece.type_id},
         }
 
-    specials = {piece.token: piece.id for piece in pair if piece.id is not None}
+    specials = {piece.token: piece.id for piece in (*single, *pair) if piece.id is not None}
     return {
         "type": "TemplateProcessing",
         "single": [written(piece) for piece in single],

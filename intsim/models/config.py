@@ -4,7 +4,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeAlias, get_args, get_type_hints
 
 from intsim.errors import CheckpointError
 from intsim.models.world import FUNCTIONS, Function
@@ -12,6 +12,7 @@ from intsim.models.world import FUNCTIONS, Function
 __all__ = ["Config", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
+Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
 
 
@@ -48,6 +49,7 @@ class Config:
     type_vocab_size: Size = 1
     pad_token_id: int = 0
     tie_word_embeddings: bool = True
+    problem_type: Problem | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
     def __post_init__(self) -> None:
@@ -94,6 +96,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
         refuse(name, "a positive, finite number", value)
     if hint is bool and not isinstance(value, bool):
         refuse(name, "true or false", value)
+    if hint == Problem | None and value not in (None, *get_args(Problem)):
+        refuse(name, f"one of {', '.join(get_args(Problem))}", value)
     if hint == Function and value not in FUNCTIONS:
         refuse(name, f"one of {', '.join(FUNCTIONS)}", value)
 

@@ -295,7 +295,7 @@ class IntegerWorld:
         return Activation(x.name, self._codes(x))
 
     def activation(self, name: str, x: Product, *, function: Function, role: str) -> Activation:
-        rule = function_rule(function, self._profile)
+        rule = self._model.once(f"{name}.rule", lambda: function_rule(function, self._profile))
         profile = {} if rule.operator is ops.relu else {"profile": self._profile}
 
         def apply(codes: Integers) -> Integers:  # of the rule's format -> codes

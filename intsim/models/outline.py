@@ -48,11 +48,12 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """An activation that has a format: its own, or that of the activation ``like``."""
+    """An activation that has a format, its own or that of the activation ``like``: of every token, or of a text."""
 
     role: str
     channels: int
     axis: int
+    of_token: bool
     like: str = ""
 
 
@@ -134,7 +135,9 @@ class Outline:
             self.tensors[name] = Tensor(shape=shape, axes=axes, **facts)
 
     def _activation(self, x: Shape, role: str, like: str = "") -> Shape:
-        self.activations[x.name] = Activation(role=role, channels=x.channels, axis=x.axis, like=like)
+        self.activations[x.name] = Activation(
+            role=role, channels=x.channels, axis=x.axis, of_token=x.of_token, like=like
+        )
         return x
 
     def positions(self, ids: Shape, *, padding: int | None = None) -> Shape:
