@@ -52,9 +52,7 @@ def draw(config: Any, seed: int, batch: int, tokens: int) -> Feed:
     return Feed(ids, mask.astype(np.int64), types)
 
 
-def floats(
-    path: Path, feed: Feed, observe: Callable[[str, Any], Any] = lambda _, x: x
-) -> NDArray[np.floating]:
+def floats(path: Path, feed: Feed, observe: Callable[[str, Any], Any] = lambda _, x: x) -> NDArray[np.floating]:
     """Return what the float world computes."""
     checkpoint = open_checkpoint(path)
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
