@@ -20,7 +20,7 @@ import operator
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, NamedTuple, TypeAlias
 
 Row: TypeAlias = Sequence[int]
@@ -194,6 +194,19 @@ def mean_pooling(rows: Rows, mask: Sequence[bool], zero_point: int, profile: Pro
         rounding_divide(sum(x - zero_point for x in column), len(kept), profile["step_rounding"])
         for column in _transpose(kept)
     ]
+
+
+def position_ids(ids: Row, padding: int) -> list[int]:
+    """Count the ids that are not ``padding``, from padding + 1 on; padding itself has position ``padding``."""
+    counts = accumulate(int(i != padding) for i in ids)
+    return [padding if i == padding else padding + count for i, count in zip(ids, counts, strict=True)]
+
+
+def neighbours(rows: Rows, mask: Sequence[bool], zero_point: int) -> list[list[int]]:
+    """Put each token between its next and its previous one, 0 where there is none or ``mask`` leaves it out."""
+    nothing = [zero_point] * len(rows[0])
+    kept = [nothing, *(row if keep else nothing for row, keep in zip(rows, mask, strict=True)), nothing]
+    return [[*kept[t + 2], *row, *kept[t]] for t, row in enumerate(rows)]
 
 
 def unpack(packed: Row, bits: int, count: int) -> list[int]:

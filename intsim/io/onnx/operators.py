@@ -237,8 +237,8 @@ def position_ids(ids: Value, *, padding: int) -> Value:
 
 def neighbours(x_q: Value, *, mask: Value, zero_point: int = 0) -> Value:
     """Emit ``ops.neighbours``: what is masked, and what is beyond the ends, is the zero point."""
-    kept = x_q.astype(np.int32).where(mask[..., None], zero_point).astype(x_q.dtype)
-    following, previous = kept.shifted(-1, zero_point), kept.shifted(1, zero_point)
+    kept = x_q.astype(np.int32).where(mask[..., None], zero_point)  # ONNX Runtime pads no int16
+    following, previous = (kept.shifted(by, zero_point).astype(x_q.dtype) for by in (-1, 1))
     return following.beside(x_q, previous)
 
 
