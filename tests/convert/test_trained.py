@@ -206,6 +206,9 @@ def test_the_float_weights_of_an_ibert_are_those_of_a_roberta(torch: Any, ibert:
 def test_an_ibert_that_was_never_trained_is_calibrated_on_text(ibert: Any, tiny_bert: TinyBert) -> None:
     path, _ = ibert(steps=0)
     (path / "tokenizer.json").write_text((tiny_bert() / "tokenizer.json").read_text())
+    named = ["input_ids", "token_type_ids", "attention_mask"]
+    generic = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": named}  # not RoBERTa's
+    (path / "tokenizer_config.json").write_text(json.dumps(generic))
     with pytest.raises(CheckpointError, match="below vocab_size and type_vocab_size"):  # it has one segment only
         intsim.quantize(path, calibration=TEXTS)
     model = intsim.quantize(path, calibration=TEXTS[:2])
