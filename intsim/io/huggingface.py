@@ -157,6 +157,10 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         If something is missing, unreadable or contradictory; the message says what and how to repair it.
     """
     path = Path(path)
+    if not path.is_dir():
+        got = "a file" if path.exists() else "nothing there"
+        msg = f"checkpoint {path} must be a directory with config.json in it, got {got}"
+        raise CheckpointError(msg)
     values = _read_object(path / "config.json")
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
