@@ -197,11 +197,11 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
 
 
 def _embedding(path: Path, head: Head) -> Mapping[str, Any]:
-    """Return how sentences are embedded. Where nothing of the model depends on it, what is not known is the mean."""
+    """Return how sentences are embedded; for a model without a head how tasks pool them, the mean if nothing known."""
     if head == "sentence-embedding":
         return read_embedding(path)
     try:
-        return read_embedding(path) if head == "none" else {}
+        return {"pooling": read_embedding(path)["pooling"]} if head == "none" else {}
     except CheckpointError as error:
         log.warning("%s; tasks on sentences take the mean of their tokens", error)
         return {}

@@ -70,7 +70,7 @@ def _pooling(file: Path) -> Pooling:
     values = _read_object(file)
     flags = [mode for key, mode in FLAGS.items() if values.get(key)] or ["mean"]
     given: Any = values.get("pooling_mode", flags)
-    modes: list[Any] = given if isinstance(given, list) else [given]
+    modes = cast("list[Any]", given) if isinstance(given, list) else [given]
     if len(modes) != 1 or modes[0] not in POOLINGS:
         _refuse(file, f"one pooling mode of {', '.join(POOLINGS)}", ", ".join(map(str, modes)))
     return POOLINGS[modes[0]]

@@ -82,7 +82,7 @@ class Config:
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON values, how sentences are embedded only where it is not the default."""
+        """Return the configuration as plain JSON values, BESIDE only where they are not the default."""
         usual = {field.name: field.default for field in fields(self) if field.name in BESIDE}
         values = {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
         return {**values, "labels": list(self.labels)}

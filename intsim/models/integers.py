@@ -278,11 +278,8 @@ class IntegerWorld:
         out = self._formats[x.name]
         if (how := self._model.dynamic.get(name)) is not None:
             zero_point = {"zero_point": out.zero_point}
-            how_found = {
-                "per": how.per,
-                "clip": how.clip,
-                "mask": self._mine(self._mask) if len(x.codes.shape) > 2 else None,
-            }
+            mask = self._mine(self._mask) if len(x.codes.shape) > 2 else None
+            how_found = {"per": how.per, "clip": how.clip, "mask": mask}
             bound = call(f"{name}.bound", ops.dynamic_bound, x.codes, **how_found, **zero_point)
             constants: dict[str, Any] = {"unit": how.unit, "to": how.range, "rounding": self._profile.rounding}
             codes = call(name, ops.quantize_dynamic, x.codes, bound, **constants, **zero_point)

@@ -18,7 +18,9 @@ MAX_CHANNELS: Final = 1 << 14
 
 
 def l2_normalize(x_q: Integers, *, profile: Profile) -> Integers:
-    """Return x / sqrt(sum x**2) along the last axis, whatever the scale of x::
+    """Return x / sqrt(sum x**2) along the last axis, whatever the scale of x.
+
+    With P = profile.step_rounding::
 
         y = P(x * 2**24 / isqrt(2**16 sum x**2)),   0 where all of the row is 0
 
@@ -27,7 +29,7 @@ def l2_normalize(x_q: Integers, *, profile: Profile) -> Integers:
     x_q
         (..., N) codes of at most 16 bits whose zero point is 0, in any integer dtype.
     profile
-        P is profile.step_rounding.
+        The rule P.
 
     Returns
     -------

@@ -200,15 +200,15 @@ def _relu(x: Reals) -> Reals:
 
 
 def _mean_pooling(x: Reals, mask: NDArray[np.bool_], *, zero_point: int = 0, **_rules: Any) -> Reals:
-    return mean_pooling(x - zero_point, mask)
+    return np.asarray(mean_pooling(x - zero_point, mask), np.float64)
 
 
 def _pick_token(x: Reals, mask: NDArray[np.bool_], *, which: str) -> Reals:
-    return pick_token(x, mask, which=which)
+    return np.asarray(pick_token(x, mask, which=which), np.float64)
 
 
 def _l2_normalize(x: Reals, **_rules: Any) -> Reals:
-    return l2_normalize(x) * 2.0**UNIT_FRACTION
+    return np.asarray(l2_normalize(x) * 2.0**UNIT_FRACTION, np.float64)
 
 
 def _permute(x: Reals, order: NDArray[np.integer]) -> Reals:
