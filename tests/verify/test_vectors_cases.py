@@ -106,6 +106,8 @@ def expected(operator, case):
         case "softmax":
             acc, mask, (m,), (t,) = values
             return oracle.softmax(acc, m, t, [bool(bit) for bit in mask], numbers)
+        case "l2_normalize":
+            return oracle.l2_normalize(values[0], numbers)
         case "layer_norm":
             x, multiplier, bias, (shift,), (eps,) = values
             return oracle.layer_norm(x, multiplier, bias, shift, eps, -128, 127, numbers)
