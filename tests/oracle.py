@@ -362,6 +362,20 @@ def isqrt(n: int) -> int:
     return math.isqrt(n)
 
 
+def l2_normalize(row: Row, profile: Profile) -> list[int]:
+    """Bring one row of codes of at most 16 bits to length 1, in 2**-16."""
+    _require(all(-(2**15) <= x <= 2**15 for x in row), "codes must have at most 16 bits", row)
+    length = math.isqrt(2**16 * sum(x * x for x in row)) or 1
+    return [rounding_divide(x * 2**24, length, profile["step_rounding"]) for x in row]
+
+
+def pick_token(rows: Rows, mask: Sequence[bool], which: str) -> list[int]:
+    """Return the first or the last unmasked token, (T, C) -> (C); one must be unmasked."""
+    kept = [row for row, keep in zip(rows, mask, strict=True) if keep]
+    _require(bool(kept), "mask must keep at least one token", mask)
+    return list(kept[{"first": 0, "last": -1}[which]])
+
+
 def layer_norm(
     row: Row,
     multipliers: Row,

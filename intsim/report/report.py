@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from intsim import ops
 from intsim._trace import Interpreter, interpreted_by
 from intsim.carrier.blocks import one_blas_thread
 from intsim.convert import quantize
@@ -20,10 +19,10 @@ from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
 from intsim.io.tokenizer import read_tokenizer
 from intsim.quantizers import Granularity, MinMax
-from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.pool import pool
 from intsim.reference.world import run
 from intsim.report.error_split import PARTS, stages
-from intsim.report.evaluate import in_batches, in_processes, prepare, reader
+from intsim.report.evaluate import in_batches, in_processes, pooled, prepare, reader
 from intsim.report.tasks import GlueTask
 from intsim.report.tasks.glue import Example, cosines
 from intsim.report.tasks.inquiry import Batch
@@ -43,7 +42,7 @@ class ErrorOf:
     ----------
     name
         ``embeddings.LayerNorm`` and ``encoder.layer.N.output.LayerNorm``: hidden states, of tokens, not of padding;
-        ``output``: what is scored, logits or mean-pooled sentences.
+        ``output``: what is scored, logits or pooled sentences.
     relative
         Mean over the elements of |x - x_float| / (|x_float| + 1e-8): Yao et al. 2022 (ZeroQuant), eq. (3).
     squared
@@ -157,7 +156,7 @@ def report(
         reader(
             head=checkpoint.head,
             labels=config.labels,
-            tokenizer=read_tokenizer(path),
+            tokenizer=read_tokenizer(path, head=checkpoint.head),
             longest=config.longest,
             pad_id=config.pad_token_id,
         ),
@@ -305,7 +304,7 @@ def _float_states(
     inputs: dict[str, Any] = {"attention_mask": mask, "token_type_ids": types}
     output = run(checkpoint.family, weights, checkpoint.config, checkpoint.head, ids, observe=observe, **inputs)
     if checkpoint.head == "none":
-        output = mean_pooling(output, mask)
+        output = pool(output, mask, checkpoint.config.pooling)
     return {name: seen[name] for name in outline.hidden_states} | {OUTPUT: output.astype(np.float64)}
 
 
@@ -331,7 +330,7 @@ def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict
     values: NDArray[Any] = result.values
     if model.head == "none":
         in_reals = values.dtype.kind == "f"
-        values = mean_pooling(values, mask) if in_reals else ops.mean_pooling(values, mask, profile=model.profile)
+        values = pool(values, mask, model.config.pooling) if in_reals else pooled(model, values, mask)
     return states | {OUTPUT: np.asarray(values * np.ldexp(1.0 * result.scale.multiplier, -result.scale.shift))}
 
 

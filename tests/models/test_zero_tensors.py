@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Zeros, as zeroed token types and pruning leave them: their codes are 0, and nothing else loses by them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import families
-import numpy as np
-import pytest
-from family_runs import assert_engine_agrees, draw, floats, judged, values
-from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
-
-import intsim
-from intsim.io.huggingface import Checkpoint, open_checkpoint
-from intsim.recipes import recipe_names
+from intsim.io.huggingface import Checkpoint
 
 WritesCheckpoint = Callable[..., Path]
 
@@ -58,5 +49,3 @@ def products(checkpoint: Checkpoint, role: str) -> list[str]:
     found = [name for name, x in outline.activations.items() if x.role == role]
     stored = {name.partition("@")[0] + name.partition("@")[2].lstrip("0123456789") for name in found}
     return [f"{name}.{part}" for name in sorted(stored) for part in ("weight", "bias")]
-
-
