@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: parse, call the library, print. Data on stdout, progress and logs on stderr.
 
-Exit status: 0 done or equal, 1 a mismatch was found, 2 wrong usage, 3 unreadable or invalid input.
+Exit status: 0 done or equal, 1 a difference was found, 2 wrong usage, 3 unreadable or invalid input or an output that
+cannot be written, 70 too little memory, a killed process of --jobs or a mistake in intsim, 130 interrupted, 141 nobody
+reads the output any longer.
 """
 
 import json
@@ -9,15 +11,19 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 
 import intsim
-from intsim.errors import IntsimError
+from intsim._status import MISMATCH, run_command
+from intsim.errors import IntsimError, said
 from intsim.integer_model import IntegerModel
+from intsim.io.atomic import check_writable, is_stdout
+from intsim.io.bounded import MAX_LINE, read_text
+from intsim.io.integer_checkpoint import check_folder
 from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_lines
-from intsim.io.trace_file import write_trace
+from intsim.io.trace_file import TRACE, write_trace
 from intsim.models.world import HEADS
 from intsim.profile import PROFILES, find_profile
 from intsim.report.tasks import GLUE, TASKS
@@ -25,8 +31,6 @@ from intsim.verify.vectors.cli import vectors
 
 __all__ = ["main"]
 
-MISMATCH: Final = 1
-INVALID_INPUT: Final = 3
 DEMO_TEXT: Final = "An honest, moving and quietly powerful film."
 
 truncated = click.option("--truncate", is_flag=True, help="Shorten texts that are too long; else they are refused.")
@@ -35,11 +39,7 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON obj
 
 def main() -> None:
     """Run the command line."""
-    try:
-        cli()
-    except IntsimError as error:
-        click.echo(f"intsim: {error}", err=True)
-        sys.exit(INVALID_INPUT)
+    sys.exit(run_command(cli))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,6 +99,7 @@ def quantize(
     truncate: bool,
 ) -> None:
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
+    check_folder(output)
     texts = _calibration_texts(calibration, calibration_size)
     model = intsim.quantize(
         checkpoint, recipe=recipe, head=head, profile=profile, calibration=texts, truncate=truncate, progress=True
@@ -142,22 +143,26 @@ def run(
         raise click.UsageError(msg)
     if text is not None and pair is not None:
         text = f"{text}\t{pair}"
+    if trace_file is not None:
+        check_writable(trace_file, TRACE)
     loaded = intsim.load(model)
     with intsim.trace(level) as trace:
         shown = _run_text(loaded, text, truncate=truncate) if text is not None else _run_ids(loaded, _read_ids(ids))
     if trace_file is not None:
         write_trace(trace_file, trace, loaded)
+    aside = trace_file is not None and is_stdout(trace_file)  # the trace alone is on stdout
     if json_:
-        _print_json(shown)
+        _print_json(shown, err=aside)
         return
     for key in ("tokens", "output", "scale", "label", "labels", "answer", "masks", "digest"):
         if shown.get(key) is None or (key == "output" and loaded.head in ("question-answering", "masked-lm")):
             continue
         if key == "masks":
             for best in shown[key]:
-                click.echo(f"{'mask':<8}" + "  ".join(f"{each['token']} ({each['logit']})" for each in best))
+                line = "  ".join(f"{each['token']} ({each['logit']})" for each in best)
+                click.echo(f"{'mask':<8}{line}", err=aside)
         else:
-            click.echo(f"{key:<8}{shown[key]}")
+            click.echo(f"{key:<8}{shown[key]}", err=aside)
 
 
 @cli.command()
@@ -165,10 +170,12 @@ def run(
 @click.option("--onnx", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
 def export(model: Path, onnx: Path) -> None:
     """Write the integer checkpoint in DIR as an ONNX model of standard integer operators, equal to the bit."""
+    from intsim.io.onnx import KIND  # noqa: PLC0415
     from intsim.io.onnx import export as export_onnx  # noqa: PLC0415
 
-    export_onnx(intsim.load(model), onnx)
-    click.echo(f"wrote {onnx}: {onnx.stat().st_size} bytes", err=True)
+    check_writable(onnx, KIND)
+    size = export_onnx(intsim.load(model), onnx)
+    click.echo(f"wrote {onnx}: {size} bytes", err=True)
 
 
 @cli.command()
@@ -274,8 +281,8 @@ def report(
     from intsim.report.report import format_report  # noqa: PLC0415
     from intsim.report.report import report as report_on  # noqa: PLC0415
 
-    if plot is not None:
-        import_module("intsim.report.plot")  # refuses before anything runs where there is no matplotlib
+    if plot is not None:  # refused before anything runs, also where there is no matplotlib
+        check_writable(plot, import_module("intsim.report.plot").PICTURE)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = _calibration_texts(calibration, calibration_size)
     result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, jobs=jobs, progress=True)
@@ -346,6 +353,24 @@ def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
     else:
         for profile in PROFILES.values():
             click.echo(f"{profile.name:<10} version {profile.version}  {profile.hash}")
+
+
+@cli.command()
+@as_json
+def info(json_: bool) -> None:
+    """Print what a bug report needs: versions, BLAS, processor, and whether the embedded model is the committed one."""
+    from intsim.report.info import summarise_machine  # noqa: PLC0415
+
+    summary = summarise_machine()
+    if json_:
+        _print_json(summary)
+        return
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            shown = ", ".join(f"{name} {each}" for name, each in cast("dict[str, Any]", value).items())
+        else:
+            shown = " ".join(map(str, cast("list[str]", value))) if isinstance(value, list) else str(value)
+        click.echo(f"{key:<16}{shown}")
 
 
 @cli.command()
@@ -472,9 +497,9 @@ def _recipe_list(values: tuple[str, ...]) -> list[str]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path} must be a readable UTF-8 file, got {error}"
+        return read_text(path, most=MAX_LINE, longest_line=MAX_LINE)
+    except (OSError, ValueError) as error:
+        msg = f"{path} must be a readable UTF-8 file, got {said(error)}"
         raise IntsimError(msg) from None
 
 
@@ -493,6 +518,9 @@ def _read_ids(path: Path | None) -> list[int]:
     if not words or not all(word.isdecimal() for word in words):
         msg = f"{path} must hold token ids separated by white space, got {' '.join(words)[:40]!r}"
         raise IntsimError(msg)
+    if len(longest := max(words, key=len)) > 18:
+        msg = f"ids in {path} must fit 64 bits, got one of {len(longest)} digits"
+        raise IntsimError(msg)
     return [int(word) for word in words]
 
 
@@ -504,5 +532,5 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         click.echo("  ".join([f"{name:<{widths[0]}}", *numbers]))
 
 
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value))
+def _print_json(value: Any, *, err: bool = False) -> None:
+    click.echo(json.dumps(value), err=err)

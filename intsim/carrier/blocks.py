@@ -21,7 +21,17 @@ import numpy as np
 
 from intsim._trace import recording_steps
 
-__all__ = ["THREADS", "Part", "cores_for", "in_blocks", "in_parts", "is_alone", "one_blas_thread", "one_thread"]
+__all__ = [
+    "THREADS",
+    "Part",
+    "blas_description",
+    "cores_for",
+    "in_blocks",
+    "in_parts",
+    "is_alone",
+    "one_blas_thread",
+    "one_thread",
+]
 
 THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
@@ -227,6 +237,22 @@ def _blas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
             )
         except AttributeError:
             continue
+    return None
+
+
+def blas_description() -> dict[str, Any] | None:
+    """Return version, kernels and threads of NumPy's OpenBLAS, or None where it uses another BLAS."""
+    library = ctypes.CDLL(import_module("numpy._core._multiarray_umath").__file__)
+    for prefix, suffix in OPENBLAS:
+        try:
+            texts = [getattr(library, f"{prefix}_get_{what}{suffix}") for what in ("config", "corename")]
+            threads = getattr(library, f"{prefix}_get_num_threads{suffix}")
+        except AttributeError:
+            continue
+        for text in texts:
+            text.restype = ctypes.c_char_p
+        config, kernels = (text().decode() for text in texts)
+        return {"config": config.strip(), "kernels": kernels, "threads": threads()}
     return None
 
 

@@ -1,40 +1,213 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and take the place of nothing that is not theirs."""
 
+import errno
 import os
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+import secrets
+import socket
+import stat
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, NamedTuple, cast
 
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, said
 
-__all__ = ["complete_file"]
+try:
+    import fcntl
+except ImportError:  # Windows: nothing tells a file that was left behind from one that is being written
+    fcntl = None
+
+__all__ = ["Kind", "check_writable", "complete_file", "is_stdout"]
+
+TEMPORARY: Final = ".intsim-{}.tmp"  # short whatever the file is called: a name may have 255 bytes
+DESCRIPTORS: Final = ("/dev/fd", f"/proc/{os.getpid()}/fd")
+
+
+class Kind(NamedTuple):
+    """What is written, in words, and how a file of the same kind is recognised: only such a one is replaced."""
+
+    name: str
+    recognises: Callable[[BinaryIO], bool]
 
 
 @contextmanager
-def complete_file(path: Path) -> Generator[BinaryIO]:
+def complete_file(path: Path, kind: Kind) -> Generator[BinaryIO]:
     """Open a file to write, which takes the place of ``path`` when the ``with`` block has ended without an error.
 
-    Missing folders on the way to it are made.
+    Missing folders on the way to it are made, symbolic links followed; it is on the disk before it has its name. A new
+    file has the permissions that the umask leaves, another one keeps its own. A device, a pipe, a socket or an open
+    descriptor, such as /dev/stdout, is written to as it is. What a killed run has left in the folder is removed.
+
+    Parameters
+    ----------
+    path
+        What to write.
+    kind
+        What it becomes, and what it may replace.
 
     Raises
     ------
     IntsimError
-        If it cannot be written.
+        If it cannot be written, or there is something of another kind.
+    BrokenPipeError
+        If nobody reads what is written any longer.
     """
-    temporary = None
+    with _one_sentence(path):
+        if (stream := _stream(path)) is not None:
+            with stream:
+                yield stream
+            return
+        target = Path(os.path.realpath(path))
+        there = _replaceable(path, target, kind)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target.parent)
+        with _temporary(target.parent) as (file, temporary):
+            yield file
+            file.flush()
+            if there is not None:
+                with suppress(OSError):  # the owner is root's to give, the group its members'
+                    os.chown(temporary, there.st_uid, there.st_gid)
+                temporary.chmod(stat.S_IMODE(there.st_mode))
+            os.fsync(file.fileno())
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            temporary.replace(target)
+            _sync_folder(target.parent)
+
+
+def check_writable(path: Path, kind: Kind) -> None:
+    """Refuse what ``complete_file`` could not write, before the work whose result it would be.
+
+    Raises
+    ------
+    IntsimError
+        As ``complete_file``.
+    """
+    with _one_sentence(path):
+        if _descriptor(path) is not None:
+            return
+        target = Path(os.path.realpath(path))
+        if path.exists() and _is_stream(path.stat().st_mode):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, "")
+            return
+        _replaceable(path, target, kind)
+        folder = next(each for each in target.parents if each.exists())
+        with _temporary(folder):
+            pass
+
+
+def is_stdout(path: Path) -> bool:
+    """Say whether ``path`` names this process's standard output."""
+    return _descriptor(path) == 1
+
+
+@contextmanager
+def _one_sentence(path: Path) -> Generator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            yield cast("BinaryIO", file)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"{path} must be writable, got: {os.strerror(error.errno) if error.errno else error}"
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "\0" not in str(path):
+            raise
+        msg = f"{path} must be writable, got: {said(error)}"
         raise IntsimError(msg) from None
-    finally:
-        if temporary is not None:  # after a replacement there is none left
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return which open descriptor of this process ``path`` names, directly or by symbolic links."""
+    for _ in range(40):  # as many links as Linux follows
+        folder = os.path.realpath(path.parent)
+        if folder in DESCRIPTORS or str(path.parent) in DESCRIPTORS:
+            return int(path.name) if path.name.isdecimal() else None
+        if not path.is_symlink():
+            return None
+        path = Path(folder) / path.readlink()
+    return None
+
+
+def _is_stream(mode: int) -> bool:
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _stream(path: Path) -> BinaryIO | None:
+    """Open what has no content to replace."""
+    if (number := _descriptor(path)) is not None:
+        return os.fdopen(os.dup(number), "wb")
+    if not path.exists() or not _is_stream(mode := path.stat().st_mode):
+        return None
+    if not stat.S_ISSOCK(mode):
+        return path.open("wb")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        return cast("BinaryIO", connection.makefile("wb"))
+
+
+def _replaceable(path: Path, target: Path, kind: Kind) -> os.stat_result | None:
+    """Return what is known of the file that will be replaced, if there is one."""
+    try:
+        there = target.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(there.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "")
+    if there.st_size:
+        with target.open("rb") as file:
+            if not kind.recognises(file):
+                msg = f"{path} must be new, empty or {kind.name} to be written, got another file; name a new one"
+                raise IntsimError(msg)
+    return there
+
+
+@contextmanager
+def _temporary(folder: Path) -> Generator[tuple[BinaryIO, Path]]:
+    """Make a file that is locked while it is open, and removed at the end if it still has its name."""
+    while True:
+        temporary = folder / TEMPORARY.format(secrets.token_hex(8))
+        try:
+            with temporary.open("x+b") as file:
+                _lock(file.fileno(), wait=True)
+                if not os.fstat(file.fileno()).st_nlink:  # another run took it for abandoned before it was locked
+                    continue
+                yield file, temporary
+                return
+        finally:
             temporary.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Say whether the file is locked now; some file systems have no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that nobody has locked: their writers were killed."""
+    if fcntl is None:
+        return
+    for left in folder.glob(TEMPORARY.format("*")):
+        with suppress(OSError):  # gone by now, or not ours to remove
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if _lock(descriptor, wait=False):
+                    left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # Windows opens no folder, some network file systems sync none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

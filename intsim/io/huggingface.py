@@ -5,9 +5,9 @@ Everything but the values is checked when the directory is opened: the configura
 shape and dtype of every tensor, from the headers alone. The values are read one tensor at a time.
 """
 
-import json
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
+from intsim.io.bounded import parse_json, read_json
 from intsim.io.sentence_transformers import read_embedding
 from intsim.models.config import Config, refuse
 from intsim.models.families import FAMILIES
@@ -33,6 +34,8 @@ log: Final = logging.getLogger(__name__)
 
 # NumPy has no bfloat16: its 16 bits are the upper half of a float32.
 STORED_DTYPES: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+MAX_NAME: Final = 255
+"""Bytes of the name of a shard: no file system has longer ones."""
 LFS: Final = b"version https://git-lfs"
 BUFFERS: Final = {"embeddings.position_ids", "embeddings.token_type_ids"}  # 0, 1, 2, … and 0, 0, 0, …, in old files
 OLD_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -187,7 +190,7 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         )
         raise CheckpointError(msg)
     if ignored:
-        log.warning("%s: %d tensors are not used, such as %s", path, len(ignored), ignored[0])
+        log.warning("%s: %d tensors are not used, such as %r", path, len(ignored), ignored[0])
     return Checkpoint(
         path=path,
         model_type=model_type,
@@ -275,15 +278,15 @@ def _check_dtype(name: str, stored: StoredTensor) -> None:
 def _read_object(file: Path) -> dict[str, Any]:
     """Read a JSON object."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file)
     except FileNotFoundError:
         msg = f"checkpoint {file.parent} must have {file.name} in it, got none"
         raise CheckpointError(msg) from None
     except OSError as error:
-        msg = f"{file} must be a readable file, got {error.strerror}"
+        msg = f"{file} must be a readable file, got {said(error)}"
         raise CheckpointError(msg) from None
     except ValueError as error:
-        msg = f"{file} must be JSON, got {error}"
+        msg = f"{file} must be JSON, got {said(error)}"
         raise CheckpointError(msg) from None
     if not isinstance(values, dict):
         msg = f"{file} must be a JSON object, got {values!r:.40}"
@@ -328,7 +331,7 @@ def _safetensors_files(path: Path) -> list[Path]:
     files: list[Path] = []
     for name in sorted({str(value) for value in cast("dict[str, Any]", weight_map).values()}):
         file = path / name
-        if file.parent != path or not file.is_file():
+        if file.parent != path or "\0" in name or len(os.fsencode(name)) > MAX_NAME or not file.is_file():
             msg = f"shard {name!r} of {index} must be a file beside it, got none; download it again"
             raise CheckpointError(msg)
         files.append(file)
@@ -339,13 +342,13 @@ def _read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     try:
         with safe_open(file, framework="np"), file.open("rb") as stream:  # checks every offset
             size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(size))
-    except (OSError, SafetensorError) as error:
+            header = parse_json(stream.read(size).decode())
+    except (OSError, ValueError, SafetensorError) as error:
         with file.open("rb") as stream:
             if stream.read(len(LFS)) == LFS:
                 msg = f"{file} must be a safetensors file, got a Git LFS pointer to it; fetch it with git lfs pull"
                 raise CheckpointError(msg) from None
-        msg = f"{file} must be a complete safetensors file, got {error}; download it again"
+        msg = f"{file} must be a complete safetensors file, got {said(error)}; download it again"
         raise CheckpointError(msg) from None
     for name, entry in header.items():
         if name != "__metadata__":

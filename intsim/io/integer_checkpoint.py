@@ -7,19 +7,39 @@ from typing import Any, Final
 import numpy as np
 
 from intsim.carrier.exact import Integers
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
+from intsim.io.atomic import check_writable
 from intsim.io.packing import pack, packed_bits, unpack
-from intsim.io.safetensors_file import read, write
+from intsim.io.safetensors_file import carrying, read, write
 from intsim.models.constants import Constants
 from intsim.models.families import FAMILIES
 from intsim.models.formats import Dynamic, Format
 from intsim.models.world import HEADS
 from intsim.profile import Profile
 
-__all__ = ["FILE", "read_checkpoint", "stored_bytes", "write_checkpoint"]
+__all__ = ["FILE", "check_folder", "read_checkpoint", "stored_bytes", "write_checkpoint"]
 
 FILE: Final = "model.safetensors"
 FORMAT_VERSION: Final = 3
+KIND: Final = carrying("formats", "an integer checkpoint of intsim")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that no integer checkpoint can be written into, before there is one.
+
+    Raises
+    ------
+    IntsimError
+        If it cannot be written, or another program's model is there.
+    """
+    _refuse_float(path)
+    check_writable(path / FILE, KIND)
+
+
+def _refuse_float(path: Path) -> None:
+    if (path / "config.json").exists():
+        msg = f"folder {path} must not be that of a Hugging Face checkpoint, whose {FILE} would be replaced"
+        raise CheckpointError(msg)
 
 
 def write_checkpoint(model: Constants, path: str | Path) -> None:
@@ -28,12 +48,10 @@ def write_checkpoint(model: Constants, path: str | Path) -> None:
     Raises
     ------
     CheckpointError
-        If the folder cannot be written, or holds a float checkpoint.
+        If the folder cannot be written, or holds another program's model.
     """
     path = Path(path)
-    if (path / "config.json").exists():
-        msg = f"folder {path} must not be that of a Hugging Face checkpoint, whose {FILE} would be replaced"
-        raise CheckpointError(msg)
+    _refuse_float(path)
     metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "model_type": model.model_type,
@@ -47,7 +65,7 @@ def write_checkpoint(model: Constants, path: str | Path) -> None:
         "tokenizer": model.tokenizer,
     }
     stored, metadata["packed"] = _packed(model)
-    write(path / FILE, stored, metadata)
+    write(path / FILE, stored, metadata, KIND)
 
 
 def stored_bytes(model: Constants) -> int:
@@ -96,7 +114,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "tokenizer": metadata["tokenizer"],
         }
     except (AttributeError, KeyError, TypeError, ValueError, IntsimError) as error:
-        msg = f"{file} must carry the metadata of an integer checkpoint, got {error!r}"
+        msg = f"{file} must carry the metadata of an integer checkpoint, got {said(error)}"
         raise CheckpointError(msg) from None
     if profile.hash != hash_:
         msg = f"{file} must carry the hash of its profile, {profile.hash}, got {hash_}"

@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterable, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.errors import CheckpointError, IntsimError
-from intsim.io.atomic import complete_file
+from intsim.errors import CheckpointError, IntsimError, said
+from intsim.io.atomic import Kind, complete_file
+from intsim.io.bounded import parse_json
 
-__all__ = ["parse_metadata", "read", "read_any", "write"]
+__all__ = ["carrying", "parse_metadata", "read", "read_any", "write"]
 
 KEY: Final = "intsim"
 BLOCK: Final = 1 << 18  # elements copied at a time where the memory of an array is not in order
@@ -33,13 +34,33 @@ DTYPES: Final = {
 FLOATS: Final = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}  # in other people's files
 NUMPY_DTYPES: Final = {**{name: np.dtype(dtype).newbyteorder("<") for dtype, name in DTYPES.items()}, **FLOATS}
 MAX_HEADER: Final = 100_000_000
+"""Bytes of a header: the limit of the safetensors package."""
 
 
-def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
+def carrying(key: str, name: str) -> Kind:
+    """Return the kind of intsim's files, called ``name``, whose metadata have ``key``."""
+
+    def recognises(file: BinaryIO) -> bool:
+        try:
+            return key in parse_json(_header(file)["__metadata__"][KEY])
+        except (AttributeError, KeyError, TypeError, ValueError):  # anyone's file
+            return False
+
+    return Kind(name, recognises)
+
+
+def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any], kind: Kind) -> None:
     """Write the file atomically: it appears complete or not at all, and the same input gives the same bytes.
 
     Arrays go to the disk one by one; the package's own writer first copies them all, writes the memory of a
     non-contiguous array as if it were contiguous, and puts several metadata keys in random order.
+
+    Parameters
+    ----------
+    path, tensors, metadata
+        The file and what it holds.
+    kind
+        What it may replace.
 
     Raises
     ------
@@ -59,7 +80,7 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
     head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
     try:
-        with complete_file(path) as file:
+        with complete_file(path, kind) as file:
             file.write(len(head).to_bytes(8, "little") + head)
             for name in order:
                 for block in _in_order(tensors[name]):
@@ -103,9 +124,12 @@ def parse_metadata(path: str, text: str) -> dict[str, Any]:
         If it is no JSON object.
     """
     try:
-        metadata: Any = json.loads(text)
+        metadata: Any = parse_json(text)
     except json.JSONDecodeError:
         msg = f"{path} must carry intsim's metadata, got a safetensors file without it; make one with intsim quantize"
+        raise CheckpointError(msg) from None
+    except ValueError as error:
+        msg = f"{path} must carry intsim's metadata, got {error}"
         raise CheckpointError(msg) from None
     if not isinstance(metadata, dict):
         msg = f"{path} must carry a JSON object as intsim's metadata, got {metadata!r:.40}"
@@ -130,20 +154,20 @@ def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
             tensors = _tensors(file, header)
             return {name: tensors[name] for name in sorted(tensors)}, texts.get(KEY)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
+        reason = said(error)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # the header is anyone's JSON
-        reason = repr(error)
+        reason = f"a header with {said(error)}" if isinstance(error, KeyError) else said(error)
     msg = f"{path} must be a readable safetensors file, got: {reason}"
     raise CheckpointError(msg)
 
 
-def _header(file: BufferedReader) -> dict[str, Any]:
+def _header(file: BinaryIO) -> dict[str, Any]:
     """Return the JSON in front of the tensors."""
     size = int.from_bytes(file.read(8), "little")
     if size > MAX_HEADER:
         msg = f"a header of {size} bytes"
         raise ValueError(msg)
-    header: Any = json.loads(file.read(size).decode())
+    header: Any = parse_json(file.read(size).decode())
     if not isinstance(header, dict):
         msg = f"a header {header!r:.40}"
         raise TypeError(msg)

@@ -5,12 +5,12 @@ modules.json lists what follows each other: a transformer, a pooling with a conf
 normalization. Where there is none, sentence-transformers takes the mean over the tokens, and so does intsim.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypedDict, cast
 
-from intsim.errors import CheckpointError
+from intsim.errors import CheckpointError, said
+from intsim.io.bounded import read_json
 from intsim.models.world import Pooling
 
 __all__ = ["Embedding", "read_embedding", "read_text_config"]
@@ -107,9 +107,9 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except (OSError, ValueError) as error:
-        msg = f"{file} must be a readable JSON file, got {error}"
+        msg = f"{file} must be a readable JSON file, got {said(error)}"
         raise CheckpointError(msg) from None
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
+from intsim.io.bounded import MAX_DATA, MAX_JSON, MAX_LINE, read_text
 from intsim.io.sentence_transformers import read_text_config
 from intsim.io.tokenizer_config import FOLDED, fold_config, fold_text_config
 from intsim.models.world import Head
@@ -80,9 +81,9 @@ def read_lines(path: str | Path) -> list[Line]:
         If it cannot be read as UTF-8.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path} must be a readable UTF-8 file, got {error}"
+        lines = read_text(path, most=MAX_DATA, longest_line=MAX_LINE).split("\n")
+    except (OSError, ValueError) as error:
+        msg = f"{path} must be a readable UTF-8 file, got {said(error)}"
         raise IntsimError(msg) from None
     return [Line(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
 
@@ -106,18 +107,18 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
     """
     file = Path(path) / "tokenizer.json"
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, most=MAX_JSON, newline="")
     except FileNotFoundError:
         msg = f"checkpoint {path} must have tokenizer.json in it to read text, got none"
         raise CheckpointError(msg) from None
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{file} must be a readable text file, got {error}"
+    except (OSError, ValueError) as error:
+        msg = f"{file} must be a readable text file, got {said(error)}"
         raise CheckpointError(msg) from None
     canonical = parse_tokenizer(text).to_str()
     try:
         folded = fold_config(text, canonical, Path(path))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {error!r}"
+        msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {said(error)}"
         raise CheckpointError(msg) from None
     return fold_text_config(folded, *read_text_config(path)) if head == "sentence-embedding" else folded
 
@@ -258,7 +259,7 @@ def _one_sentence(rule: str, error: type[IntsimError]) -> Generator[None]:
         # the package raises nothing narrower than Exception, and a panic of its Rust code is none
         if not isinstance(raised, Exception) and type(raised).__name__ != "PanicException":
             raise
-        msg = f"{rule}, got {raised}"
+        msg = f"{rule}, got {said(raised)}"
         raise error(msg) from None
 
 

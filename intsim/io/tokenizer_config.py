@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, cast
 
-from intsim.errors import CheckpointError
+from intsim.errors import CheckpointError, said
+from intsim.io.bounded import parse_json, read_json
 
 __all__ = ["FOLDED", "fold_config", "fold_text_config"]
 
@@ -83,8 +84,8 @@ def fold_config(text: str, canonical: str, path: Path) -> str:
     config = _read(path / "tokenizer_config.json")
     if "added_tokens_decoder" not in config:
         config |= _read(path / "special_tokens_map.json")
-    given: Json = json.loads(text)
-    shown: Json = json.loads(canonical)
+    given: Json = parse_json(text)
+    shown: Json = parse_json(canonical)
     name, known = _class(config, model, path)
     if config.get("split_special_tokens"):
         _refuse(path, "split_special_tokens false", "true")
@@ -130,7 +131,7 @@ def fold_text_config(text: str, longest: int | None, lower: bool) -> str:  # noq
     lower
         Whether texts are lower-cased first, unless the normalizer is ``Lowercase`` or a sequence with one.
     """
-    given: Json = json.loads(text)
+    given: Json = parse_json(text)
     changes: Json = {}
     if longest is not None:
         own: Json = given.get("truncation") or {}
@@ -146,11 +147,11 @@ def fold_text_config(text: str, longest: int | None, lower: bool) -> str:  # noq
 
 def _read(file: Path) -> Json:
     try:
-        values: Any = json.loads(file.read_text(encoding="utf-8"))
+        values: Any = read_json(file)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        msg = f"{file} must be a readable JSON file, got {error}"
+        msg = f"{file} must be a readable JSON file, got {said(error)}"
         raise CheckpointError(msg) from None
     if not isinstance(values, dict):
         msg = f"{file} must hold a JSON object, got {json.dumps(values)[:40]}"

@@ -14,16 +14,17 @@ from intsim import ops
 from intsim._trace import Call, Trace
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
-from intsim.io.safetensors_file import read, write
+from intsim.io.safetensors_file import carrying, read, write
 from intsim.models.constants import Constants
 from intsim.models.functions import function_rule
 from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
 
-__all__ = ["check_manifest", "read_trace", "write_trace"]
+__all__ = ["TRACE", "check_manifest", "read_trace", "write_trace"]
 
 FORMAT_VERSION: Final = 1
+TRACE: Final = carrying("trace", "a trace of intsim")
 
 
 def write_trace(path: Path, trace: Trace, model: Constants) -> None:
@@ -96,7 +97,7 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
         "profile_hash": model.profile.hash,
         "trace": manifest,
     }
-    write(path, tensors, metadata)
+    write(path, tensors, metadata, TRACE)
 
 
 def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:

@@ -9,11 +9,19 @@ from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, Typ
 from intsim.errors import CheckpointError
 from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
 
-__all__ = ["Config", "Real", "Size", "refuse"]
+__all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
+Count: TypeAlias = Annotated[int, "a positive integer that names are counted by"]
 Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
+
+MAX_SIZE: Final = 2**31 - 1
+"""Of a dimension or an id: tensors are indexed by int32 somewhere in every program that reads the checkpoint."""
+MAX_COUNT: Final = 1000
+"""Of layers and their parts: the deepest models have a hundred, and each is a walk through the whole family."""
+MAX_LABELS: Final = 1 << 20
+"""Of labels that have no names and get some."""
 
 BESIDE: Final = ("pooling", "normalize")  # fields that config.json does not have
 
@@ -96,10 +104,12 @@ class Config:
 
 def _check(name: str, value: Any, hint: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint == Size and not (whole and value > 0):
-        refuse(name, "a positive integer", value)
-    if hint is int and not (whole and value >= 0):
-        refuse(name, "an integer of at least 0", value)
+    if hint in (Size, Count):
+        most = MAX_COUNT if hint == Count else MAX_SIZE
+        if not (whole and 0 < value <= most):
+            refuse(name, "a positive integer" if not whole or value <= 0 else f"at most {most}", value)
+    if hint is int and not (whole and 0 <= value <= MAX_SIZE):
+        refuse(name, "an integer of at least 0" if not whole or value < 0 else f"at most {MAX_SIZE}", value)
     if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):
         refuse(name, "a positive, finite number", value)
     if hint is bool and not isinstance(value, bool):
@@ -117,6 +127,8 @@ def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
     if id2label is None:
         count = 2 if num_labels is None else num_labels
         _check("num_labels", count, Size)
+        if count > MAX_LABELS:
+            refuse("num_labels", f"at most {MAX_LABELS} without id2label", count)
         return tuple(f"LABEL_{index}" for index in range(count))
     try:
         labels = tuple(id2label[str(index)] for index in range(len(id2label)))

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, said
+from intsim.io.bounded import MAX_RECIPE, check_depth, read_text
 from intsim.models.world import ROLES, WEIGHT_ROLES, is_role
 from intsim.quantizers import (
     PER_TENSOR,
@@ -218,12 +219,21 @@ def load_recipe(name: str | Path) -> Recipe:
         text = (_PRESETS / f"{file}.toml").read_text(encoding="utf-8")
     else:
         try:
-            text = Path(file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            msg = f"recipe must be one of {', '.join(recipe_names())}, or a readable TOML file, got {file!r}"
+            text = read_text(file, most=MAX_RECIPE)
+        except (OSError, ValueError) as error:
+            known = ", ".join(recipe_names())
+            got = said(error)
+            msg = f"recipe {file!r} must be one of {known}, or a readable TOML file, got {got}"
             raise IntsimError(msg) from None
     try:
-        return parse_recipe(_fill_in(tomllib.loads(text), changes))
+        data = tomllib.loads(text)
+        check_depth(data)
+        return parse_recipe(_fill_in(data, changes))
+    except RecursionError:
+        msg = (
+            f"recipe {str(name)!r} must follow the form of the presets, got tables or lists too deep inside each other"
+        )
+        raise IntsimError(msg) from None
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         msg = f"recipe {str(name)!r} must follow the form of the presets, got: {error}"
         raise IntsimError(msg) from None

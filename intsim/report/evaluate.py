@@ -5,13 +5,18 @@ Floats here are metrics and the reference; the integer model's outputs stay inte
 """
 
 import hashlib
+import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import repeat
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -22,7 +27,7 @@ from tqdm import tqdm
 from intsim.carrier import blocks
 from intsim.carrier.exact import Integers
 from intsim.convert.simulate import open_reference
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, ResourceError
 from intsim.integer_model import IntegerModel
 from intsim.io.tokenizer import Encoding, pad, parse_tokenizer
 from intsim.models.functions import pooling_operator
@@ -263,18 +268,31 @@ def in_processes(build: Callable[..., Callable[[Batch], T]], *arguments: Any, jo
     ------
     Callable
         From batches to results, in their order.
+
+    Raises
+    ------
+    ResourceError
+        If a process was killed.
     """
     if jobs == 1:
         yield partial(map, build(*arguments))
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (jobs, build, *arguments)) as pool:
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (jobs, build, *arguments))
+    try:
         yield partial(pool.map, _work_here)
+    except BrokenProcessPool:
+        msg = f"each of {jobs} processes must live until its work is done, got one that was killed; take fewer --jobs"
+        raise ResourceError(msg) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 _here: list[Callable[[Batch], Any]] = []  # what works on batches, in a process of a pool
 
 
 def _begin(jobs: int, build: Callable[..., Callable[[Batch], Any]], *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends all processes at once; the parent speaks
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     blocks.THREADS = max(1, blocks.THREADS // jobs)
 
     def first(batch: Batch) -> Any:  # what cannot be built is refused by the work, whose errors reach the caller
@@ -282,6 +300,13 @@ def _begin(jobs: int, build: Callable[..., Callable[[Batch], Any]], *arguments: 
         return _here[0](batch)
 
     _here[:] = [first]
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, however it ends: nobody else would tell this process that there is no more work."""
+    if (parent := parent_process()) is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _work_here(batch: Batch) -> Any:

@@ -3,12 +3,12 @@
 
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
 from intsim.errors import IntsimError
-from intsim.io.atomic import complete_file
+from intsim.io.atomic import Kind, complete_file
 from intsim.report.error_split import PARTS
 from intsim.report.report import RecipeReport, Report
 
@@ -19,8 +19,16 @@ except ImportError:
     message = "a plot must have matplotlib to draw it, got none; pip install 'intsim[notebooks]'"
     raise IntsimError(message) from None
 
-__all__ = ["plot_report"]
+__all__ = ["PICTURE", "plot_report"]
 
+PNG: Final = b"\x89PNG\r\n\x1a\n"
+
+
+def _is_png(file: BinaryIO) -> bool:
+    return file.read(len(PNG)) == PNG
+
+
+PICTURE: Final = Kind("a PNG file", _is_png)
 PART_COLOURS: Final = ("#4c72b0", "#dd8452", "#55a868", "#c44e52")
 MARKERS: Final = "osD^v"
 RANGE_COLOUR: Final = "#34495e"
@@ -46,7 +54,7 @@ def plot_report(report: Report, path: str | Path) -> None:
     _errors(left, ordered)
     _parts(right, ordered)
     rows[1].suptitle(f"Error of the integer models, {report.task}, {report.n} examples", fontweight="bold")
-    with complete_file(Path(path)) as file:
+    with complete_file(Path(path), PICTURE) as file:
         figure.savefig(file, format="png", dpi=140)
 
 

@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a device differs: the first operator that does, run again under every single change of its rules."""
 
-import io
-import shutil
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import Trace
-from intsim.errors import IntsimError
-from intsim.io.dumps import Dump, HexWords, read_dump
+from intsim.errors import IntsimError, said
+from intsim.io.dumps import Dump, HexWords, read_dump, seekable
 from intsim.io.trace_file import read_trace
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.bugs.feeds import Run
@@ -173,47 +169,38 @@ def diagnose_files(expected: str, actual: str) -> Diagnosis:
     IntsimError
         If one is vectors and the other is not, or as ``diagnose`` and ``diagnose_answers``.
     """
-    kinds = ["vectors" if _is_text(path) else "a dump" for path in (expected, actual)]
-    if kinds[0] != kinds[1]:
-        msg = f"expected and actual must both be vectors or both be dumps, got {kinds[0]} and {kinds[1]}"
-        raise IntsimError(msg)
-    if kinds[0] == "vectors":
-        ours = _answers(expected)
-        return diagnose_answers(ours, _answers(actual, like=ours.operator))
-    return diagnose(_trace(expected), read_dump(actual))
+    with seekable(expected) as golden, seekable(actual) as found:
+        kinds = ["vectors" if _is_text(path) else "a dump" for path in (golden, found)]
+        if kinds[0] != kinds[1]:
+            msg = f"expected and actual must both be vectors or both be dumps, got {kinds[0]} and {kinds[1]}"
+            raise IntsimError(msg)
+        try:
+            if kinds[0] == "vectors":
+                ours = _answers(golden)
+                return diagnose_answers(ours, _answers(found, like=ours.operator))
+            return diagnose(read_trace(golden)[0], read_dump(found))
+        except IntsimError as error:
+            told = str(error)
+            for path, given in ((golden, expected), (found, actual)):
+                told = told.replace(str(path), "standard input" if given == "-" else given)
+            raise IntsimError(told) from None
 
 
-def _is_text(path: str) -> bool:
-    if Path(path).is_dir():
+def _is_text(path: Path) -> bool:
+    if path.is_dir():
         return False
     try:
-        if path == "-":
-            head = sys.stdin.buffer.peek(HEAD_BYTES)[:HEAD_BYTES]  # type: ignore[attr-defined]
-        else:
-            with Path(path).open("rb") as file:
-                head = file.read(HEAD_BYTES)
+        with path.open("rb") as file:
+            return b"\0" not in file.read(HEAD_BYTES)
     except OSError as error:
-        msg = f"{path} must be a readable file, got: {error.strerror}"
+        msg = f"{path} must be a readable file, got: {said(error)}"
         raise IntsimError(msg) from None
-    return b"\0" not in head
 
 
-def _answers(path: str, *, like: Operator | None = None) -> Answers:
-    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+def _answers(path: Path, *, like: Operator | None = None) -> Answers:
     try:
-        return read_answers(io.BytesIO(data), like=like)
+        with path.open("rb") as file:
+            return read_answers(file, like=like)
     except IntsimError as error:
-        msg = f"{'standard input' if path == '-' else path}: {error}"
+        msg = f"{path}: {error}"
         raise IntsimError(msg) from None
-
-
-def _trace(path: str) -> Trace:
-    if path != "-":
-        return read_trace(path)[0]
-    with tempfile.NamedTemporaryFile() as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        try:
-            return read_trace(file.name)[0]
-        except IntsimError as error:
-            raise IntsimError(str(error).replace(file.name, "standard input")) from None

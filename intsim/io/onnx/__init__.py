@@ -3,26 +3,34 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
 from intsim._trace import interpreted_by
 from intsim.errors import IntsimError
-from intsim.io.atomic import complete_file
+from intsim.io.atomic import Kind, complete_file
 from intsim.io.onnx.graph import TENSOR_TYPES, Graph, Value
 from intsim.io.onnx.operators import EMITTERS
 from intsim.models.constants import Constants
 from intsim.models.integers import run
 
-__all__ = ["export"]
+__all__ = ["KIND", "export"]
 
 OPSET: Final = 18  # the first that has BitwiseAnd
 IR_VERSION: Final = 8  # that of opset 18
+PRODUCER: Final = b"\x12\x06intsim"  # field 2 of the message, behind the version
+
+
+def _is_ours(file: BinaryIO) -> bool:
+    return file.read(2 + len(PRODUCER))[2:] == PRODUCER
+
+
+KIND: Final = Kind("an ONNX model that intsim wrote", _is_ours)
 INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def export(model: Constants, path: str | Path) -> None:
+def export(model: Constants, path: str | Path) -> int:
     """Write ``model`` as an ONNX file that computes ``model(...).values`` to the bit.
 
     Its inputs are input_ids, attention_mask and token_type_ids, int64 of shape (batch, tokens), within the ranges that
@@ -38,6 +46,11 @@ def export(model: Constants, path: str | Path) -> None:
         The model.
     path
         File to write: complete, or not at all.
+
+    Returns
+    -------
+    int
+        Bytes written.
 
     Raises
     ------
@@ -68,8 +81,10 @@ def export(model: Constants, path: str | Path) -> None:
     with interpreted_by(interpret):
         output: Any = run(model, **inputs)
     proto = _proto(onnx, graph, [ids, mask, types], output, _metadata(model))
-    with complete_file(Path(path)) as file:
-        file.write(proto.SerializeToString(deterministic=True))
+    data: bytes = proto.SerializeToString(deterministic=True)
+    with complete_file(Path(path), KIND) as file:
+        file.write(data)
+    return len(data)
 
 
 def _metadata(model: Constants) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, said
+from intsim.io.bounded import MAX_DATA, MAX_LINE, read_text
 from intsim.io.tokenizer import Encoding, Line
 from intsim.models.world import Head
 
@@ -159,9 +160,9 @@ def data_lines(path: str | Path) -> list[Line]:
         If the file cannot be read.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"data {path} must be a readable UTF-8 file, got {error}"
+        text = read_text(path, most=MAX_DATA, longest_line=MAX_LINE, encoding="utf-8-sig", newline="")
+    except (OSError, ValueError) as error:
+        msg = f"data {path} must be a readable UTF-8 file, got {said(error)}"
         raise IntsimError(msg) from None
     lines = enumerate(text.split("\n"), start=1)
     return [Line(line.removesuffix("\r"), f"{path} line {number}") for number, line in lines]

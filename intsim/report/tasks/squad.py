@@ -5,7 +5,6 @@ A context longer than the model reads is cut into windows that overlap; the answ
 Shapes: T tokens of a window.
 """
 
-import json
 import re
 import string
 from collections import Counter
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, said
+from intsim.io.bounded import read_json
 from intsim.io.tokenizer import Encoding, windows
 from intsim.report.tasks.inquiry import Batch, Inquiry, Method, Reader, Runner, check_head, every_token
 
@@ -59,7 +59,7 @@ def read(path: str | Path) -> list[Example]:
         If the file cannot be read, has another layout, or a question has no answer.
     """
     try:
-        articles: Any = json.loads(Path(path).read_bytes())["data"]
+        articles: Any = read_json(path)["data"]
         examples = [
             Example(
                 question=question["question"],
@@ -71,10 +71,10 @@ def read(path: str | Path) -> list[Example]:
             for question in paragraph["qas"]
         ]
     except OSError as error:
-        msg = f"data {path} must be a readable file, got {error}"
+        msg = f"data {path} must be a readable file, got {said(error)}"
         raise IntsimError(msg) from None
     except (ValueError, KeyError, TypeError) as error:
-        msg = f"data {path} must be JSON in the layout of SQuAD v1.1, got {type(error).__name__}: {error}"
+        msg = f"data {path} must be JSON in the layout of SQuAD v1.1, got {said(error)}"
         raise IntsimError(msg) from None
     if not examples:
         msg = f"data {path} must have a question, got none"

@@ -5,13 +5,15 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
 
-from intsim.errors import IntsimError
-from intsim.io.atomic import complete_file
+from intsim._status import MISMATCH
+from intsim.errors import IntsimError, said
+from intsim.io.atomic import check_writable, complete_file
+from intsim.io.bounded import standard_input
 from intsim.profile import NATIVE, find_profile
 from intsim.verify.vectors import formats
 from intsim.verify.vectors.cases import Level, generate, minimum
@@ -20,8 +22,6 @@ from intsim.verify.vectors.operators import OPERATORS, Operator, bind, parse_siz
 from intsim.verify.vectors.text import format_header, format_lines
 
 __all__ = ["vectors"]
-
-MISMATCH: Final = 1
 
 
 class SizeType(click.ParamType[tuple[int, ...]]):
@@ -90,6 +90,9 @@ def gen(
         msg = "--format safetensors needs -o FILE"
         raise click.UsageError(msg)
     words = _word_bits(form, word_bits)
+    package_file = None if form != "memh" or output is None else output.with_name(f"{output.stem}_pkg.sv")
+    for path in filter(None, (output, package_file)):
+        check_writable(path, formats.VECTORS)
     operator = _bound(name, profile_name, size)
     at_level: Level = 1 if level == "1" else 2
     least = minimum(operator, at_level)
@@ -113,9 +116,9 @@ def gen(
     if form == "memh" and words is not None:
         with _output(output) as file:
             file.writelines(formats.memh(operator, header, operands, results, word_bits=words))
-        if output is not None:
+        if package_file is not None:
             package = formats.system_verilog_package(operator, header, operands, results, word_bits=words)
-            with complete_file(output.with_name(f"{output.stem}_pkg.sv")) as file:
+            with complete_file(package_file, formats.VECTORS) as file:
                 file.write(package.encode())
         return
     if words is not None:
@@ -219,18 +222,18 @@ def _output(path: Path | None) -> Generator[BinaryIO]:
     if path is None:
         yield sys.stdout.buffer
         return
-    with complete_file(path) as file:
+    with complete_file(path, formats.VECTORS) as file:
         yield file
 
 
 @contextmanager
 def _input(path: Path) -> Generator[BinaryIO]:
     if str(path) == "-":
-        yield sys.stdin.buffer
+        yield standard_input()
         return
     try:
         with path.open("rb") as file:
             yield file
     except OSError as error:
-        msg = f"{path} must be a readable file, got: {error.strerror}"
+        msg = f"{path} must be a readable file, got: {said(error)}"
         raise IntsimError(msg) from None

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.io import safetensors_file
+from intsim.io.atomic import Kind
 from intsim.verify.vectors.draw import Int64
 from intsim.verify.vectors.operators import Field, Operator
 
 __all__ = [
+    "VECTORS",
     "c_header",
     "memh",
     "named_arrays",
@@ -30,6 +32,18 @@ __all__ = [
     "write_safetensors",
 ]
 
+HEAD_BYTES: Final = 4096
+TITLE: Final = "intsim vectors: "
+STARTS: Final = tuple(f"{mark} {TITLE}".encode() for mark in ("#", "//"))
+
+
+def _is_vectors(file: BinaryIO) -> bool:
+    head = file.read(HEAD_BYTES)
+    in_json = head[8:].startswith(b'{"__metadata__":{"intsim":"{\\"vectors\\":')
+    return head.startswith(STARTS) or in_json or (head.startswith(b"PK") and TITLE.encode("utf-32-le") in head)
+
+
+VECTORS: Final = Kind("a file of intsim vectors", _is_vectors)
 HEX_OF_BYTE: Final = np.array([list(b"%02x" % byte) for byte in range(256)], np.uint8)
 
 
@@ -108,7 +122,7 @@ def write_npz(file: BinaryIO, header: Sequence[str], arrays: dict[str, NDArray[n
 
 def write_safetensors(path: Path, header: Sequence[str], arrays: dict[str, NDArray[np.integer]]) -> None:
     """Write the arrays, and the header as the metadata ``vectors``."""
-    safetensors_file.write(path, arrays, {"vectors": list(header)})
+    safetensors_file.write(path, arrays, {"vectors": list(header)}, VECTORS)
 
 
 def _layout(operator: Operator, results: Int64 | None, word_bits: int) -> list[tuple[str, Field, int, int]]:

@@ -8,6 +8,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from intsim.errors import IntsimError
+from intsim.io.bounded import bounded_lines
 from intsim.profile import INTSIM, Profile, find_profile
 from intsim.verify.vectors.draw import Int64
 from intsim.verify.vectors.operators import Operator, bind
@@ -16,6 +17,8 @@ from intsim.verify.vectors.text import Header, format_words, parse_header, parse
 __all__ = ["Answers", "Mismatch", "Verdict", "read_answers", "verify"]
 
 BATCH_BYTES: Final = 1 << 20
+MAX_HEADER_LINES: Final = 1000
+"""Lines before the first case: the longest header has 40, and a device may add remarks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,16 +132,20 @@ def _batches(
     stream: BinaryIO, name: str | None, profile: Profile | None, size: tuple[int, ...] | None
 ) -> Iterator[Answers]:
     comments: list[tuple[int, bytes]] = []
-    first = stream.readline()
+    stream_lines = _lines(stream)
+    first = next(stream_lines, b"")
     while first.startswith(b"#"):
         comments.append((len(comments) + 1, first))
-        first = stream.readline()
+        if len(comments) > MAX_HEADER_LINES:
+            msg = f"the vectors must have at most {MAX_HEADER_LINES} lines before their first case, got more"
+            raise IntsimError(msg)
+        first = next(stream_lines, b"")
     header = parse_header(comments)
     operator = _bind(name, header, profile, size)
     announced = header.cases
 
     cases, number = 0, len(comments) + 1
-    batch = [first, *stream.readlines(BATCH_BYTES)] if first else []
+    batch = [first, *_batch(stream_lines)] if first else []
     while batch:
         numbers = [number + k for k, line in enumerate(batch) if not line.startswith(b"#")]
         lines = [line for line in batch if not line.startswith(b"#")]
@@ -156,13 +163,34 @@ def _batches(
             raise error
         cases += len(lines)
         number += len(batch)
-        batch = stream.readlines(BATCH_BYTES)
+        if announced is not None and cases > announced:
+            break
+        batch = _batch(stream_lines)
     if announced is not None and announced != cases:
-        msg = f"the vectors must have {announced} cases as their header says, got {cases}"
+        got = cases if cases < announced else "more"
+        msg = f"the vectors must have {announced} cases as their header says, got {got}"
         raise IntsimError(msg)
     if cases == 0:
         msg = "the vectors must have a case at least, got none; nothing was verified"
         raise IntsimError(msg)
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    try:
+        yield from bounded_lines(stream)
+    except ValueError as error:
+        msg = f"the vectors must be lines of text, got {error}"
+        raise IntsimError(msg) from None
+
+
+def _batch(lines: Iterator[bytes]) -> list[bytes]:
+    """Return the next lines, about BATCH_BYTES of them."""
+    batch: list[bytes] = []
+    size = 0
+    while size < BATCH_BYTES and (line := next(lines, b"")):
+        batch.append(line)
+        size += len(line)
+    return batch
 
 
 def _bind(name: str | None, header: Header, profile: Profile | None, size: tuple[int, ...] | None) -> Operator:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bug report needs: versions, the matrix library, the processor, and whether the embedded model is intact."""
+
+import hashlib
+import os
+import platform
+from importlib import import_module, metadata, resources
+from pathlib import Path
+from typing import Any, Final
+
+from intsim.carrier.blocks import THREADS, blas_description
+
+__all__ = ["summarise_machine"]
+
+PACKAGES: Final = ("intsim", "numpy", "scipy", "safetensors", "tokenizers")
+
+
+def summarise_machine() -> dict[str, Any]:
+    """Return what may decide how intsim runs here, as plain JSON values.
+
+    Returns
+    -------
+    dict
+        ``versions``; ``blas``: its name and version, the kernels it took for this processor, its threads, or None
+        where it is not OpenBLAS; ``threads`` of intsim; ``processor``, ``machine``, ``system``; ``features`` that NumPy
+        found; ``embedded_model``: the SHA-256 of its file, and whether it is that of the model that belongs to this
+        version.
+    """
+    folder = resources.files("intsim.embedded")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    features: dict[str, bool] = import_module("numpy._core._multiarray_umath").__cpu_features__
+    return {
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "blas": blas_description(),
+        "threads": THREADS,
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "features": [name for name, found in features.items() if found],
+        "embedded_model": {
+            "sha256": digest,
+            "committed": digest == (folder / "model.sha256").read_text(encoding="ascii").strip(),
+        },
+    }
+
+
+def _processor() -> str:
+    """Return the name of the processor; Python knows it everywhere but on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
