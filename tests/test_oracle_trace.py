@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from intsim.models.integer_model import IntegerModel
+from intsim.integer_model import IntegerModel
 from numpy.typing import NDArray
 from oracle_trace import OPERATORS, Difference, NotJudgedError, Tensor, _is_view, differences, judge
 

@@ -4,15 +4,18 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, NoReturn, Self, TypeAlias, get_type_hints
 
 from intsim.errors import CheckpointError
 from intsim.models.world import FUNCTIONS, Function
 
-__all__ = ["Config", "Real", "Size", "refuse"]
+__all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
+Count: TypeAlias = Annotated[int, "how often a layer is there: a positive integer of at most MOST"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
+
+MOST: Final = 1000  # a model is walked layer by layer before anything else is known of it
 
 
 def refuse(name: str, rule: str, value: object) -> NoReturn:
@@ -86,8 +89,10 @@ class Config:
 
 def _check(name: str, value: Any, hint: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint == Size and not (whole and value > 0):
+    if hint in (Size, Count) and not (whole and value > 0):
         refuse(name, "a positive integer", value)
+    if hint == Count and value > MOST:
+        refuse(name, f"at most {MOST}", value)
     if hint is int and not (whole and value >= 0):
         refuse(name, "an integer of at least 0", value)
     if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):
