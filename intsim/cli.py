@@ -16,9 +16,11 @@ import click
 import intsim
 from intsim.errors import IntsimError
 from intsim.integer_model import IntegerModel
-from intsim.io.tokenizer import encode, parse_tokenizer, read_lines
+from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_lines
 from intsim.io.trace_file import write_trace
+from intsim.models.world import HEADS
 from intsim.profile import PROFILES, find_profile
+from intsim.report.tasks import GLUE, TASKS
 from intsim.verify.vectors.cli import vectors
 
 __all__ = ["main"]
@@ -81,6 +83,7 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--recipe", default="intsim", show_default=True, help="Preset name or TOML file.")
+@click.option("--head", type=click.Choice(HEADS), help="What follows the body; by default what config.json says.")
 @click.option("--profile", help="Numerics profile; the recipe's by default.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
@@ -89,6 +92,7 @@ def quantize(
     checkpoint: Path,
     output: Path,
     recipe: str,
+    head: str | None,
     profile: str | None,
     calibration: Path | None,
     calibration_size: int | None,
@@ -97,7 +101,7 @@ def quantize(
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
     texts = _calibration_texts(calibration, calibration_size)
     model = intsim.quantize(
-        checkpoint, recipe=recipe, profile=profile, calibration=texts, truncate=truncate, progress=True
+        checkpoint, recipe=recipe, head=head, profile=profile, calibration=texts, truncate=truncate, progress=True
     )
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
@@ -146,8 +150,13 @@ def run(
     if json_:
         _print_json(shown)
         return
-    for key in ("tokens", "output", "scale", "label", "digest"):
-        if shown[key] is not None:
+    for key in ("tokens", "output", "scale", "label", "labels", "answer", "masks", "digest"):
+        if shown.get(key) is None or (key == "output" and loaded.head in ("question-answering", "masked-lm")):
+            continue
+        if key == "masks":
+            for best in shown[key]:
+                click.echo(f"{'mask':<8}" + "  ".join(f"{each['token']} ({each['logit']})" for each in best))
+        else:
             click.echo(f"{key:<8}{shown[key]}")
 
 
@@ -191,8 +200,8 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 
 @cli.command("eval")
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
-@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
+@click.option("--task", required=True, type=click.Choice(TASKS))
+@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
@@ -208,7 +217,7 @@ def eval_(
     truncate: bool,
     json_: bool,
 ) -> None:
-    """Score the integer checkpoint in DIR on a GLUE task."""
+    """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
     from intsim.report.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
     examples = [example for path in data for example in read_task(task, path)][:limit]
@@ -219,11 +228,16 @@ def eval_(
         return
     click.echo(f"{'task':<12}{task}, {result.n} examples")
     for name, value in result.metrics.items():
-        beside = "" if result.reference is None else f"   float {100 * result.reference[name]:.2f}"
-        click.echo(f"{name:<12}{100 * value:.2f}{beside}")
+        beside = "" if result.reference is None else f"   float {_figure(name, result.reference[name])}"
+        click.echo(f"{name:<12}{_figure(name, value)}{beside}")
     if result.cosine is not None:
         click.echo(f"{'cosine':<12}{result.cosine:.5f}")
     click.echo(f"{'digest':<12}{result.digest}")
+
+
+def _figure(metric: str, value: float) -> str:
+    """Return a metric as it is read: fractions of 1 in percent."""
+    return str(value) if metric == "tokens" else f"{value if metric == 'perplexity' else 100 * value:.2f}"
 
 
 @cli.command()
@@ -235,12 +249,13 @@ def eval_(
     metavar="NAME[:KEY=VALUE,...],...",
     help="Presets or TOML files, by commas; repeatable.",
 )
-@click.option("--task", required=True, type=click.Choice(["sst2", "cola", "stsb"]))
-@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="TSV file; repeatable.")
+@click.option("--task", required=True, type=click.Choice(GLUE))
+@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG file to write; needs matplotlib.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same figures.")
 @as_json
 def report(
     checkpoint: Path,
@@ -251,6 +266,7 @@ def report(
     calibration: Path | None,
     calibration_size: int | None,
     plot: Path | None,
+    jobs: int,
     json_: bool,
 ) -> None:
     """Compare recipes on a Hugging Face CHECKPOINT: accuracy, size, and the error of each layer by its kind."""
@@ -262,7 +278,7 @@ def report(
         import_module("intsim.report.plot")  # refuses before anything runs where there is no matplotlib
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = _calibration_texts(calibration, calibration_size)
-    result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, progress=True)
+    result = report_on(checkpoint, _recipe_list(recipes), task, examples, calibration=texts, jobs=jobs, progress=True)
     if json_:
         _print_json(result.to_json())
     else:
@@ -271,6 +287,42 @@ def report(
         from intsim.report.plot import plot_report  # noqa: PLC0415
 
         plot_report(result, plot)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Show the rule of each of its tensors.")
+@click.option("--head", type=click.Choice(HEADS), help="What follows its body; by default what config.json says.")
+@as_json
+def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: bool) -> None:
+    """List the recipes, print the one called NAME, or show which rule each tensor and activation of a model gets."""
+    from intsim.recipes import load_recipe, recipe_names  # noqa: PLC0415
+    from intsim.report.rules import summarise_rules  # noqa: PLC0415
+
+    if name is None:
+        if checkpoint is not None:
+            msg = "give NAME together with --checkpoint"
+            raise click.UsageError(msg)
+        summaries = {each: load_recipe(each) for each in recipe_names()}
+        if json_:
+            _print_json({each: recipe.source for each, recipe in summaries.items()})
+        else:
+            _print_table([{"name": each, "profile": recipe.profile} for each, recipe in summaries.items()])
+        return
+    recipe = load_recipe(name)
+    if checkpoint is None:
+        click.echo(json.dumps(recipe.source, indent=None if json_ else 2))
+        return
+    summary = summarise_rules(recipe, checkpoint, head=head)
+    if json_:
+        _print_json(summary)
+        return
+    for note in summary["notes"]:
+        click.echo(note, err=True)
+    for part in ("weights", "activations", "inputs"):
+        if summary[part]:
+            click.echo(part)
+            _print_table(summary[part])
 
 
 @cli.command()
@@ -374,30 +426,26 @@ def _run_text(model: IntegerModel, text: str, *, truncate: bool = False) -> dict
         raise IntsimError(msg)
     longest = model.config.longest
     encoding = encode(parse_tokenizer(model.tokenizer), text, longest=longest, truncate=truncate)
-    return _run_ids(model, list(encoding.ids), list(encoding.type_ids), text, list(encoding.tokens))
+    return _run_encoding(model, encoding, text)
 
 
-def _run_ids(
-    model: IntegerModel,
-    ids: list[int],
-    type_ids: list[int] | None = None,
-    text: str | None = None,
-    tokens: list[str] | None = None,
-) -> dict[str, Any]:
-    result = model([ids], token_type_ids=None if type_ids is None else [type_ids])
-    scale = result.scale
-    names = model.config.labels
-    is_class = model.head == "sequence-classification" and len(names) > 1  # a single label is a regression
+def _run_ids(model: IntegerModel, ids: list[int]) -> dict[str, Any]:
+    return _run_encoding(model, Encoding(ids=ids, type_ids=[0] * len(ids), tokens=()), None)
+
+
+def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> dict[str, Any]:
+    from intsim.report.answer import answer  # noqa: PLC0415
+
+    result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)])
     return {
         "text": text,
-        "tokens": tokens,
+        "tokens": list(encoding.tokens) or None,
         "output": result.values[0].tolist(),
-        "scale": {"multiplier": int(scale.multiplier), "shift": int(scale.shift)},
-        "label": names[int(result.labels[0])] if is_class else None,
+        "scale": {"multiplier": int(result.scale.multiplier), "shift": int(result.scale.shift)},
         "digest": result.digest,
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
-    }
+    } | answer(model, result, encoding, text or "")
 
 
 def _calibration_texts(file: Path | None, size: int | None) -> Sequence[str] | None:

@@ -20,7 +20,7 @@ import operator
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, NamedTuple, TypeAlias
 
 Row: TypeAlias = Sequence[int]
@@ -196,6 +196,19 @@ def mean_pooling(rows: Rows, mask: Sequence[bool], zero_point: int, profile: Pro
     ]
 
 
+def position_ids(ids: Row, padding: int) -> list[int]:
+    """Count the ids that are not ``padding``, from padding + 1 on; padding itself has position ``padding``."""
+    counts = accumulate(int(i != padding) for i in ids)
+    return [padding if i == padding else padding + count for i, count in zip(ids, counts, strict=True)]
+
+
+def neighbours(rows: Rows, mask: Sequence[bool], zero_point: int) -> list[list[int]]:
+    """Put each token between its next and its previous one, 0 where there is none or ``mask`` leaves it out."""
+    nothing = [zero_point] * len(rows[0])
+    kept = [nothing, *(row if keep else nothing for row, keep in zip(rows, mask, strict=True)), nothing]
+    return [[*kept[t + 2], *row, *kept[t]] for t, row in enumerate(rows)]
+
+
 def unpack(packed: Row, bits: int, count: int) -> list[int]:
     """Return the codes stored in bytes: two's complement of ``bits`` bits, the first code in the lowest."""
     stream = sum(byte << 8 * place for place, byte in enumerate(packed))
@@ -347,6 +360,20 @@ def isqrt(n: int) -> int:
     """Return floor(sqrt(n)) for 0 <= n < 2**62."""
     _require(0 <= n < 2**62, "n must lie in [0, 2**62)", n)
     return math.isqrt(n)
+
+
+def l2_normalize(row: Row, profile: Profile) -> list[int]:
+    """Bring one row of codes of at most 16 bits to length 1, in 2**-16."""
+    _require(all(-(2**15) <= x <= 2**15 for x in row), "codes must have at most 16 bits", row)
+    length = math.isqrt(2**16 * sum(x * x for x in row)) or 1
+    return [rounding_divide(x * 2**24, length, profile["step_rounding"]) for x in row]
+
+
+def pick_token(rows: Rows, mask: Sequence[bool], which: str) -> list[int]:
+    """Return the first or the last unmasked token, (T, C) -> (C); one must be unmasked."""
+    kept = [row for row, keep in zip(rows, mask, strict=True) if keep]
+    _require(bool(kept), "mask must keep at least one token", mask)
+    return list(kept[{"first": 0, "last": -1}[which]])
 
 
 def layer_norm(

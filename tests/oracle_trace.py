@@ -158,7 +158,7 @@ def _tensors(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 def _activations(kind: str, operands: list[Any], load: Callable[[str], Tensor]) -> list[Any]:
     """Return the operands that are made of earlier results; a product of matrices of one sequence each has two."""
-    if kind == "embedding":
+    if kind in {"embedding", "position_ids"}:
         return []
     if kind in {"quantize_dynamic", "scale_rows"}:
         return operands[:2]
@@ -353,6 +353,27 @@ def _mean_pooling(x: Tensor, mask: Tensor, *, profile: Profile, zero_point: int 
     )
 
 
+def _position_ids(ids: Tensor, *, padding: int) -> Tensor:
+    return _joined(ids.shape, (oracle.position_ids(row, padding) for row in ids.rows))
+
+
+def _neighbours(x: Tensor, *, mask: Tensor, zero_point: int = 0) -> Tensor:
+    *lead, tokens, channels = x.shape
+    sequences = zip(_cut(x.rows, tokens), _cut(mask.flat, tokens), strict=True)
+    rows = chain.from_iterable(oracle.neighbours(tokens, keep, zero_point) for tokens, keep in sequences)
+    return _joined((*lead, tokens, 3 * channels), rows)
+
+
+def _pick_token(x: Tensor, mask: Tensor, *, which: str) -> Tensor:
+    *lead, tokens, channels = x.shape
+    sequences = zip(_cut(x.rows, tokens), _cut(mask.flat, tokens), strict=True)
+    return _joined((*lead, channels), (oracle.pick_token(rows, keep, which) for rows, keep in sequences))
+
+
+def _l2_normalize(x: Tensor, *, profile: Profile) -> Tensor:
+    return _joined(x.shape, (oracle.l2_normalize(row, profile) for row in x.rows))
+
+
 def _argmax(x: Tensor) -> Tensor:
     return Tensor(x.shape[:-1], [row.index(max(row)) for row in x.rows])
 
@@ -365,10 +386,14 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
     "exp": _unary(oracle.exp),
     "gelu": _gelu,
     "isqrt": _isqrt,
+    "l2_normalize": _l2_normalize,
     "layer_norm": _layer_norm,
     "matmul": _matmul,
     "mean_pooling": _mean_pooling,
+    "neighbours": _neighbours,
     "permute": _permute,
+    "position_ids": _position_ids,
+    "pick_token": _pick_token,
     "quantize_dynamic": _quantize_dynamic,
     "relu": _relu,
     "requantize": _requantize,

@@ -23,7 +23,8 @@ from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.functions import function_rule
 from intsim.models.outline import Outline
-from intsim.models.world import OWN, Function, Head, tensor_name, term_name
+from intsim.models.world import OWN, Function, Head, Pooling, tensor_name, term_name
+from intsim.ops.l2_normalize import UNIT_FRACTION
 from intsim.profile import LayerNorm, Profile
 from intsim.quantizers import AffineParams, dequantize, quantize
 from intsim.recipes import WeightRule
@@ -358,6 +359,14 @@ class Compiler:
 
     def first(self, x: Codes) -> Codes:
         return x
+
+    def pool(self, name: str, x: Codes, mode: Pooling) -> Codes:
+        self.formats[name] = self.formats[x.name]
+        return Codes(name, x.name)
+
+    def normalize(self, name: str, x: Codes) -> Codes:
+        self.formats[name] = Format(range=INT32, zero_point=0, scale=Dyadic(1, UNIT_FRACTION))
+        return Codes(name, name)
 
     def logits(self, name: str, x: Codes, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Codes:
         product = self.linear(name, x, rows, role="head.logits", view=view, bias=bias)

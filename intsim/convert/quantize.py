@@ -88,14 +88,15 @@ def quantize(
         raise IntsimError(msg)
     encodings: list[Encoding] = []
     if asked.permutation != "none" or asked.needs_moments or not rules.activations.keys() <= ranges.keys():
-        tokenizer_json = read_tokenizer(path)
+        tokenizer_json = read_tokenizer(path, head=checkpoint.head)
         texts = default_calibration() if calibration is None else calibration
         encodings = _encode(tokenizer_json, texts, checkpoint.config, truncate=truncate)
     elif calibration is not None:
         msg = f"calibration must be left out where every range was trained, got {len(calibration)} texts for {path}"
         raise IntsimError(msg)
     else:
-        tokenizer_json = read_tokenizer(path) if (Path(path) / "tokenizer.json").exists() else None
+        has_tokenizer = (Path(path) / "tokenizer.json").exists()
+        tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer else None
 
     weights: Mapping[str, NDArray[np.float64]] = _Weights(checkpoint)
     order = None

@@ -128,6 +128,8 @@ def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
                 scale, read = np.array(profile.score_scale), [call.operands]
             case _ if (function := model.outline.functions.get(name.rpartition(".")[0])) is not None:
                 rule = function_rule(function, profile)
+                if call.operator is not rule.operator:  # what reads or follows the function is named likewise
+                    continue
                 scales[name] = np.array(rule.output_scale)
                 scale, read = np.array(rule.input_scale), [(*call.operands, Dyadic(1, 0))]
             case _:

@@ -26,6 +26,8 @@ class DistilBertConfig(Config):
     n_heads: Size
     hidden_dim: Size
     activation: Function = "gelu"
+    type_vocab_size: Size = 2
+    """Its tokenizers mark the second text of a pair, and it does not look at the marks."""
 
     def __post_init__(self) -> None:
         super(DistilBertConfig, self).__post_init__()

@@ -1,76 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GLUE accuracy of an integer model, and of the float model it was made from beside it.
+"""What an integer model scores on a task, and what the float model it was made from scores beside it.
 
 Floats here are metrics and the reference; the integer model's outputs stay integers until they are scored.
 """
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from tqdm import tqdm
 
-from intsim import ops
 from intsim.carrier import blocks
+from intsim.carrier.exact import Integers
 from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
 from intsim.integer_model import IntegerModel
-from intsim.io.tokenizer import Encoding, Line, encode, pad, parse_tokenizer, read_lines
-from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.io.tokenizer import Encoding, pad, parse_tokenizer
+from intsim.models.functions import pooling_operator
+from intsim.models.world import Head
+from intsim.reference.ops.pool import pool
 from intsim.reference.world import run as run_floats
+from intsim.report.tasks import Task, glue, masked, squad, tagging
+from intsim.report.tasks.glue import Example, cosines
+from intsim.report.tasks.inquiry import Batch, Inquiry, Method, Reader, Runner, Unit
 
 __all__ = [
-    "TASKS",
     "Evaluation",
     "Example",
-    "Task",
-    "cosines",
-    "encode_examples",
     "evaluate",
+    "evaluate_runner",
     "in_batches",
+    "in_processes",
+    "pooled",
+    "prepare",
     "read_task",
-    "score",
+    "reader",
 ]
 
-Task: TypeAlias = Literal["sst2", "cola", "stsb"]
-TASKS: Final[tuple[Task, ...]] = ("sst2", "cola", "stsb")
 BATCH: Final = 32
 
-Batch: TypeAlias = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]  # ids, mask, types
-Runner: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]], NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One labelled row: a text (two for a pair) and its class or score."""
-
-    texts: tuple[str, ...]
-    target: float
+T = TypeVar("T")
+Work: TypeAlias = Callable[[Iterable[Batch]], Iterable[T]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Metrics as fractions of 1.
+    """Metrics as fractions of 1, and perplexities.
 
     Parameters
     ----------
     task, n
         The task and its number of examples.
     metrics, reference
-        ``accuracy`` (SST-2), ``matthews`` (CoLA), ``spearman`` and ``pearson`` (STS-B) of the integer and float model.
+        Of the integer and of the float model: ``accuracy`` (SST-2, MNLI, QNLI, RTE), ``accuracy`` and ``f1`` (MRPC,
+        QQP), ``matthews`` (CoLA), ``spearman`` and ``pearson`` (STS-B), ``exact_match`` and ``f1`` (SQuAD),
+        ``precision``, ``recall``, ``f1`` and ``accuracy`` (token classification), ``perplexity`` and how many
+        ``tokens`` it is of (masked language model).
     cosine
-        Mean cosine of integer to float outputs.
+        Mean cosine of integer to float outputs: of the logits of a sequence, of those of a token (token classification,
+        masked tokens), or of those of a window's starts and of its ends (SQuAD).
     digest
-        SHA-256 of the integer outputs, in the order of the data.
+        SHA-256 of the integer outputs, int32 little-endian, in the order of the data; of a masked language model, of
+        the SHA-256 of each text's.
     """
 
     task: Task
@@ -85,53 +85,92 @@ class Evaluation:
         return asdict(self)
 
 
-def read_task(task: Task, path: str | Path) -> list[Example]:
-    """Read the examples of a GLUE task from a TAB-separated file.
-
-    A header line names the columns (``label``, ``text_a`` or ``sentence``, ``sentence1``, ``sentence2``, ``score``).
-    Without one the columns are the original data sets': CoLA source, label, mark, sentence; STS-B genre, file, year,
-    id, score, sentence1, sentence2.
+def read_task(task: Task, path: str | Path) -> Sequence[Any]:
+    """Read the examples of a task from a file in its original layout, see ``intsim.report.tasks``.
 
     Raises
     ------
     IntsimError
-        If the file cannot be read or a line lacks a column.
+        If the file cannot be read or is laid out otherwise.
     """
-    lines = read_lines(path)
-    rows = [line.split("\t") for line in lines]
-    columns = {"sst2": ["label", "text_a"], "cola": ["source", "label", "mark", "sentence"]}.get(
-        task, ["genre", "file", "year", "id", "score", "sentence1", "sentence2"]
-    )
-    header = rows[0] if rows else []
-    if {"label", "score"} & set(header):
-        columns, rows, lines = header, rows[1:], lines[1:]
-    if task == "stsb":
-        wanted = ["score", "sentence1", "sentence2"]
-    else:
-        wanted = ["label", "sentence" if "sentence" in columns else "text_a"]
-    if not rows or not set(wanted) <= set(columns):
-        msg = f"data {path} must have rows with the columns {', '.join(wanted)}, got columns {', '.join(columns)}"
+    match task:
+        case "squad":
+            return squad.read(path)
+        case "ner":
+            return tagging.read(path)
+        case "mlm":
+            return masked.read(path)
+        case _:
+            return glue.read(task, path)
+
+
+def prepare(task: Task, examples: Sequence[Any], reader: Reader) -> Inquiry:
+    """Return what a task asks of a model.
+
+    Parameters
+    ----------
+    task, examples
+        As ``evaluate`` takes them.
+    reader
+        What the model brings along.
+
+    Raises
+    ------
+    IntsimError
+        If the head does not fit the task, or a text is too long.
+    """
+    match task:
+        case "squad":
+            inquiry = squad.prepare(examples, reader)
+        case "ner":
+            inquiry = tagging.prepare(examples, reader)
+        case "mlm":
+            inquiry = masked.prepare(examples, reader)
+        case _:
+            inquiry = glue.prepare(task, examples, reader)
+    return replace(inquiry, pad_id=reader.pad_id)
+
+
+def reader(
+    *,
+    head: Head,
+    labels: Sequence[str],
+    tokenizer: str | None,
+    longest: int,
+    truncate: bool = False,
+    pad_id: int = 0,
+) -> Reader:
+    """Return what a model brings along to read a task.
+
+    Parameters
+    ----------
+    head
+        What the model ends in.
+    labels
+        Names of its logits.
+    tokenizer
+        The text of its tokenizer.json.
+    longest, truncate
+        As ``encode`` takes them.
+    pad_id
+        What batches are padded with.
+
+    Raises
+    ------
+    IntsimError
+        If there is no tokenizer.
+    """
+    if tokenizer is None:
+        msg = "model must carry a tokenizer to read text, got none"
         raise IntsimError(msg)
-    places = [columns.index(name) for name in wanted]
-    examples: list[Example] = []
-    for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
-        try:
-            target, *texts = (Line(row[place], line.place) for place in places)
-            examples.append(Example(texts=tuple(texts), target=float(target)))
-        except (IndexError, ValueError):
-            msg = f"row {number} of {path} must have a number for {wanted[0]} and a text, got {row}"
-            raise IntsimError(msg) from None
-        if not (math.isfinite(examples[-1].target) if task == "stsb" else examples[-1].target in (0, 1)):
-            allowed = "a finite number" if task == "stsb" else "0 or 1"
-            msg = f"row {number} of {path} must have {allowed} for {wanted[0]}, got {target}"
-            raise IntsimError(msg)
-    return examples
+    parsed = parse_tokenizer(tokenizer)
+    return Reader(head=head, labels=labels, tokenizer=parsed, longest=longest, truncate=truncate, pad_id=pad_id)
 
 
 def evaluate(
     model: IntegerModel,
     task: Task,
-    examples: Sequence[Example],
+    examples: Sequence[Any],
     *,
     reference: str | Path | None = None,
     truncate: bool = False,
@@ -140,23 +179,24 @@ def evaluate(
 ) -> Evaluation:
     """Score ``model`` on ``examples``.
 
-    A model with a classifier gives classes (SST-2, CoLA) or, with one label, a score for the pair (STS-B). A model
-    without one is scored on STS-B by the cosine of its mean-pooled sentences.
+    A model with a classifier gives classes or, with one label, a score for the pair (STS-B). A model without one is
+    scored on STS-B by the cosine of its sentences, pooled as its checkpoint says, and so is one that embeds sentences.
 
     Parameters
     ----------
     model
         The integer model.
     task
-        Decides the metric.
+        Decides what is asked of the model, and the metrics.
     examples
         As ``read_task`` returns them.
     reference
         Hugging Face folder of the float model, run in float32 and scored the same way.
     truncate
-        Whether texts that are too long are shortened instead of refused, see ``encode``.
+        Whether texts that are too long are shortened instead of refused, see ``encode``; contexts of questions are cut
+        into windows in any case.
     jobs
-        Processes that run the integer model, each on its share of the cores. Any number gives the same digest.
+        Processes that run the models, each on its share of the cores. Any number gives the same evaluation.
     progress
         Whether to draw a progress bar on stderr.
 
@@ -165,76 +205,143 @@ def evaluate(
     IntsimError
         If the model's head does not fit the task, a text is too long, or the reference is invalid.
     """
-    labels = None if model.head == "none" else len(model.config.labels)
-    longest = model.config.longest
-    encodings = encode_examples(
-        task, examples, labels=labels, tokenizer=model.tokenizer, longest=longest, truncate=truncate
+    inquiry = prepare(
+        task,
+        examples,
+        reader(
+            head=model.head,
+            labels=model.config.labels,
+            tokenizer=model.tokenizer,
+            longest=model.config.longest,
+            truncate=truncate,
+            pad_id=model.config.pad_token_id,
+        ),
     )
-
-    if jobs == 1:
-        outputs = _run(partial(_run_integers, model), encodings, progress=progress)
-    else:
-        unused = replace(model)  # what a run has prepared stays here
-        with ProcessPoolExecutor(jobs, get_context("spawn"), _keep_model, (unused, jobs)) as pool:
-            outputs = _run(_run_kept_model, encodings, pool.map, progress=progress)
-    targets = np.array([example.target for example in examples])
-    metrics = score(task, outputs.astype(np.float64), targets, labels)
-    floats = None
     if reference is not None:
-        run_floats = _float_runner(reference, model)
-        floats = _run(run_floats, encodings, progress=progress).astype(np.float64)
-    return Evaluation(
-        task=task,
-        n=len(examples),
-        metrics=metrics,
-        reference=None if floats is None else score(task, floats, targets, labels),
-        cosine=None if floats is None else float(cosines(outputs.astype(np.float64), floats).mean()),
-        digest=hashlib.sha256(outputs.astype("<i4").tobytes()).hexdigest(),
-    )
+        open_reference(reference, model)  # is refused here, not in a process
+    with in_processes(_answerer, model, reference, inquiry.method, jobs=jobs) as work:
+        return _gather(task, len(examples), inquiry, work, progress=progress)
 
 
-def encode_examples(
+def evaluate_runner(
     task: Task,
-    examples: Sequence[Example],
+    examples: Sequence[Any],
+    inquiry: Inquiry,
+    run: Runner,
     *,
-    labels: int | None,
-    tokenizer: str | None,
-    longest: int,
-    truncate: bool = False,
-) -> list[Encoding]:
-    """Return the tokens a model reads: of each example, or of each of its texts for a model without a head.
+    unit: Unit | float = 1.0,
+    reference: Runner | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Score whatever runs batches as ``evaluate`` scores a model.
 
     Parameters
     ----------
     task, examples
         As ``evaluate`` takes them.
-    labels
-        Of the model's classifier, None where it has none.
-    tokenizer
-        The text of its tokenizer.json.
-    longest, truncate
-        As ``encode`` takes them.
-
-    Raises
-    ------
-    IntsimError
-        If the head does not fit the task, there is no tokenizer, or a text is too long.
+    inquiry
+        As ``prepare`` returns it for them.
+    run
+        From ids, mask and types, each (B, T), to integer outputs: logits (B, labels), (B, T, labels), of starts and
+        ends (B, T, 2), or of the vocabulary (B, T, V); or pooled sentences (B, C).
+    unit
+        What 1 is in these integers.
+    reference
+        The same for the float model's outputs.
+    progress
+        Whether to draw a progress bar on stderr.
     """
-    if (task == "stsb" and labels not in (None, 1)) or (task != "stsb" and labels != 2):
-        needed = "no classifier, or one of a single label" if task == "stsb" else "a classifier of two labels"
-        msg = f"model must have {needed} for {task}, got {'none' if labels is None else f'{labels} labels'}"
-        raise IntsimError(msg)
-    if tokenizer is None:
-        msg = "model must carry a tokenizer to read text, got none"
-        raise IntsimError(msg)
-    texts = [text for each in examples for text in (each.texts if labels is None else (_joined(each.texts),))]
-    parsed = parse_tokenizer(tokenizer)
-    return [encode(parsed, text, longest=longest, truncate=truncate) for text in texts]
+    work = partial(map, partial(_answer, inquiry.method, run, np.float64(unit), reference))
+    return _gather(task, len(examples), inquiry, work, progress=progress)
 
 
-def _joined(texts: Sequence[str]) -> str:
-    text = "\t".join(texts)
-    return Line(text, texts[0].place) if isinstance(texts[0], Line) else text
+@contextmanager
+def in_processes(build: Callable[..., Callable[[Batch], T]], *arguments: Any, jobs: int) -> Generator[Work[T]]:
+    """Let ``build(*arguments)`` work on batches, in this process or in ``jobs`` that have each built their own.
+
+    Yields
+    ------
+    Callable
+        From batches to results, in their order.
+    """
+    if jobs == 1:
+        yield partial(map, build(*arguments))
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (jobs, build, *arguments)) as pool:
+        yield partial(pool.map, _work_here)
+
+
+_here: list[Callable[[Batch], Any]] = []  # what works on batches, in a process of a pool
+
+
+def _begin(jobs: int, build: Callable[..., Callable[[Batch], Any]], *arguments: Any) -> None:
+    blocks.THREADS = max(1, blocks.THREADS // jobs)
+
+    def first(batch: Batch) -> Any:  # what cannot be built is refused by the work, whose errors reach the caller
+        _here[:] = [build(*arguments)]
+        return _here[0](batch)
+
+    _here[:] = [first]
+
+
+def _work_here(batch: Batch) -> Any:
+    return _here[0](batch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What is left of a sequence's outputs; nothing of the float model's where there is none."""
+
+    kept: NDArray[Any]
+    bytes: bytes
+    reference: NDArray[Any]
+    cosines: NDArray[np.float64]
+
+
+def _answer(method: Method, run: Runner, unit: Unit, reference: Runner | None, batch: Batch) -> list[_Answer]:
+    """Run a batch, a sequence's outputs at a time where there are many of them."""
+    answers: list[_Answer] = []
+    nothing = np.empty(0)
+    beside = repeat(nothing) if reference is None else method.ask(reference, batch)
+    for ids, mask, values, reals in zip(*batch[:2], method.ask(run, batch), beside, strict=False):
+        raw = values.astype("<i4").tobytes()
+        own = ids[mask]
+        answers.append(
+            _Answer(
+                kept=method.keep(values, unit, own),
+                bytes=hashlib.sha256(raw).digest() if method.hashed else raw,
+                reference=nothing if reference is None else method.keep(reals, np.float64(1), own),
+                cosines=nothing if reference is None else cosines(values.astype(np.float64), reals.astype(np.float64)),
+            )
+        )
+    return answers
+
+
+def _answerer(model: IntegerModel, reference: str | Path | None, method: Method) -> Callable[[Batch], list[_Answer]]:
+    scale = model.output_format.scale
+    unit = np.ldexp(1.0 * scale.multiplier, -scale.shift)
+    floats = None if reference is None else _float_runner(reference, model)
+    return partial(_answer, method, partial(_run_integers, model), unit, floats)
+
+
+def _gather(task: Task, n: int, inquiry: Inquiry, work: Work[list[_Answer]], *, progress: bool) -> Evaluation:
+    places, batches = zip(*in_batches(inquiry.encodings, pad_id=inquiry.pad_id), strict=True)
+    done = work(batches)
+    found: dict[int, _Answer] = {}
+    for rows, answers in zip(
+        places, tqdm(done, "evaluating", len(places), unit="batch", disable=not progress), strict=True
+    ):
+        found |= zip(rows, answers, strict=True)
+    ordered = [found[i] for i in range(len(inquiry.encodings))]
+    every = np.concatenate([np.atleast_1d(each.cosines) for each in ordered])
+    return Evaluation(
+        task=task,
+        n=n,
+        metrics=inquiry.score([each.kept for each in ordered]),
+        reference=inquiry.score([each.reference for each in ordered]) if every.size else None,
+        cosine=float(every.mean()) if every.size else None,
+        digest=hashlib.sha256(b"".join(each.bytes for each in ordered)).hexdigest(),
+    )
 
 
 def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
@@ -242,77 +349,35 @@ def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
 
     def run(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> NDArray[Any]:
-        inputs: dict[str, Any] = {"attention_mask": mask, "token_type_ids": types}
-        values = run_floats(checkpoint.family, weights, checkpoint.config, checkpoint.head, ids, **inputs)
-        return mean_pooling(values, mask) if model.head == "none" else values
+        with blocks.one_blas_thread():  # so that no bit depends on how many there are
+            values = run_floats(
+                checkpoint.family,
+                weights,
+                checkpoint.config,
+                checkpoint.head,
+                ids,
+                attention_mask=mask,
+                token_type_ids=types,
+            )
+        return pool(values, mask, model.config.pooling) if model.head == "none" else values
 
     return run
 
 
-def in_batches(encodings: Sequence[Encoding], *, progress: bool) -> Iterator[tuple[list[int], Batch]]:
+def in_batches(encodings: Sequence[Encoding], *, pad_id: int) -> Iterator[tuple[list[int], Batch]]:
     """Yield sequences of similar length together: where they stand in ``encodings``, and their ids, mask and types."""
     order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
-    for start in tqdm(range(0, len(order), BATCH), desc="evaluating", unit="batch", disable=not progress):
+    for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
-        yield rows, pad([encodings[i] for i in rows])
+        yield rows, pad([encodings[i] for i in rows], pad_id=pad_id)
 
 
 def _run_integers(model: IntegerModel, ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
     values = model(ids, attention_mask=mask, token_type_ids=types).values
-    return ops.mean_pooling(values, mask, profile=model.profile) if model.head == "none" else values
+    return pooled(model, values, mask) if model.head == "none" else values
 
 
-_kept: list[IntegerModel] = []  # the model of this process, in a process of a pool
-
-
-def _keep_model(model: IntegerModel, jobs: int) -> None:
-    blocks.THREADS = max(1, blocks.THREADS // jobs)
-    _kept[:] = [model]
-
-
-def _run_kept_model(ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
-    return _run_integers(_kept[0], ids, mask, types)
-
-
-def _run(
-    run: Runner, encodings: Sequence[Encoding], map_: Callable[..., Iterable[Any]] = map, *, progress: bool
-) -> NDArray[Any]:
-    """Return the outputs in the order of ``encodings``."""
-    outputs: list[NDArray[Any]] = [np.empty(0)] * len(encodings)
-    places, batches = zip(*in_batches(encodings, progress=False), strict=True)
-    done = map_(run, *zip(*batches, strict=True))
-    for rows, batch in zip(
-        places, tqdm(done, "evaluating", len(places), unit="batch", disable=not progress), strict=True
-    ):
-        for row, output in zip(rows, batch, strict=True):
-            outputs[row] = output
-    return np.stack(outputs)
-
-
-def cosines(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the cosine of each row of ``a`` with that of ``b``, 0 where one of them is 0."""
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return (a * b).sum(axis=-1) / np.where(norms > 0, norms, 1)
-
-
-def score(
-    task: Task, outputs: NDArray[np.floating], targets: NDArray[np.float64], labels: int | None
-) -> dict[str, float]:
-    """Return the metrics of outputs, in any scale: logits, or (``labels`` None) the vectors of both texts by turns."""
-    if task == "stsb":
-        scores = cosines(outputs[0::2], outputs[1::2]) if labels is None else outputs[:, 0]
-        return {
-            "spearman": _correlation(stats.rankdata(scores), stats.rankdata(targets)),
-            "pearson": _correlation(scores, targets),
-        }
-    predicted = outputs.argmax(axis=-1)
-    if task == "sst2":
-        return {"accuracy": float((predicted == targets).mean())}
-    return {"matthews": _correlation(predicted, targets)}
-
-
-def _correlation(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """Return Pearson's correlation, or 0 where one side is constant, as scikit-learn defines it for Matthews'."""
-    if (x == x[0]).all() or (y == y[0]).all():
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
+def pooled(model: IntegerModel, values: Integers, mask: NDArray[np.bool_]) -> Integers:
+    """Return the hidden states (B, T, C) of a model without a head pooled as its configuration says, (B, C)."""
+    operator, constants = pooling_operator(model.config.pooling, model.profile)
+    return operator(values, mask, **constants)

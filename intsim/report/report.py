@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes side by side on one task: accuracy, size, and where in the model which kind of error arises."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from intsim import ops
 from intsim._trace import Interpreter, interpreted_by
+from intsim.carrier.blocks import one_blas_thread
 from intsim.convert import quantize
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
 from intsim.io.tokenizer import read_tokenizer
 from intsim.quantizers import Granularity, MinMax
-from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.pool import pool
 from intsim.reference.world import run
 from intsim.report.error_split import PARTS, stages
-from intsim.report.evaluate import Batch, Example, Task, cosines, encode_examples, in_batches, score
+from intsim.report.evaluate import in_batches, in_processes, pooled, prepare, reader
+from intsim.report.tasks import GlueTask
+from intsim.report.tasks.glue import Example, cosines
+from intsim.report.tasks.inquiry import Batch
 
 __all__ = ["ErrorOf", "RecipeReport", "Report", "format_report", "report"]
 
@@ -37,7 +42,7 @@ class ErrorOf:
     ----------
     name
         ``embeddings.LayerNorm`` and ``encoder.layer.N.output.LayerNorm``: hidden states, of tokens, not of padding;
-        ``output``: what is scored, logits or mean-pooled sentences.
+        ``output``: what is scored, logits or pooled sentences.
     relative
         Mean over the elements of |x - x_float| / (|x_float| + 1e-8): Yao et al. 2022 (ZeroQuant), eq. (3).
     squared
@@ -106,7 +111,7 @@ class Report:
         (role ``ffn-input``) and outputs before the residual sum, and which of the two it is.
     """
 
-    task: Task
+    task: GlueTask
     n: int
     reference: dict[str, float]
     reference_bytes: int
@@ -122,10 +127,11 @@ class Report:
 def report(
     path: str | Path,
     recipes: Sequence[str],
-    task: Task,
+    task: GlueTask,
     examples: Sequence[Example],
     *,
     calibration: Sequence[str] | None = None,
+    jobs: int = 1,
     progress: bool = False,
 ) -> Report:
     """Quantize a checkpoint by each recipe, and measure the integer models against the float one.
@@ -140,6 +146,8 @@ def report(
         As ``intsim.report.evaluate.evaluate`` takes them.
     calibration
         As ``intsim.quantize`` takes it.
+    jobs
+        Processes that run the models, each on its share of the cores. Any number gives the same report.
     progress
         Whether to draw progress bars on stderr.
 
@@ -149,39 +157,50 @@ def report(
         If the checkpoint, a recipe or a text is invalid, or the model's head does not fit the task.
     """
     checkpoint = open_checkpoint(path)
-    labels = None if checkpoint.head == "none" else len(checkpoint.config.labels)
-    longest = checkpoint.config.longest
-    encodings = encode_examples(task, examples, labels=labels, tokenizer=read_tokenizer(path), longest=longest)
-    weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
+    config = checkpoint.config
+    inquiry = prepare(
+        task,
+        examples,
+        reader(
+            head=checkpoint.head,
+            labels=config.labels,
+            tokenizer=read_tokenizer(path, head=checkpoint.head),
+            longest=config.longest,
+            pad_id=config.pad_token_id,
+        ),
+    )
     models = [quantize(path, recipe=recipe, calibration=calibration, progress=progress) for recipe in recipes]
 
-    floats: list[Reals] = [np.empty(0)] * len(encodings)
+    floats: list[Reals] = [np.empty(0)] * len(inquiry.encodings)
     outputs = [list(floats) for _ in models]
-    sums = [_Sums() for _ in models]
+    sums: list[dict[str, _Sum]] = [{} for _ in models]
     ranges: dict[str, MinMax] = {}
-    for rows, batch in in_batches(encodings, progress=progress):
-        expected = _float_states(checkpoint, weights, batch, ranges)
-        _put(floats, rows, expected[OUTPUT])
-        for model, output, total in zip(models, outputs, sums, strict=True):
-            found = [_states(model, batch, interpreter) for interpreter in stages(model).values()]
-            total.update(expected, found)
-            _put(output, rows, found[-1][OUTPUT])
+    places, batches = zip(*in_batches(inquiry.encodings, pad_id=inquiry.pad_id), strict=True)
+    with in_processes(_measurer, path, models, jobs=jobs) as work:
+        for rows, measured in zip(
+            places, tqdm(work(batches), "evaluating", len(places), unit="batch", disable=not progress), strict=True
+        ):
+            _put(floats, rows, measured.output)
+            for name, bounds in measured.ranges.items():
+                ranges.setdefault(name, _per_channel()).update(np.stack(bounds))
+            for output, total, values, found in zip(outputs, sums, measured.outputs, measured.errors, strict=True):
+                _put(output, rows, values)
+                total |= {name: total[name] + each if name in total else each for name, each in found.items()}
 
-    targets = np.array([example.target for example in examples])
-    float_bytes = sum(4 * w.size for w in weights.values())
+    float_bytes = sum(4 * math.prod(checkpoint.shape(name)) for name in checkpoint.names)
     return Report(
         task=task,
         n=len(examples),
-        reference=score(task, np.stack(floats), targets, labels),
+        reference=inquiry.score(floats),
         reference_bytes=float_bytes,
         recipes=[
             RecipeReport(
                 recipe=recipe,
-                metrics=score(task, np.stack(output), targets, labels),
+                metrics=inquiry.score(output),
                 cosine=float(cosines(np.stack(output), np.stack(floats)).mean()),
                 bytes=stored_bytes(model),
                 ratio=stored_bytes(model) / float_bytes,
-                errors=total.errors(),
+                errors=[_error_of(name, each) for name, each in total.items()],
             )
             for recipe, model, output, total in zip(recipes, models, outputs, sums, strict=True)
         ],
@@ -197,33 +216,79 @@ def _put(outputs: list[Reals], rows: Sequence[int], values: Reals) -> None:
         outputs[row] = output
 
 
-class _Sums:
-    """Of a recipe, over the data: the errors of its stages, in forward order of the tensors."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sum:
+    """Over some of the data, the errors of a tensor: of every stage and then the float tensor, sums of squares."""
 
-    def __init__(self) -> None:
-        self.squared: dict[str, Reals] = {}  # of every stage, then of the float tensor
-        self.relative: dict[str, tuple[float, int]] = {}  # sum and number of elements
+    squared: Reals
+    relative: float
+    count: int
 
-    def update(self, expected: Mapping[str, Reals], found: Sequence[Mapping[str, Reals]]) -> None:
-        """Take in one batch: the float model's tensors, and those of every stage."""
-        for name in found[-1]:
-            x = expected[name].astype(np.float64)
-            errors = [stage[name] - x for stage in found]
-            squares = np.array([np.square(each).sum() for each in (*errors, x)])
-            self.squared[name] = self.squared.get(name, 0) + squares
-            total, count = self.relative.get(name, (0.0, 0))
-            relative = np.abs(errors[-1]) / (np.abs(x) + 1e-8)
-            self.relative[name] = total + float(relative.sum()), count + x.size
+    def __add__(self, other: "_Sum") -> "_Sum":
+        return _Sum(
+            squared=self.squared + other.squared,
+            relative=self.relative + other.relative,
+            count=self.count + other.count,
+        )
 
-    def errors(self) -> list[ErrorOf]:
-        """Return them relative to the float model."""
-        result: list[ErrorOf] = []
-        for name, (*stages_, reference) in self.squared.items():
-            squared = np.array(stages_) / (reference or 1)
-            total, count = self.relative[name]
-            parts = dict(zip(PARTS, np.diff(squared, prepend=0).tolist(), strict=True))
-            result.append(ErrorOf(name=name, relative=total / count, squared=float(squared[-1]), parts=parts))
-        return result
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """Of a batch: the float model's output and ranges; the output and the errors of every integer model."""
+
+    output: Reals
+    ranges: dict[str, tuple[Reals, Reals]]
+    outputs: list[Reals]
+    errors: list[dict[str, _Sum]]
+
+
+def _measurer(path: str | Path, models: Sequence[IntegerModel]) -> Callable[[Batch], _Measured]:
+    """Return what runs a batch through the float model once, and through every stage of the integer models."""
+    checkpoint = open_checkpoint(path)
+    weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
+
+    def measure(batch: Batch) -> _Measured:
+        ranges: dict[str, MinMax] = {}
+        outputs: list[Reals] = []
+        errors: list[dict[str, _Sum]] = []
+        with one_blas_thread():  # so that no bit depends on how many there are
+            expected = _float_states(checkpoint, weights, batch, ranges)
+            for model in models:
+                found = [_states(model, batch, interpreter) for interpreter in stages(model).values()]
+                outputs.append(found[-1][OUTPUT])
+                errors.append(_errors(expected, found))
+        return _Measured(
+            output=expected[OUTPUT],
+            ranges={name: estimator.range() for name, estimator in ranges.items()},
+            outputs=outputs,
+            errors=errors,
+        )
+
+    return measure
+
+
+def _errors(expected: Mapping[str, Reals], found: Sequence[Mapping[str, Reals]]) -> dict[str, _Sum]:
+    """Return the errors of a batch: ``expected`` by the float model, ``found`` by each stage."""
+    sums: dict[str, _Sum] = {}
+    for name in found[-1]:
+        x = expected[name].astype(np.float64)
+        errors = [stage[name] - x for stage in found]
+        relative = np.abs(errors[-1]) / (np.abs(x) + 1e-8)
+        squared = np.array([np.square(each).sum() for each in (*errors, x)])
+        sums[name] = _Sum(squared=squared, relative=float(relative.sum()), count=x.size)
+    return sums
+
+
+def _error_of(name: str, total: _Sum) -> ErrorOf:
+    """Return an error relative to the float model."""
+    *errors, reference = total.squared
+    squared = np.array(errors) / (reference or 1)
+    parts = dict(zip(PARTS, np.diff(squared, prepend=0).tolist(), strict=True))
+    return ErrorOf(name=name, relative=total.relative / total.count, squared=float(squared[-1]), parts=parts)
+
+
+def _per_channel() -> MinMax:
+    return MinMax(granularity=Granularity(kind="channel", axis=-1))
 
 
 def _float_states(
@@ -232,18 +297,15 @@ def _float_states(
     """Return the hidden states (tokens, C) and the output of the float model; widen ``ranges`` by its activations."""
     ids, mask, types = batch
     outline = checkpoint.outline
-    states: dict[str, Reals] = {}
-    seen: dict[str, Reals] = {}  # what goes into sums
+    seen: dict[str, Reals] = {}
 
     def widen(name: str, x: Reals) -> None:
-        ranges.setdefault(name, MinMax(granularity=Granularity(kind="channel", axis=-1))).update(x)
+        ranges.setdefault(name, _per_channel()).update(x)
 
     def observe(name: str, x: Reals) -> Reals:
-        if name not in outline.activations or x.ndim < 3:
+        if name not in outline.activations or not outline.activations[name].of_token:
             return x
         seen[name], role = x[mask], outline.activations[name].role
-        if name in outline.hidden_states:
-            states[name] = seen[name]
         if role == "ffn-input":
             widen(name, seen[name])
         elif role == "residual.ffn" and (skip := outline.sums[name].skip) is not None:
@@ -253,25 +315,25 @@ def _float_states(
     inputs: dict[str, Any] = {"attention_mask": mask, "token_type_ids": types}
     output = run(checkpoint.family, weights, checkpoint.config, checkpoint.head, ids, observe=observe, **inputs)
     if checkpoint.head == "none":
-        output = mean_pooling(output, mask)
-    return states | {OUTPUT: output.astype(np.float64)}
+        output = pool(output, mask, checkpoint.config.pooling)
+    return {name: seen[name] for name in outline.hidden_states} | {OUTPUT: output.astype(np.float64)}
 
 
 def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict[str, Reals]:
     """Return the hidden states (tokens, C) and the output of ``model`` run by ``interpreter``, as reals."""
     ids, mask, types = batch
-    order = model.tensors["order"] if "order" in model.tensors else slice(None)  # of the checkpoint's channels
-    names = model.outline.hidden_states
+    outline, order = model.outline, model.tensors.get("order")  # of the checkpoint's channels
     states: dict[str, Reals] = {}
 
     def keep(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> Any:
         codes = interpreter(name, operator, operands, constants)
-        if name in names:
+        if name in outline.hidden_states:
             form = model.formats[name]
             every = codes.shape[-1] // form.groups
             scale = np.repeat(np.ldexp(form.scale.multiplier.astype(np.float64), -form.scale.shift), every)
             reals = (codes[mask].astype(np.float64) - form.offset(codes.shape[-1])) * scale
-            states[name] = np.asarray(reals[:, order])
+            moved = order is not None and outline.axis(outline.activations[name].axis) == outline.stream
+            states[name] = np.asarray(reals[:, order] if moved else reals)
         return codes
 
     with interpreted_by(keep):
@@ -279,7 +341,7 @@ def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict
     values: NDArray[Any] = result.values
     if model.head == "none":
         in_reals = values.dtype.kind == "f"
-        values = mean_pooling(values, mask) if in_reals else ops.mean_pooling(values, mask, profile=model.profile)
+        values = pool(values, mask, model.config.pooling) if in_reals else pooled(model, values, mask)
     return states | {OUTPUT: np.asarray(values * np.ldexp(1.0 * result.scale.multiplier, -result.scale.shift))}
 
 

@@ -139,6 +139,10 @@ def test_a_recipe_rounds_its_low_bit_weights_by_it(tiny_bert: Callable[..., Path
     moments = Moments()
     encodings = [encode(tokenizer, text, longest=32) for text in TEXTS]
     calibrate(checkpoint, weights, encodings, {source: [moments.update]})
-    params = match(load_recipe("zeroquant-w4:groups=2"), checkpoint.outline).weights[name].params(weights[name], embedding=False)
+    params = (
+        match(load_recipe("zeroquant-w4:groups=2"), checkpoint.outline)
+        .weights[name]
+        .params(weights[name], embedding=False)
+    )
     expected = quantize(gptq(weights[name], params, moments.second), params)
     assert np.array_equal(chosen.tensors[name], expected)

@@ -282,7 +282,10 @@ def _normed_embeddings(path: Path) -> NDArray[np.float64]:
         ((_in_groups("*.self.key", 4),), "encoder.layer.0.attention.self.key"),
         ((_in_groups("*.self.value", 4),), "encoder.layer.0.attention.self.value"),
         (('permutation = "range"',), "recipe must quantize some hidden states in groups to permute their channels"),
-        (('permutation = "range"', _in_groups("*.intermediate", 4)), "recipe must quantize some hidden states in groups"),
+        (
+            ('permutation = "range"', _in_groups("*.intermediate", 4)),
+            "recipe must quantize some hidden states in groups",
+        ),
     ],
 )
 def test_schemes_that_the_arithmetic_has_no_place_for_are_refused(
@@ -305,7 +308,9 @@ def test_groups_that_do_not_divide_the_channels_are_fitted_and_said(
 ) -> None:
     """5 lies between 4 and 6, which divide 48: the larger of the two is taken."""
     norm, name = "encoder.layer.0.attention.output.LayerNorm", "encoder.layer.0.attention.self.query"
-    model = converted(_by_input("*.query.weight", 5), _in_groups("*.attention.output.LayerNorm", 5), WEIGHTS, ACTIVATIONS)
+    model = converted(
+        _by_input("*.query.weight", 5), _in_groups("*.attention.output.LayerNorm", 5), WEIGHTS, ACTIVATIONS
+    )
     assert model.formats[norm].groups == 6
     assert len(model.tensors[f"{name}.multiplier"]) == 6
     notes = [record.getMessage() for record in caplog.records if record.name == "intsim.convert.quantize"]

@@ -330,7 +330,10 @@ def test_ties_that_go_elsewhere_are_refused_where_ranges_are_found_while_running
     ("change", "complaint"),
     [
         ({"labels": None}, "must hold tensor 'classifier.weight' to be a Bert of 66 tokens with head sequence-class"),
-        ({"labels": ("no", "yes")}, r"must have the integer model's labels, \['negative', 'positive'\], got \['no', 'yes'\]"),
+        (
+            {"labels": ("no", "yes")},
+            r"must have the integer model's labels, \['negative', 'positive'\], got \['no', 'yes'\]",
+        ),
         ({"config": {"num_attention_heads": 2}}, "must have the integer model's num_attention_heads, 4, got 2"),
     ],
     ids=["head", "labels", "config"],

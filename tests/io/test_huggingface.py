@@ -254,7 +254,9 @@ def test_value_that_is_not_finite_is_refused(tiny_bert: TinyBert, value: float, 
 @pytest.mark.parametrize("architecture", ["BertForPreTraining", "BertForMultipleChoice", "RobertaModel", "Bert"])
 def test_other_architecture_is_refused_where_no_head_is_given(tiny_bert: TinyBert, architecture: str) -> None:
     path = tiny_bert(config={"architectures": [architecture]})
-    classes = "Model, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM"
+    classes = (
+        "Model, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM"
+    )
     assert _error(path) == (
         f"architectures in config.json must be one of Bert{classes}; "
         f"or give the head to read, --head none for the body, got ['{architecture}']"

@@ -264,7 +264,9 @@ def test_another_format_version_is_refused(folder: Path, version: object) -> Non
     assert _refusal(folder) == expected
 
 
-@pytest.mark.parametrize("key", ["model_type", "head", "config", "profile", "profile_hash", "recipe", "formats", "dynamic", "tokenizer"])
+@pytest.mark.parametrize(
+    "key", ["model_type", "head", "config", "profile", "profile_hash", "recipe", "formats", "dynamic", "tokenizer"]
+)
 def test_missing_metadata_is_refused(folder: Path, key: str) -> None:
     _edit(folder, lambda metadata: metadata.pop(key))
     expected = f"DIR/model.safetensors must carry the metadata of an integer checkpoint, got KeyError('{key}')"

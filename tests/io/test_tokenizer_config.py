@@ -287,6 +287,20 @@ def test_templates_in_other_words_are_the_same(transformers: Any, write: Write) 
         _same_everywhere(transformers, write(kind, {}, edit=lambda values, edit=edit: values.update(edit)))
 
 
+def test_a_pair_may_have_other_special_tokens_than_a_text(transformers: Any, write: Write) -> None:
+    special = {token: {"id": token, "ids": [index], "tokens": [token]} for token, index in (("<s>", 0), ("</s>", 2))}
+    texts = [{"Sequence": {"id": name, "type_id": type_id}} for name, type_id in (("A", 0), ("B", 1))]
+    first, last = ({"SpecialToken": {"id": token, "type_id": 0}} for token in special)
+    template = {
+        "type": "TemplateProcessing",
+        "single": [first, texts[0], last],
+        "pair": texts,
+        "special_tokens": special,
+    }
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
+    _same_everywhere(transformers, write("roberta", config, edit=_set(post_processor=template)))
+
+
 def test_types_are_taken_from_any_template(transformers: Any, write: Write) -> None:
     special = {token: {"id": token, "ids": [index], "tokens": [token]} for token, index in (("<s>", 0), ("</s>", 2))}
     places = [("SpecialToken", "<s>", 1), ("Sequence", "A", 1), ("Sequence", "B", 2), ("SpecialToken", "</s>", 1)]

@@ -13,10 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import intsim
-from intsim import _trace, ops
 from intsim.cli import main
 from intsim.errors import CheckpointError
-from intsim.fixedpoint import INT16, Dyadic
 from intsim.io.dumps import read_dump
 from intsim.io.safetensors_file import read, write
 from intsim.io.trace_file import read_trace, write_trace

@@ -284,7 +284,10 @@ def test_a_role_covers_its_kinds_and_stands_beside_names(recipe: Callable[..., P
     narrow = {name for name, rule in rules.activations.items() if rule.bits == 12}
     layers = [f"encoder.layer.{i}" for i in range(12)]
     assert narrow == {"pooler", *(f"{n}.{part}.sum" for n in layers for part in ("attention.output", "output"))}
-    assert {name for name, rule in rules.weights.items() if rule.bits == 4} == {"pooler.dense.weight", "classifier.weight"}
+    assert {name for name, rule in rules.weights.items() if rule.bits == 4} == {
+        "pooler.dense.weight",
+        "classifier.weight",
+    }
     assert {*rules.inputs} == {f"{n}.output.input" for n in layers}
     earlier = _rules(recipe(WEIGHTS, after, sums, ACTIVATIONS)).activations
     assert earlier["encoder.layer.0.output.sum"].bits == 9
@@ -301,7 +304,7 @@ def test_groups_become_the_nearest_divisor_the_larger_of_two(channels: int, aske
 
 def test_groups_that_were_fitted_are_noted_once(recipe: Callable[..., Path]) -> None:
     groups = WEIGHTS.replace('"channel"', '"group"\ngroups = 5')
-    rules = _rules(recipe(groups, ACTIVATIONS.replace("symmetric", 'groups = 1\nsymmetric')))
+    rules = _rules(recipe(groups, ACTIVATIONS.replace("symmetric", "groups = 1\nsymmetric")))
     assert {rules.weights[name].groups for name in (EMBEDDING, FFN)} == {6}  # and 2 of the classifier's 2
     assert rules.weights["classifier.weight"].groups == 2
     assert len(rules.notes) == 3
@@ -460,7 +463,11 @@ def test_a_rule_that_breaks_its_form_is_refused(
         ((ACTIVATIONS,), "embeddings.word_embeddings.weight", "embedding.word"),
         ((WEIGHTS, ACTIVATIONS.replace('"*"', '"e*"')), "pooler", "head"),
         ((WEIGHTS.replace('"*"', "[]"), ACTIVATIONS), "embeddings.word_embeddings.weight", "embedding.word"),
-        ((WEIGHTS.replace('"*"', '"EMBEDDINGS.*"'), ACTIVATIONS), "embeddings.word_embeddings.weight", "embedding.word"),
+        (
+            (WEIGHTS.replace('"*"', '"EMBEDDINGS.*"'), ACTIVATIONS),
+            "embeddings.word_embeddings.weight",
+            "embedding.word",
+        ),
     ],
 )
 def test_a_tensor_without_a_rule_is_named(

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of intsim.report.evaluate: what is read, what is scored, and what must not depend on the batches."""
+"""Tests of intsim.report.evaluate: what is scored, and what must not depend on the batches."""
 
 import dataclasses
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -24,7 +23,8 @@ from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.world import run
 from intsim.report import evaluate as module
-from intsim.report.evaluate import Example, evaluate, read_task
+from intsim.report.evaluate import Example, evaluate
+from intsim.report.tasks import glue, squad, tagging
 
 TinyBert = Callable[..., Path]
 TEXTS: Final = ("a good movie .", "the plot is not bad\tnot good", "not good , not bad")
@@ -59,172 +59,13 @@ def classifier(source: Path) -> intsim.IntegerModel:
     return intsim.quantize(source, calibration=TEXTS)
 
 
+def _scored(task: Any, outputs: np.ndarray, targets: Sequence[float], labels: int | None) -> dict[str, float]:
+    return glue.score(task, outputs.astype(np.float64), np.array(targets), labels)
+
+
 @pytest.fixture(scope="module")
 def encoder(headless: Path) -> intsim.IntegerModel:
     return intsim.quantize(headless, calibration=TEXTS)
-
-
-# ---- metrics
-
-
-def _scored(
-    task: Any, outputs: Sequence[Sequence[float]], targets: Sequence[float], labels: int | None
-) -> dict[str, float]:
-    metrics = module.score(task, np.array(outputs, np.float64), np.array(targets, np.float64), labels)
-    assert all(type(value) is float for value in metrics.values())
-    return metrics
-
-
-def _logits(predicted: Sequence[int]) -> list[list[int]]:
-    return [[3, -1] if p == 0 else [-7, 2] for p in predicted]
-
-
-def test_accuracy_counts_the_hits() -> None:
-    assert _scored("sst2", _logits([1, 0, 1, 1]), [1, 0, 0, 1], 2) == {"accuracy": 0.75}
-    assert _scored("sst2", _logits([1, 1]), [0, 0], 2) == {"accuracy": 0.0}
-
-
-def test_equal_logits_give_the_first_class() -> None:
-    assert _scored("sst2", [[4, 4], [4, 4]], [0, 1], 2) == {"accuracy": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("predicted", "targets"),
-    [([1, 1, 0, 0, 1, 0, 1], [1, 0, 0, 0, 1, 1, 1]), ([1, 0, 0, 0, 0, 1], [1, 1, 1, 0, 1, 1])],
-)
-def test_matthews_is_that_of_the_confusion_matrix(predicted: list[int], targets: list[int]) -> None:
-    pairs = list(zip(predicted, targets, strict=True))
-    tp, tn, fp, fn = (pairs.count(pair) for pair in ((1, 1), (0, 0), (1, 0), (0, 1)))
-    by_hand = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    assert _scored("cola", _logits(predicted), targets, 2)["matthews"] == pytest.approx(by_hand, abs=1e-15)
-
-
-def test_matthews_runs_from_minus_1_to_1_and_is_0_where_nothing_varies() -> None:
-    assert _scored("cola", _logits([1, 0, 1]), [1, 0, 1], 2)["matthews"] == pytest.approx(1)
-    assert _scored("cola", _logits([1, 0, 1]), [0, 1, 0], 2)["matthews"] == pytest.approx(-1)
-    assert _scored("cola", _logits([1, 1, 1]), [0, 1, 0], 2) == {"matthews": 0.0}
-    assert _scored("cola", _logits([1, 0, 1]), [1, 1, 1], 2) == {"matthews": 0.0}
-
-
-def test_correlations_equal_scipys() -> None:
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 6, 50) * 0.8  # with ties
-    scores = np.round(targets + rng.normal(0, 2, 50), 1)
-    metrics = _scored("stsb", scores[:, None], targets, 1)
-    assert metrics["spearman"] == pytest.approx(stats.spearmanr(scores, targets).statistic, abs=1e-13)
-    assert metrics["pearson"] == pytest.approx(stats.pearsonr(scores, targets).statistic, abs=1e-13)
-    assert metrics["spearman"] != pytest.approx(metrics["pearson"], abs=1e-4)
-
-
-def test_correlations_are_those_by_hand() -> None:
-    metrics = _scored("stsb", [[1], [2], [4], [3]], [0, 1, 5, 2], 1)  # one rank in order, sums by hand
-    assert metrics["spearman"] == pytest.approx(1)
-    assert metrics["pearson"] == pytest.approx(8 / math.sqrt(5 * 14))
-
-
-def test_correlations_are_0_where_nothing_varies() -> None:
-    nothing = {"spearman": 0.0, "pearson": 0.0}
-    assert _scored("stsb", [[1], [1], [1]], [1, 2, 3], 1) == nothing
-    assert _scored("stsb", [[1], [2], [3]], [2, 2, 2], 1) == nothing
-    assert _scored("stsb", [[1]], [2], 1) == nothing
-
-
-def test_sentences_without_a_head_are_scored_by_their_cosine() -> None:
-    vectors = [[1, 0], [2, 0], [1, 0], [3, 3], [0, 5], [1, 0], [1, 1], [-2, -2]]  # cosines 1, 0.707, 0, -1
-    metrics = _scored("stsb", vectors, [5, 4, 2, 1], None)
-    assert metrics["spearman"] == pytest.approx(1)
-    expected = stats.pearsonr([1, math.sqrt(0.5), 0, -1], [5, 4, 2, 1]).statistic
-    assert metrics["pearson"] == pytest.approx(expected, abs=1e-13)
-
-
-def test_the_cosine_with_a_vector_of_zeros_is_0() -> None:
-    a, b = np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [4.0, 3.0]])
-    assert module.cosines(a, b).tolist() == [0.0, pytest.approx(0.96)]
-
-
-# ---- data
-
-
-@pytest.mark.parametrize(
-    ("task", "lines", "texts", "targets"),
-    [
-        ("sst2", ["label\ttext_a", "1\tgood film", "0\tbad"], [("good film",), ("bad",)], [1, 0]),
-        ("sst2", ["1\tgood film", "0\tbad"], [("good film",), ("bad",)], [1, 0]),
-        ("sst2", ["sentence\tlabel", "good film\t1"], [("good film",)], [1]),
-        ("sst2", ["idx\tsentence\tlabel", "7\tgood film\t1"], [("good film",)], [1]),
-        (
-            "cola",
-            ["gj04\t1\t\tThe sailors rode .", "gj04\t0\t*\tRode the ."],
-            [("The sailors rode .",), ("Rode the .",)],
-            [1, 0],
-        ),
-        ("cola", ["sentence\tlabel\tidx", "Rode the .\t0\t5"], [("Rode the .",)], [0]),
-        ("stsb", ["main\tMSRvid\t2012test\t0000\t5.000\tA man .\tA girl ."], [("A man .", "A girl .")], [5]),
-        ("stsb", ["m\tf\t2015\t2\t0.4\tA .\tB .\tsource\turl"], [("A .", "B .")], [0.4]),
-        (
-            "stsb",
-            [
-                "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore",
-                "0\tm\tMSRvid\t2012\t1\tnone\tnone\tA .\tB .\t2.750",
-            ],
-            [("A .", "B .")],
-            [2.75],
-        ),
-        ("stsb", ["sentence1\tsentence2\tscore", "A .\tB .\t1e-1"], [("A .", "B .")], [0.1]),
-    ],
-)
-def test_every_form_of_the_data_is_read(
-    tmp_path: Path, task: Any, lines: list[str], texts: list[tuple[str, ...]], targets: list[float]
-) -> None:
-    expected = [Example(texts=text, target=target) for text, target in zip(texts, targets, strict=True)]
-    for newline in ("\n", "\r\n"):
-        for end in ("", newline, newline * 3):
-            path = tmp_path / "data"
-            path.write_bytes((newline.join(lines) + end).encode())
-            assert read_task(task, path) == read_task(task, str(path)) == expected
-
-
-def test_quotes_and_unicode_separators_are_text(tmp_path: Path) -> None:
-    text = '"half a quote, \u2028 \x85 \x0b \x1c and é'
-    (tmp_path / "data").write_text(f"1\t{text}\n0\tb\n", encoding="utf-8")
-    assert [example.texts for example in read_task("sst2", tmp_path / "data")] == [(text,), ("b",)]
-
-
-@pytest.mark.parametrize(
-    ("task", "file", "n", "positive"),
-    [
-        ("sst2", "SST-2/dev.tsv", 872, 444),
-        ("cola", "CoLA/in_domain_dev.tsv", 527, 365),
-        ("cola", "CoLA/out_of_domain_dev.tsv", 516, 354),
-        ("stsb", "STS-B/sts-dev.csv", 1500, None),
-        ("stsb", "STS-B/sts-train.csv", 5749, None),
-    ],
-)
-def test_the_real_data_is_read_in_full(shared: Path, task: Any, file: str, n: int, positive: int | None) -> None:
-    examples = read_task(task, shared / "data" / file)
-    assert len(examples) == n
-    targets = [example.target for example in examples]
-    if positive is None:
-        assert 0 <= min(targets) < max(targets) == 5
-    else:
-        assert sum(targets) == positive
-
-
-@pytest.mark.parametrize("target", ["", "x", "1.5.2"])
-def test_a_target_that_is_no_number_is_refused(tmp_path: Path, target: str) -> None:
-    (tmp_path / "data").write_text(f"1\ta\n{target}\tb\n")
-    with pytest.raises(IntsimError, match=r"row 2 of .* must have a number for label and a text, got \["):
-        read_task("sst2", tmp_path / "data")
-
-
-@pytest.mark.parametrize(
-    ("task", "target"), [("sst2", "2"), ("sst2", "0.5"), ("cola", "-1"), ("stsb", "nan"), ("stsb", "inf")]
-)
-def test_a_target_that_is_no_class_or_score_is_refused(tmp_path: Path, task: Any, target: str) -> None:
-    header = "sentence1\tsentence2\tscore" if task == "stsb" else "sentence\tx\tlabel"
-    (tmp_path / "data").write_text(f"{header}\na\tb\t{target}\n")
-    with pytest.raises(IntsimError, match=f"must have (0 or 1|a finite number) for (label|score), got {target}$"):
-        read_task(task, tmp_path / "data")
 
 
 # ---- the integer model
@@ -298,11 +139,13 @@ def test_the_order_of_the_examples_changes_the_digest_alone(encoder: intsim.Inte
 
 
 @pytest.mark.parametrize("jobs", [2, 3])
-def test_any_number_of_processes_gives_the_same_evaluation(encoder: intsim.IntegerModel, jobs: int) -> None:
+def test_any_number_of_processes_gives_the_same_evaluation(
+    encoder: intsim.IntegerModel, headless: Path, jobs: int
+) -> None:
     texts = ["a good movie .", "the plot is bad", "good", "is the movie good ?"] * 40
     examples = [Example(texts=pair, target=i % 7) for i, pair in enumerate(itertools.pairwise(texts))]
-    alone = evaluate(encoder, "stsb", examples)
-    assert evaluate(encoder, "stsb", examples, jobs=jobs) == alone
+    alone = evaluate(encoder, "stsb", examples, reference=headless)
+    assert evaluate(encoder, "stsb", examples, reference=headless, jobs=jobs) == alone
 
 
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 3, 2), (8, 4, 2), (2, 2, 1), (2, 5, 1)])
@@ -427,6 +270,15 @@ def test_a_reference_that_is_no_checkpoint_is_refused(classifier: intsim.Integer
         evaluate(classifier, "sst2", CLASSES, reference=tmp_path / "absent")
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_reference_with_a_nan_is_refused_in_one_sentence(
+    classifier: intsim.IntegerModel, tiny_bert: TinyBert, jobs: int
+) -> None:
+    path = tiny_bert(tensors={"classifier.bias": np.array([0, np.nan], np.float32)})
+    with pytest.raises(CheckpointError, match=r"classifier.bias"):
+        evaluate(classifier, "sst2", CLASSES, reference=path, jobs=jobs)
+
+
 # ---- models that do not fit
 
 
@@ -446,6 +298,23 @@ def test_a_head_that_does_not_fit_the_task_is_refused(
     with pytest.raises(IntsimError) as caught:
         evaluate(model, task, PAIRS if task == "stsb" else CLASSES)
     assert str(caught.value) == f"model must have {complaint}"
+
+
+@pytest.mark.parametrize(
+    ("task", "example", "needed"),
+    [
+        ("squad", squad.Example(question="a", context="good", answers=("good",)), "a question answering head"),
+        ("ner", tagging.Example(words=("good",), tags=("O",)), "a token classifier"),
+        ("mlm", "good", "a masked language model's head"),
+    ],
+)
+def test_a_classifier_is_refused_where_another_head_is_asked(
+    classifier: intsim.IntegerModel, encoder: intsim.IntegerModel, task: Any, example: Any, needed: str
+) -> None:
+    for model, got in ((classifier, "a classifier"), (encoder, "no head")):
+        with pytest.raises(IntsimError) as caught:
+            evaluate(model, task, [example])
+        assert str(caught.value) == f"model must have {needed} for {task}, got {got}"
 
 
 def test_a_model_without_tokenizer_is_refused(classifier: intsim.IntegerModel) -> None:

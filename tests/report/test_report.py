@@ -349,7 +349,30 @@ def test_the_batches_change_nothing(source: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("intsim.report.evaluate.BATCH", 2)
     for found, one in zip(_report(source, ["intsim"], "sst2", CLASSES).recipes[0].errors, expected, strict=True):
         assert found.squared == pytest.approx(one["squared"], rel=1e-4)
+        assert found.relative == pytest.approx(one["relative"], rel=1e-4)
         assert found.parts == pytest.approx(one["parts"], abs=1e-3 * one["squared"])
+
+
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_any_number_of_processes_gives_the_same_report(
+    headless: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    monkeypatch.setattr("intsim.report.evaluate.BATCH", 3)  # several batches
+    arguments: Any = (headless, ["intsim", "zeroquant:groups=2"], "stsb", PAIRS)
+    alone = report_on(*arguments, calibration=TEXTS).to_json()
+    assert report_on(*arguments, calibration=TEXTS, jobs=jobs).to_json() == alone
+
+
+def test_the_float_model_runs_once_over_the_data_for_all_recipes(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def counted(weights: Any, ids: Any, **options: Any) -> Any:
+        rows.append(len(ids))
+        return bert(weights, ids, **options)
+
+    monkeypatch.setattr("intsim.report.report.bert", counted)
+    _report(source, ["intsim", "ibert", "w8a8"], "sst2", CLASSES)
+    assert sum(rows) == len(CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -454,7 +477,9 @@ def test_limit_and_calibration_reach_the_report(source: Path, data: Path, calibr
     assert found == json.loads(
         json.dumps(_report(source, ["intsim"], "sst2", CLASSES[:3], calibration=TEXTS[:1]).to_json())
     )
+    assert json.loads(_command(*arguments, "--limit", 3, "--calibration-size", 1, "--jobs", 2).stdout) == found
     assert _command(*arguments, "--limit", 0).exit_code == 2
+    assert _command(*arguments, "--jobs", 0).exit_code == 2
 
 
 def test_the_plot_is_a_png_and_nothing_is_left_beside_it(

@@ -101,7 +101,7 @@ def changes(profile: Profile, to: IntRange, count: int, *, per_channel: bool = F
             m={
                 **{name: _each(part) for name, part in multipliers(per_channel=per_channel).items()},
                 **{f"multiplier {i} in float32": _only(i, significant) for i in range(count)},
-                "multipliers exchanged": lambda ratios: [ratios[1], ratios[0], *ratios[2:]],
+                "multipliers exchanged": lambda ratios: [*ratios[1:2], ratios[0], *ratios[2:]],
                 "first multiplier for all": lambda ratios: [ratios[0]] * count,
             },
             x={
