@@ -743,7 +743,11 @@ def test_zeros_and_surplus_tensors_are_no_damage(
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
-        ("architectures", ["BertForMaskedLM"], "must hold tensor 'cls.predictions.transform.dense.weight' to be a Bert"),
+        (
+            "architectures",
+            ["BertForMaskedLM"],
+            "must hold tensor 'cls.predictions.transform.dense.weight' to be a Bert",
+        ),
         ("architectures", ["LlamaForCausalLM"], "architectures in config.json must be"),
         ("model_type", "gpt2", "model_type in config.json must be one of albert, bert, "),
         ("model_type", "distilbert", "dim in config.json must be a positive integer, got nothing"),

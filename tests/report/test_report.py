@@ -130,7 +130,9 @@ def test_every_operator_of_a_model_is_within_a_code_of_its_real_meaning(source: 
 
 @pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
 def test_the_polynomials_are_those_of_the_integers(tiny_bert: TinyBert, profile: Any) -> None:
-    models = {act: intsim.quantize(tiny_bert(hidden_act=act), profile=profile, calibration=TEXTS) for act in ("gelu", "silu")}
+    models = {
+        act: intsim.quantize(tiny_bert(hidden_act=act), profile=profile, calibration=TEXTS) for act in ("gelu", "silu")
+    }
     x_q = np.arange(-(2**15), 2**15).astype(np.int16)
     reals = x_q.astype(np.float64).view(_Codes)
     ones = {
@@ -140,7 +142,10 @@ def test_the_polynomials_are_those_of_the_integers(tiny_bert: TinyBert, profile:
         ops.tanh: 2**14,
     }
     for operator, one in ones.items():
-        model, name = models["silu" if operator is ops.silu else "gelu"], f"encoder.layer.0.intermediate.{operator.__name__}"
+        model, name = (
+            models["silu" if operator is ops.silu else "gelu"],
+            f"encoder.layer.0.intermediate.{operator.__name__}",
+        )
         integers = operator(x_q, profile=profile) / one
         found = {
             approximate: in_reals(model, saturate=True, approximate=approximate)(
@@ -366,11 +371,11 @@ def test_any_number_of_processes_gives_the_same_report(
 def test_the_float_model_runs_once_over_the_data_for_all_recipes(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def counted(weights: Any, ids: Any, **options: Any) -> Any:
+    def counted(family: Any, weights: Any, config: Any, head: Any, ids: Any, **options: Any) -> Any:
         rows.append(len(ids))
-        return bert(weights, ids, **options)
+        return run(family, weights, config, head, ids, **options)
 
-    monkeypatch.setattr("intsim.report.report.bert", counted)
+    monkeypatch.setattr("intsim.report.report.run", counted)
     _report(source, ["intsim", "ibert", "w8a8"], "sst2", CLASSES)
     assert sum(rows) == len(CLASSES)
 
