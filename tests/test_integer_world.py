@@ -29,8 +29,8 @@ INTEGER_WORLD: Final = [
     ROOT / "intsim/requantization.py",
 ]
 
-# The turnstile: the functions in which a real scale becomes a dyadic; and the real numbers of a configuration, eps above
-# all, which are checked, kept and handed to the other worlds, and from which no integer is computed here.
+# The turnstile: the functions in which a real scale becomes a dyadic; and the real numbers of a configuration, eps for
+# one, which are checked, kept and handed to the other worlds, and from which no integer is computed here.
 TURNSTILE: Final = {
     "intsim/fixedpoint.py": {
         "Dyadic.from_real",
