@@ -20,6 +20,7 @@ from intsim.reference.ops.isqrt import isqrt
 from intsim.reference.ops.layer_norm import layer_norm
 from intsim.reference.ops.matmul import matmul
 from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.position_ids import position_ids
 from intsim.reference.ops.relu import relu
 from intsim.reference.ops.requantize import requantize
 from intsim.reference.ops.sigmoid import sigmoid
@@ -30,7 +31,7 @@ from intsim.reference.ops.tanh import tanh
 Array = NDArray[Any]
 COMPARED: Final = {
     *("activations", "add", "argmax", "embedding", "exp", "gelu", "isqrt", "layer_norm", "matmul", "mean_pooling"),
-    *("relu", "requantize", "sigmoid", "silu", "softmax", "tanh"),
+    *("position_ids", "relu", "requantize", "sigmoid", "silu", "softmax", "tanh"),
 }
 PLACES: Final = 8  # last places of the dtype, relative to the size of the operands
 
@@ -187,3 +188,13 @@ def test_mean_pooling_equals_the_mean_of_the_tokens_in_torch(torch: Any, dtype: 
     mask = np.arange(6) < np.array(lengths)[:, None]
     rows = [torch.from_numpy(x[row, :length]).mean(dim=0) for row, length in enumerate(lengths)]
     assert_close(mean_pooling(x, mask).astype(dtype), torch.stack(rows), size=9)
+
+
+def test_positions_equal_those_of_torch_as_roberta_counts_them(torch):
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 4, (7, 12))
+    for padding in (0, 1, 3):
+        kept = torch.tensor(ids != padding).int()
+        theirs = torch.cumsum(kept, dim=1) * kept + padding
+        assert np.array_equal(position_ids(ids, padding=padding), theirs.numpy())
+    assert np.array_equal(position_ids(ids), np.arange(12))
