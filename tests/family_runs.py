@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import families
 import numpy as np
@@ -16,10 +16,15 @@ from intsim._trace import Trace
 from intsim.io import onnx as exporter
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.trace_file import write_trace
+from intsim.models import FAMILIES
 from intsim.reference.world import run
 from intsim.testing import assert_bit_exact
 
 Ids = NDArray[np.int64]
+
+
+DISTINCT: Final = tuple({family.forward: name for name, family in reversed(FAMILIES.items())}.values())
+"""A family of each kind; others have the same function under other names."""
 
 
 class Feed(NamedTuple):

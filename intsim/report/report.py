@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from intsim._trace import Interpreter, interpreted_by
 from intsim.carrier.blocks import one_blas_thread
-from intsim.convert import quantize
+from intsim.convert import quantize_each
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
@@ -169,7 +169,7 @@ def report(
             pad_id=config.pad_token_id,
         ),
     )
-    models = [quantize(path, recipe=recipe, calibration=calibration, progress=progress) for recipe in recipes]
+    models = quantize_each(path, recipes, calibration=calibration, progress=progress)
 
     floats: list[Reals] = [np.empty(0)] * len(inquiry.encodings)
     outputs = [list(floats) for _ in models]

@@ -14,6 +14,7 @@ import families
 import numpy as np
 import pytest
 from family_runs import (
+    DISTINCT,
     Feed,
     assert_engine_agrees,
     assert_same,
@@ -48,14 +49,18 @@ MakesModel = Callable[..., intsim.IntegerModel]
 
 HEADS: Final = tuple(families.HEADS)
 RECIPES: Final = ("intsim", "ibert", "zeroquant", "tm-iqr", "peg")  # static, two dynamic ones, groups
-ALTERNATING: Final = [  # every family under every recipe, every family with every head
+ALTERNATING: Final = [  # every kind of family under every recipe and with every head
     (family, HEADS[(i + k) % len(HEADS)], RECIPES[(i + k) % len(RECIPES)])
     for i, family in enumerate(FAMILIES)
     for k in range(len(HEADS))
+    if family in DISTINCT or k % 3 == 0
 ]
 ALL: Final = [(family, head, recipe) for family in FAMILIES for head in HEADS for recipe in recipe_names()]
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
+every_kind = pytest.mark.parametrize(  # of the others some heads meet the oracle
+    "family", [family if family in DISTINCT else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
+)
 every_head = pytest.mark.parametrize("head", HEADS)
 some_products = pytest.mark.parametrize(
     ("family", "head", "recipe"),
@@ -186,7 +191,7 @@ def test_every_integer_is_the_oracles(
 
 
 @some_recipes
-@every_family
+@every_kind
 def test_the_chain_starts_at_what_is_given(family_model: MakesModel, family: str, recipe: str) -> None:
     model = family_model(family, "token-classification", recipe)
     feed = draw(model.config, 4, 4, 6)
@@ -219,7 +224,7 @@ def part_of(whole: NDArray[Any], row: int, batch: int, shape: tuple[int, ...], *
 
 
 @some_recipes
-@every_family
+@every_kind
 def test_no_integer_depends_on_the_batch_or_on_padding(family_model: MakesModel, family: str, recipe: str) -> None:
     batch, tokens, longer = 3, 5, 11
     rng = np.random.default_rng(6)
@@ -260,7 +265,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("shape", [(1, 7), (1, 203), (4, 97)], ids=str)
 @some_recipes
-@every_family
+@every_kind
 def test_no_integer_depends_on_the_number_of_threads(
     family_model: MakesModel, threads: Callable[[int], None], family: str, recipe: str, shape: tuple[int, int]
 ) -> None:
@@ -275,7 +280,7 @@ def test_no_integer_depends_on_the_number_of_threads(
 
 
 @some_recipes
-@every_family
+@every_kind
 def test_no_integer_depends_on_the_carrier_the_file_or_the_process(
     family_model: MakesModel, tmp_path: Path, family: str, recipe: str
 ) -> None:
@@ -301,7 +306,7 @@ def open_bytes(model: intsim.IntegerModel, path: Path) -> dict[str, bytes]:
 
 
 @some_recipes
-@every_family
+@every_kind
 def test_widths_contain_what_is_observed(family_model: MakesModel, family: str, recipe: str) -> None:
     model = family_model(family, "two-classes", recipe)
     proved = widths(model)
@@ -334,7 +339,7 @@ def test_widths_contain_what_is_observed(family_model: MakesModel, family: str, 
         ),
     ],
 )
-@every_family
+@every_kind
 def test_every_integer_is_that_of_onnx_runtime(
     family_model: MakesModel, tmp_path: Path, family: str, head: str, recipe: str
 ) -> None:
@@ -424,7 +429,7 @@ def cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 @some_recipes
-@every_family
+@every_kind
 def test_a_trace_replays(family_model: MakesModel, tmp_path: Path, family: str, recipe: str) -> None:
     model = family_model(family, "masked-lm", recipe)
     with intsim.trace("steps") as trace:
@@ -444,7 +449,7 @@ def test_a_trace_replays(family_model: MakesModel, tmp_path: Path, family: str, 
 
 
 @some_recipes
-@every_family
+@every_kind
 def test_a_planted_change_is_named(family_model: MakesModel, family: str, recipe: str) -> None:
     model = family_model(family, "two-classes", recipe)
     with intsim.trace("steps") as trace:
