@@ -183,6 +183,11 @@ def test_the_whole_integer_world_is_walked():
     assert "intsim/carrier/exact.py" not in names
 
 
+def test_every_operator_has_tests_of_its_own():
+    operators = {path.stem for path in (ROOT / "intsim/ops").glob("*.py")} - {"__init__", "tabulated"}  # a means
+    assert operators == {path.stem.removeprefix("test_") for path in (ROOT / "tests/ops").glob("test_*.py")}
+
+
 def test_every_allowance_is_needed(monkeypatch):
     for path, functions in TURNSTILE.items():
         source = (ROOT / path).read_text(encoding="utf-8")

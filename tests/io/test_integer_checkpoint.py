@@ -33,6 +33,7 @@ CONFIG: Final = {
     "pad_token_id": 0,
     "tie_word_embeddings": True,
     "labels": ["negative", "positive"],
+    "problem_type": None,
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
