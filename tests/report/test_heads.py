@@ -14,6 +14,7 @@ import intsim
 from intsim.cli import cli
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.report.evaluate import Evaluation, evaluate, read_task
+from intsim.report.report import report
 
 CALIBRATION: Final = ("a good movie .", "the plot is not bad , not good", "is the movie good ?\tthe movie is good")
 LABELS: Final = ("O", "B-THING", "I-THING")
@@ -141,3 +142,17 @@ def test_a_question_without_a_context_is_refused(made: Made, tmp_path: Path, sho
     model.save(tmp_path)
     with pytest.raises(intsim.IntsimError, match="text must be a question and its context"):
         shown(tmp_path, "--text", "is the movie good")
+
+
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra", "albert", "mobilebert"])
+def test_a_report_splits_the_errors_of_every_family(made: Made, tmp_path: Path, family: str) -> None:
+    path, model = made(family, "two-classes", id2label={0: "bad", 1: "good"})
+    file = tmp_path / "sst2.tsv"
+    file.write_text("label\ttext_a\n1\ta good movie\n0\tthe plot is not good , not bad\n")
+    examples = read_task("sst2", file)
+    (row,) = report(path, ["intsim"], "sst2", examples, calibration=CALIBRATION).recipes
+    assert [error.name for error in row.errors] == [*model.outline.hidden_states, "output"]
+    for error in row.errors:
+        assert sum(error.parts.values()) == pytest.approx(error.squared)
+        assert error.parts["quantization"] > 0
+        assert error.squared < 0.3
