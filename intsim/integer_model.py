@@ -30,8 +30,8 @@ class Result:
     Parameters
     ----------
     values
-        int32 logits: (B, labels), of tokens (B, T, labels), start and end of an answer (B, T, 2), words (B, T, V); or
-        the last hidden state (B, T, C).
+        int32 logits: (B, labels), of tokens (B, T, labels), start and end of an answer (B, T, 2), words (B, T, V); the
+        embeddings of texts (B, C); or the last hidden state (B, T, C).
     scale
         values * scale are the real outputs.
     """
@@ -91,7 +91,8 @@ class IntegerModel(Constants):
         Raises
         ------
         IntsimError
-            If the shapes disagree, an id is out of range, a sequence is empty or longer than the position table.
+            If the shapes disagree, an id is out of range, a sequence is empty or longer than the position table, or
+            has no token to pool.
         """
         ids = _as_array("input_ids", input_ids)
         types = np.zeros_like(ids) if token_type_ids is None else _as_array("token_type_ids", token_type_ids)
@@ -103,6 +104,9 @@ class IntegerModel(Constants):
         self._check_input("attention_mask", mask, ids.shape, 2)
         if ids.shape[1] > (longest := self.config.longest):
             msg = f"text must be at most {longest} tokens long, got {ids.shape[1]}"
+            raise IntsimError(msg)
+        if self.head == "sentence-embedding" and not mask.any(axis=1).all():
+            msg = "attention_mask must have a token in every text that is pooled, got a text with none"
             raise IntsimError(msg)
         with cores_for(ids.size):
             values = run(self, ids, mask=mask.astype(bool), token_type_ids=types, carrier=carrier)

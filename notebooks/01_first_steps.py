@@ -45,7 +45,7 @@ with intsim.trace() as trace:
     result = model([encoding.ids])
 
 print("logits ", result.values, "times", int(result.scale.multiplier), "/ 2 **", int(result.scale.shift))
-print("label  ", model.config["labels"][result.labels[0]])
+print("label  ", model.config.labels[result.labels[0]])
 print("digest ", result.digest)
 for name, values in list(trace.items())[:20]:
     print(f"{name:<45} {values.dtype!s:<6} {values.shape}")

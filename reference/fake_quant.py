@@ -53,14 +53,15 @@ def affine(
 ) -> Affine:
     """Return the scale, a float32, and the zero point of the range [low, high] widened to contain 0.
 
-    Conventions are those of ``intsim.quantizers.Scheme``; a range [0, 0] takes the largest scale of the others.
+    Conventions are those of ``intsim.quantizers.Scheme``; a range [0, 0] takes the largest scale of the others, 1
+    where there are none.
     """
     bottom_x: Array = np.minimum(low, 0.0)
     top_x: Array = np.maximum(high, 0.0)
     span = np.maximum(-bottom_x, top_x) if symmetric else top_x - bottom_x
     steps = 2.0 ** (bits - symmetric) - (convention != "power-of-two")
     scale = (span / steps).astype(np.float32).astype(np.float64)
-    scale = np.maximum(np.where(span > 0, scale, scale.max()), 2.0**-126)
+    scale = np.maximum(np.where(span > 0, scale, scale.max() if span.any() else 1.0), 2.0**-126)
     below, above = LEFT_OUT[convention] if symmetric else (0, 0)
     bottom = -(2 ** (bits - 1)) if signed else 0
     zero_point = np.zeros_like(scale) if symmetric else bottom + np.minimum(np.rint(-bottom_x / scale), 2.0**bits - 1)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from intsim.reference.ops.activations import ACTIVATIONS
 from intsim.reference.ops.embedding import embedding
+from intsim.reference.ops.l2_normalize import l2_normalize
 from intsim.reference.ops.layer_norm import layer_norm
 from intsim.reference.ops.matmul import matmul
+from intsim.reference.ops.pool import pool
 from intsim.reference.ops.position_ids import position_ids
 from intsim.reference.ops.softmax import softmax
 
@@ -46,6 +48,8 @@ class Floats:
         Name -> tensor, all of one float dtype, which is the dtype of the arithmetic.
     config, head
         Of the model.
+    mask
+        (B, T), true where there is a token.
     observe
         Called with the name and the value of every activation; what it returns is used in its place.
     read
@@ -53,9 +57,16 @@ class Floats:
     """
 
     def __init__(
-        self, weights: Mapping[str, Array], config: Any, head: str, *, observe: Observer, read: Observer
+        self,
+        weights: Mapping[str, Array],
+        config: Any,
+        head: str,
+        *,
+        mask: NDArray[np.bool_],
+        observe: Observer,
+        read: Observer,
     ) -> None:
-        self.weights, self.config, self.head = weights, config, head
+        self.weights, self.config, self.head, self.mask = weights, config, head, mask
         self._observe, self._read = observe, read
 
     def _weight(self, name: str) -> Array:
@@ -113,6 +124,12 @@ class Floats:
     def first(self, x: Named) -> Named:
         return Named(x.name, x.x[:, 0])
 
+    def pool(self, name: str, x: Named, mode: str) -> Named:
+        return Named(name, self._observe(name, pool(x.x, self.mask, mode)))
+
+    def normalize(self, name: str, x: Named) -> Named:
+        return Named(name, self._observe(name, l2_normalize(x.x)))
+
     def logits(self, name: str, x: Named, rows: int, **_where: Any) -> Array:
         return self.requantize(self.linear(name, x, rows), role="logits").x
 
@@ -150,5 +167,5 @@ def run(
     ndarray
         What the head gives, or the last hidden state (B, T, C).
     """
-    world = Floats(weights, config, head, observe=observe, read=read)
+    world = Floats(weights, config, head, mask=attention_mask, observe=observe, read=read)
     return np.asarray(family(world, input_ids, attention_mask, token_type_ids))

@@ -362,6 +362,20 @@ def isqrt(n: int) -> int:
     return math.isqrt(n)
 
 
+def l2_normalize(row: Row, profile: Profile) -> list[int]:
+    """Bring one row of codes of at most 16 bits to length 1, in 2**-16."""
+    _require(all(-(2**15) <= x <= 2**15 for x in row), "codes must have at most 16 bits", row)
+    length = math.isqrt(2**16 * sum(x * x for x in row)) or 1
+    return [rounding_divide(x * 2**24, length, profile["step_rounding"]) for x in row]
+
+
+def pick_token(rows: Rows, mask: Sequence[bool], which: str) -> list[int]:
+    """Return the first or the last unmasked token, (T, C) -> (C); one must be unmasked."""
+    kept = [row for row, keep in zip(rows, mask, strict=True) if keep]
+    _require(bool(kept), "mask must keep at least one token", mask)
+    return list(kept[{"first": 0, "last": -1}[which]])
+
+
 def layer_norm(
     row: Row,
     multipliers: Row,
@@ -454,7 +468,9 @@ def bert(
         Trace name -> nested lists of ints, in the order of computation.
 
     """
-    config = metadata["config"]
+    _require(metadata["model_type"] == "bert", "model_type must be 'bert'", metadata["model_type"])
+    config, head = metadata["config"], metadata["head"]
+    _require(head in {"none", "sequence-classification"}, "head must be none or sequence-classification", head)
     model = _Model(tensors, metadata["formats"], metadata.get("dynamic", {}), metadata["profile"], trace={})
 
     x_name = "embeddings.LayerNorm"
@@ -468,7 +484,7 @@ def bert(
         hidden = _intermediate(model, f"{layer}.intermediate", x, x_name, mask, config["hidden_act"])
         x = _add_and_norm(model, f"{layer}.output", hidden, f"{layer}.intermediate", x, x_name, mask)
         x_name = f"{layer}.output.LayerNorm"
-    if "classifier.weight" in tensors:
+    if head == "sequence-classification":
         _classifier(model, x[0], x_name)
     elif "order" in tensors:
         model.trace["last_hidden_state"] = [[row[c] for c in tensors["order"]] for row in x]

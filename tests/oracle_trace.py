@@ -364,6 +364,16 @@ def _neighbours(x: Tensor, *, mask: Tensor, zero_point: int = 0) -> Tensor:
     return _joined((*lead, tokens, 3 * channels), rows)
 
 
+def _pick_token(x: Tensor, mask: Tensor, *, which: str) -> Tensor:
+    *lead, tokens, channels = x.shape
+    sequences = zip(_cut(x.rows, tokens), _cut(mask.flat, tokens), strict=True)
+    return _joined((*lead, channels), (oracle.pick_token(rows, keep, which) for rows, keep in sequences))
+
+
+def _l2_normalize(x: Tensor, *, profile: Profile) -> Tensor:
+    return _joined(x.shape, (oracle.l2_normalize(row, profile) for row in x.rows))
+
+
 def _argmax(x: Tensor) -> Tensor:
     return Tensor(x.shape[:-1], [row.index(max(row)) for row in x.rows])
 
@@ -376,12 +386,14 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
     "exp": _unary(oracle.exp),
     "gelu": _gelu,
     "isqrt": _isqrt,
+    "l2_normalize": _l2_normalize,
     "layer_norm": _layer_norm,
     "matmul": _matmul,
     "mean_pooling": _mean_pooling,
     "neighbours": _neighbours,
     "permute": _permute,
     "position_ids": _position_ids,
+    "pick_token": _pick_token,
     "quantize_dynamic": _quantize_dynamic,
     "relu": _relu,
     "requantize": _requantize,

@@ -23,7 +23,8 @@ from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.functions import function_rule
 from intsim.models.outline import Outline
-from intsim.models.world import OWN, Function, Head, tensor_name, term_name
+from intsim.models.world import OWN, Function, Head, Pooling, tensor_name, term_name
+from intsim.ops.l2_normalize import UNIT_FRACTION
 from intsim.profile import LayerNorm, Profile
 from intsim.quantizers import AffineParams, dequantize, quantize
 from intsim.recipes import WeightRule
@@ -139,7 +140,7 @@ class Compiler:
         self.config: Any = outline.config
         self.head: Head = outline.head
         self.tensors: dict[str, Integers] = {}
-        self.formats = {name: _format(params, groups_of.get(name, 1)) for name, params in activations.items()}
+        self.formats = {name: _format(name, params, groups_of.get(name, 1)) for name, params in activations.items()}
         self._outline, self._weights = outline, weights
         self._activations, self._dynamic, self._groups_of = activations, dynamic, groups_of
         self._moments, self._rules, self._profile = moments, rules, profile
@@ -359,6 +360,14 @@ class Compiler:
     def first(self, x: Codes) -> Codes:
         return x
 
+    def pool(self, name: str, x: Codes, mode: Pooling) -> Codes:
+        self.formats[name] = self.formats[x.name]
+        return Codes(name, x.name)
+
+    def normalize(self, name: str, x: Codes) -> Codes:
+        self.formats[name] = Format(range=INT32, zero_point=0, scale=Dyadic(1, UNIT_FRACTION))
+        return Codes(name, name)
+
     def logits(self, name: str, x: Codes, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Codes:
         product = self.linear(name, x, rows, role="head.logits", view=view, bias=bias)
         self._rescale(name, product.acc, 2.0**-LOGIT_FRACTION)
@@ -380,13 +389,16 @@ def _with_addend(ratio: Dyadic, addend: Reals) -> tuple[Dyadic, Integers]:
     return ratio, np.rint(np.ldexp(addend, ratio.shift)).astype(np.int64)
 
 
-def _format(params: AffineParams, groups: int) -> Format:
+def _format(name: str, params: AffineParams, groups: int) -> Format:
     """Return the format of parameters, of which groups of channels repeat theirs."""
+    every = len(params.scale) // groups if groups > 1 else 1
+    try:
+        scales = [Dyadic.exactly(float(value)) for value in np.atleast_1d(params.scale)[::every]]
+    except ValueError as error:
+        msg = f"activation '{name}' must have a scale that integers hold, got: {error}"
+        raise CheckpointError(msg) from None
     if groups == 1:
-        scale = Dyadic.exactly(float(params.scale))
-        return Format(range=params.range, zero_point=int(params.zero_point), scale=scale)
-    every = len(params.scale) // groups
-    scales = [Dyadic.exactly(float(value)) for value in params.scale[::every]]
+        return Format(range=params.range, zero_point=int(params.zero_point), scale=scales[0])
     return Format(
         range=params.range,
         zero_point=tuple(params.zero_point[::every].tolist()),

@@ -40,9 +40,9 @@ def open_reference(path: str | Path, model: IntegerModel) -> Checkpoint:
         msg = f"reference {path} must be of the integer model's family, {model.model_type}, got {checkpoint.model_type}"
         raise IntsimError(msg)
     theirs, ours = checkpoint.config.to_json(), model.config.to_json()
-    for name, value in theirs.items():
-        if value != ours[name]:
-            msg = f"reference {path} must have the integer model's {name}, {ours[name]!r}, got {value!r}"
+    for name in theirs | ours:
+        if theirs.get(name) != ours.get(name):
+            msg = f"reference {path} must have the integer model's {name}, {ours.get(name)!r}, got {theirs.get(name)!r}"
             raise IntsimError(msg)
     return checkpoint
 
@@ -127,7 +127,7 @@ def simulation(
             observe=observe,
             read=read,
         )
-        return values if order is None or checkpoint.head != "none" else values[..., order]
+        return values if order is None or checkpoint.head not in ("none", "sentence-embedding") else values[..., order]
 
     return run
 

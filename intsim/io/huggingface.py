@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from intsim.errors import CheckpointError, IntsimError
+from intsim.io.sentence_transformers import read_embedding
 from intsim.models.config import Config, refuse
 from intsim.models.families import FAMILIES
 from intsim.models.family import ARCHITECTURES, Family
@@ -149,7 +150,8 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         Directory with config.json and one or several safetensors files.
     head
         What follows the body, one of ``HEADS``; by default what ``architectures`` in config.json says, and where it
-        says nothing a sequence classifier, if there are its tensors.
+        says nothing a sequence classifier, if there are its tensors. ``sentence-embedding`` pools as the files of
+        sentence-transformers beside config.json say.
 
     Raises
     ------
@@ -157,6 +159,10 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         If something is missing, unreadable or contradictory; the message says what and how to repair it.
     """
     path = Path(path)
+    if not path.is_dir():
+        got = "a file" if path.exists() else "nothing there"
+        msg = f"checkpoint {path} must be a directory with config.json in it, got {got}"
+        raise CheckpointError(msg)
     values = _read_object(path / "config.json")
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -168,6 +174,7 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
     for name, stored in ranges.items():
         _check_dtype(name, stored)
     found = _head(family, values, config, tensors) if head is None else _known_head(head)
+    config = replace(config, **_embedding(path, found))
     contents = outline(family, config, found)
     pieces = _find(path, contents, tensors, f"a {family.architecture} of {config.vocab_size} tokens with head {found}")
     used = {piece.stored for each in pieces.values() for piece in each}
@@ -191,6 +198,17 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         ranges=ranges,
         ignored=ignored,
     )
+
+
+def _embedding(path: Path, head: Head) -> Mapping[str, Any]:
+    """Return how sentences are embedded; for a model without a head how tasks pool them, the mean if nothing known."""
+    if head == "sentence-embedding":
+        return read_embedding(path)
+    try:
+        return {"pooling": read_embedding(path)["pooling"]} if head == "none" else {}
+    except CheckpointError as error:
+        log.warning("%s; tasks on sentences take the mean of their tokens", error)
+        return {}
 
 
 def _find(

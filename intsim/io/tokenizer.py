@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError, IntsimError
-from intsim.io.tokenizer_config import FOLDED, fold_config
+from intsim.io.sentence_transformers import read_text_config
+from intsim.io.tokenizer_config import FOLDED, fold_config, fold_text_config
+from intsim.models.world import Head
 
 if TYPE_CHECKING:
     from tokenizers import Encoding as Tokens
@@ -85,10 +87,17 @@ def read_lines(path: str | Path) -> list[Line]:
     return [Line(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def read_tokenizer(path: str | Path) -> str:
+def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
     """Return the text of tokenizer.json in the directory ``path``, with what the files beside it change of it.
 
     The text alone gives the ids, types and tokens of transformers' fast tokenizer, see ``fold_config``.
+
+    Parameters
+    ----------
+    path
+        Of the checkpoint.
+    head
+        Of the model that reads: one that embeds sentences reads them as sentence-transformers does.
 
     Raises
     ------
@@ -106,10 +115,11 @@ def read_tokenizer(path: str | Path) -> str:
         raise CheckpointError(msg) from None
     canonical = parse_tokenizer(text).to_str()
     try:
-        return fold_config(text, canonical, Path(path))
+        folded = fold_config(text, canonical, Path(path))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {error!r}"
         raise CheckpointError(msg) from None
+    return fold_text_config(folded, *read_text_config(path)) if head == "sentence-embedding" else folded
 
 
 def parse_tokenizer(text: str) -> "Tokenizer":

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 
 from intsim.errors import CheckpointError
 
-__all__ = ["FOLDED", "fold_config"]
+__all__ = ["FOLDED", "fold_config", "fold_text_config"]
 
 FOLDED: Final = '"by": "tokenizer_config.json"'  # marks a truncation section written here; inside a JSON string
 # the quotes would be escaped
@@ -115,6 +115,32 @@ def fold_config(text: str, canonical: str, path: Path) -> str:
     changes = {part: value for part, value in changes.items() if value != shown[part]}
     if (truncation := _truncation(given, config, model, path)) is not None:
         changes["truncation"] = truncation
+    return json.dumps({**given, **changes}, ensure_ascii=False) if changes else text
+
+
+def fold_text_config(text: str, longest: int | None, lower: bool) -> str:  # noqa: FBT001
+    """Return the text of a folded tokenizer.json with what sentence-transformers makes of it.
+
+    Parameters
+    ----------
+    text
+        As ``fold_config`` returns it.
+    longest
+        Tokens of the longest text, whatever tokenizer_config.json says; None leaves it to that.
+    lower
+        Whether texts are lower-cased first, unless the normalizer is ``Lowercase`` or a sequence with one.
+    """
+    given: Json = json.loads(text)
+    changes: Json = {}
+    if longest is not None:
+        own: Json = given.get("truncation") or {}
+        side = own.get("direction", "Right") if FOLDED in text else "Right"
+        changes["truncation"] = _truncated(side, longest)
+    if lower:
+        normalizer: Json = given.get("normalizer") or {"type": "Sequence", "normalizers": []}
+        parts: list[Json] = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
+        if not any(part["type"] == "Lowercase" for part in parts):
+            changes["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *parts]}
     return json.dumps({**given, **changes}, ensure_ascii=False) if changes else text
 
 
@@ -281,9 +307,12 @@ def _truncation(given: Json, config: Json, model: Json, path: Path) -> Json | No
     positions = positions if isinstance(positions, int) else UNLIMITED
     if side == "right" and longest >= positions:
         return None
+    return _truncated(side.capitalize(), int(min(longest, positions, UNLIMITED)))
+
+
+def _truncated(direction: str, longest: int) -> Json:
     key, by = json.loads(f"{{{FOLDED}}}").popitem()
-    length = int(min(longest, positions, UNLIMITED))
-    return {"direction": side.capitalize(), "max_length": length, "strategy": "LongestFirst", "stride": 0, key: by}
+    return {"direction": direction, "max_length": longest, "strategy": "LongestFirst", "stride": 0, key: by}
 
 
 # ---- the classes of transformers

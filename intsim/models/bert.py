@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from intsim.models.config import Config, Real, Size, refuse
+from intsim.models.config import Config, Count, Real, Size, refuse
 from intsim.models.family import Family
 from intsim.models.heads import head, word_table
 from intsim.models.world import Function, Value, World
@@ -27,7 +27,7 @@ class BertConfig(Config):
     }
 
     hidden_size: Size
-    num_hidden_layers: Size
+    num_hidden_layers: Count
     num_attention_heads: Size
     intermediate_size: Size
     type_vocab_size: Size = 2
@@ -84,14 +84,15 @@ def classify(w: World, x: Value) -> Value:
     return w.logits("classifier", w.read("classifier.input", x), len(w.config.labels))
 
 
-def predict(w: World, x: Value) -> Value:
-    """Return a score for every token of the vocabulary, by the table of words: (B, T, C) -> (B, T, V)."""
+def predict(w: World, x: Value, *, view: Mapping[str, int] | None = None) -> Value:
+    """Return a score for every token of the vocabulary, by the table of words or ``view``: (B, T, C) -> (B, T, V)."""
     c, n = w.config, "cls.predictions"
     x = w.linear(f"{n}.transform.dense", w.read(f"{n}.transform.input", x), c.hidden_size, role="head.dense")
     x = w.activation(f"{n}.transform", x, function=c.hidden_act, role="head")
     x = w.layer_norm(f"{n}.transform.LayerNorm", x, eps=c.layer_norm_eps, role="head")
     x = w.read(f"{n}.decoder.input", x)
-    return w.logits(f"{n}.decoder", x, c.vocab_size, view=word_table(w, c.hidden_size), bias=f"{n}.bias")
+    view = word_table(w, c.hidden_size) if view is None else view
+    return w.logits(f"{n}.decoder", x, c.vocab_size, view=view, bias=f"{n}.bias")
 
 
 BERT: Final = Family(forward=bert, config=BertConfig, architecture="Bert", prefix="bert.")

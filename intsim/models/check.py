@@ -8,7 +8,7 @@ from intsim.errors import CheckpointError
 from intsim.models.constants import Constants
 from intsim.models.outline import Outline, Shape
 from intsim.models.widths import check_widths
-from intsim.models.world import OWN, Function, tensor_name, term_name
+from intsim.models.world import OWN, Function, Pooling, tensor_name, term_name
 
 __all__ = ["check"]
 
@@ -71,6 +71,10 @@ class _Checker(Outline):
             _refuse(f"activation '{name}' must have groups that divide its {channels} channels, got {found.groups}")
         if symmetric and found.zero_point != 0:
             _refuse(f"activation '{name}' must have zero point 0, got {found.zero_point}")
+
+    def _same_format(self, name: str, source: str) -> None:
+        if self._model.formats.get(name) != self._model.formats[source]:
+            _refuse(f"activation '{name}' must have the format of '{source}', got another")
 
     def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str) -> Shape:
         self.tensor(f"{name}.weight", "int8", (rows, columns))
@@ -152,9 +156,16 @@ class _Checker(Outline):
         return super().attention(name, query, key, value, mask, heads=heads)
 
     def neighbours(self, name: str, x: Shape, mask: Shape) -> Shape:
-        if self._model.formats.get(name) != self._model.formats[x.name]:
-            _refuse(f"activation '{name}' must have the format of '{x.name}', got another")
+        self._same_format(name, x.name)
         return super().neighbours(name, x, mask)
+
+    def pool(self, name: str, x: Shape, mode: Pooling) -> Shape:
+        self._same_format(name, x.name)
+        return super().pool(name, x, mode)
+
+    def normalize(self, name: str, x: Shape) -> Shape:
+        self._codes(name, x.channels, symmetric=True)
+        return super().normalize(name, x)
 
     def logits(self, name: str, x: Shape, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Shape:
         logits = super().logits(name, x, rows, view=view, bias=bias)

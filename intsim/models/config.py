@@ -4,16 +4,20 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, TypeAlias, get_args, get_type_hints
 
 from intsim.errors import CheckpointError
-from intsim.models.world import FUNCTIONS, Function
+from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
 
-__all__ = ["Config", "Real", "Size", "refuse"]
+__all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
+Count: TypeAlias = Annotated[int, "how often a layer is there: a positive integer of at most MOST"]
 Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
+
+BESIDE: Final = ("pooling", "normalize")  # fields that config.json does not have
+MOST: Final = 1000  # a model is walked layer by layer before anything else is known of it
 
 
 def refuse(name: str, rule: str, value: object) -> NoReturn:
@@ -33,7 +37,8 @@ def refuse(name: str, rule: str, value: object) -> NoReturn:
 class Config:
     """What every family has of config.json, under its names; a family adds what it uses.
 
-    ``labels`` are the class names of ``id2label`` in index order.
+    ``labels`` are the class names of ``id2label`` in index order. ``pooling`` and ``normalize`` say how hidden states
+    become the embedding of a sentence: ``intsim.io.sentence_transformers`` reads them from files beside config.json.
 
     Raises
     ------
@@ -51,6 +56,8 @@ class Config:
     tie_word_embeddings: bool = True
     problem_type: Problem | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    pooling: Pooling = "mean"
+    normalize: bool = False
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)
@@ -71,13 +78,16 @@ class Config:
         given: dict[str, Any] = {
             field.name: None if field.default is MISSING else field.default for field in fields(cls)
         }
-        given |= {name: values[name] for name in given.keys() & values.keys() if values[name] is not None}
+        taken = given.keys() & values.keys() - set(BESIDE)
+        given |= {name: values[name] for name in taken if values[name] is not None}
         given["labels"] = _labels(values)
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON values."""
-        return {**asdict(self), "labels": list(self.labels)}
+        """Return the configuration as plain JSON values, BESIDE only where they are not the default."""
+        usual = {field.name: field.default for field in fields(self) if field.name in BESIDE}
+        values = {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
+        return {**values, "labels": list(self.labels)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -88,8 +98,10 @@ class Config:
 
 def _check(name: str, value: Any, hint: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint == Size and not (whole and value > 0):
+    if hint in (Size, Count) and not (whole and value > 0):
         refuse(name, "a positive integer", value)
+    if hint == Count and value > MOST:
+        refuse(name, f"at most {MOST}", value)
     if hint is int and not (whole and value >= 0):
         refuse(name, "an integer of at least 0", value)
     if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):
@@ -98,6 +110,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
         refuse(name, "true or false", value)
     if hint == Problem | None and value not in (None, *get_args(Problem)):
         refuse(name, f"one of {', '.join(get_args(Problem))}", value)
+    if hint == Pooling and value not in POOLINGS:
+        refuse(name, f"one of {', '.join(POOLINGS)}", value)
     if hint == Function and value not in FUNCTIONS:
         refuse(name, f"one of {', '.join(FUNCTIONS)}", value)
 

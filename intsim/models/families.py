@@ -1,26 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registry: ``model_type`` of a config.json -> the family."""
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Final
 
-from intsim.models.albert import ALBERT
-from intsim.models.bert import BERT
-from intsim.models.distilbert import DISTILBERT
-from intsim.models.electra import ELECTRA
 from intsim.models.family import Family
-from intsim.models.mobilebert import MOBILEBERT
-from intsim.models.roberta import CAMEMBERT, IBERT, ROBERTA, XLM_ROBERTA
 
 __all__ = ["FAMILIES"]
 
-FAMILIES: Final[dict[str, Family]] = {
-    "albert": ALBERT,
-    "bert": BERT,
-    "camembert": CAMEMBERT,
-    "distilbert": DISTILBERT,
-    "electra": ELECTRA,
-    "ibert": IBERT,
-    "mobilebert": MOBILEBERT,
-    "roberta": ROBERTA,
-    "xlm-roberta": XLM_ROBERTA,
-}
+
+class _Registry(Mapping[str, Family]):
+    """Families, each imported when it is first asked for."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, model_type: str) -> Family:
+        module, name = self._places[model_type].split(".")
+        return getattr(import_module(f"intsim.models.{module}"), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+FAMILIES: Final[Mapping[str, Family]] = _Registry(
+    {
+        "albert": "albert.ALBERT",
+        "bert": "bert.BERT",
+        "camembert": "roberta.CAMEMBERT",
+        "distilbert": "distilbert.DISTILBERT",
+        "electra": "electra.ELECTRA",
+        "ibert": "roberta.IBERT",
+        "mobilebert": "mobilebert.MOBILEBERT",
+        "roberta": "roberta.ROBERTA",
+        "xlm-roberta": "roberta.XLM_ROBERTA",
+    }
+)

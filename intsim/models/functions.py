@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation functions: the operator that each runs as, and what its codes stand for."""
+"""Activation functions and poolings: the operator that each runs as, and what its codes stand for."""
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from intsim import ops
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT16, IntRange
-from intsim.models.world import Function
+from intsim.models.world import Function, Pooling
 from intsim.profile import Profile
 
-__all__ = ["FunctionRule", "function_rule"]
+__all__ = ["FunctionRule", "function_rule", "pooling_operator"]
 
 STRETCH: Final = Fraction("1.702")
 """quick_gelu(x) = x sigmoid(1.702 x) = silu(1.702 x) / 1.702 (Hendrycks & Gimpel 2016)."""
@@ -47,6 +47,17 @@ def function_rule(function: Function, profile: Profile) -> FunctionRule:
         case _:
             rule = profile.gelu
             return FunctionRule(ops.gelu, rule.input_range, _bits(rule.input_fraction), rule.output_scale)
+
+
+def pooling_operator(mode: Pooling, profile: Profile) -> tuple[Callable[..., Integers], dict[str, Any]]:
+    """Return the operator on hidden states and their mask that pools them, and its constants."""
+    match mode:
+        case "mean":
+            return ops.mean_pooling, {"profile": profile}
+        case "cls":
+            return ops.pick_token, {"which": "first"}
+        case "last":
+            return ops.pick_token, {"which": "last"}
 
 
 def _bits(fraction: int) -> Fraction:

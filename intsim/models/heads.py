@@ -26,6 +26,9 @@ def head(w: World, x: Value, *, classify: HeadFunction, predict: HeadFunction) -
     match w.head:
         case "none":
             return w.output(x)  # (B, T, C)
+        case "sentence-embedding":
+            x = w.pool("pooling", x, w.config.pooling)
+            return w.output(w.normalize("normalize", x) if w.config.normalize else x)  # (B, C)
         case "sequence-classification":
             return classify(w, x)  # (B, labels)
         case "token-classification":

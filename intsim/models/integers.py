@@ -23,8 +23,8 @@ from intsim.carrier.exact import Carrier, Integers, on_integers
 from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
 from intsim.models.constants import Constants
-from intsim.models.functions import function_rule
-from intsim.models.world import OWN, Function, Head, tensor_name, term_name
+from intsim.models.functions import function_rule, pooling_operator
+from intsim.models.world import OWN, Function, Head, Pooling, tensor_name, term_name
 from intsim.profile import Gelu
 
 __all__ = ["run"]
@@ -162,7 +162,10 @@ class IntegerWorld:
         self._model, self._tensors, self._formats, self._profile = model, model.tensors, model.formats, model.profile
         self._carrier: Carrier = carrier
         self._whole, self._part = whole, part
-        self._mask = mask if part is None else mask[:, part.rows]
+        self._mask = mask
+
+    def _mine(self, x: Any) -> Any:  # the tokens of my part: (..., T)
+        return x if self._part is None else x[..., self._part.rows]
 
     # ---- formats
 
@@ -245,8 +248,7 @@ class IntegerWorld:
         return call("embeddings.position_ids", ops.position_ids, ids, padding=padding)
 
     def embedding(self, name: str, ids: Integers, rows: int, columns: int, *, role: str) -> Rows:
-        mine = ids if self._part is None else ids[..., self._part.rows]
-        return Rows(name, call(name, ops.embedding, mine, self._tensors[f"{name}.weight"]))
+        return Rows(name, call(name, ops.embedding, self._mine(ids), self._tensors[f"{name}.weight"]))
 
     def sum(self, name: str, *terms: Any, role: str) -> Total:
         return Total(name, tuple(self._activation(term) if isinstance(term, Total) else term for term in terms))
@@ -276,7 +278,8 @@ class IntegerWorld:
         out = self._formats[x.name]
         if (how := self._model.dynamic.get(name)) is not None:
             zero_point = {"zero_point": out.zero_point}
-            how_found = {"per": how.per, "clip": how.clip, "mask": self._mask if len(x.codes.shape) > 2 else None}
+            mask = self._mine(self._mask) if len(x.codes.shape) > 2 else None
+            how_found = {"per": how.per, "clip": how.clip, "mask": mask}
             bound = call(f"{name}.bound", ops.dynamic_bound, x.codes, **how_found, **zero_point)
             constants: dict[str, Any] = {"unit": how.unit, "to": how.range, "rounding": self._profile.rounding}
             codes = call(name, ops.quantize_dynamic, x.codes, bound, **constants, **zero_point)
@@ -315,8 +318,8 @@ class IntegerWorld:
         q, k, v = (self._codes(x) for x in (query, key, value))
         if self._part is not None:
             k, v = self._part.all_of(k, v)
-        q, k, v = (_split(x, heads) for x in (q, k, v))  # (B, H, T, D)
         keep, context = mask[..., None, None, :], f"{name}.context"
+        q, k, v = (_split(x, heads) for x in (q, k, v))  # (B, H, T, D)
         names = query.name, key.name, value.name
         if not self._whole and (step := fused.attention(self._model, name, names, q.shape[-1])) is not None:
             at_once = max(1, SCORES // (q.shape[-2] * k.shape[-2]))
@@ -341,12 +344,24 @@ class IntegerWorld:
     def first(self, x: Activation) -> Activation:
         return Activation(x.name, x.codes[:, 0])
 
+    def pool(self, name: str, x: Total | Activation, mode: Pooling) -> Activation:
+        _, codes = self._activation(x)
+        if self._part is not None:
+            (codes,) = self._part.all_of(codes)
+        operator, constants = pooling_operator(mode, self._profile)
+        return Activation(name, call(name, operator, codes, self._mask, **constants))
+
+    def normalize(self, name: str, x: Activation) -> Activation:
+        return Activation(name, call(name, ops.l2_normalize, x.codes, profile=self._profile))
+
     def logits(self, name: str, x: Operand, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Integers:
         return self._codes(self.linear(name, x, rows, role="head.logits", view=view, bias=bias))
 
     def output(self, x: Activation) -> Integers:
-        tensors = self._tensors
-        return call("last_hidden_state", ops.permute, x.codes, tensors["order"]) if "order" in tensors else x.codes
+        if "order" not in self._tensors:
+            return x.codes
+        name = "last_hidden_state" if self.head == "none" else "sentence_embedding"
+        return call(name, ops.permute, x.codes, self._tensors["order"])
 
 
 def _split(x: Integers, heads: int) -> Integers:  # (..., T, C) -> (..., H, T, D)

@@ -32,6 +32,7 @@ from intsim.fixedpoint import (
 )
 from intsim.kernels.rules import ShiftGelu
 from intsim.ops import LayerNormParams
+from intsim.ops.l2_normalize import UNIT_FRACTION
 from intsim.profile import LayerNorm, Profile, Softmax
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "attend",
     "dynamic_bound",
     "embedding",
+    "l2_normalize",
     "layer_norm",
     "matmul",
     "monotone",
@@ -205,6 +207,15 @@ def softmax(run: Run, acc: Integers, ratio: Dyadic, *, tokens: int, profile: Pro
         steps[":exp"] = np.concatenate([np.zeros_like(largest), largest])  # 0 where masked
         steps[":sum"] = np.concatenate([np.ones_like(largest, np.int64), largest * np.int64(tokens)])
     return steps | {"": probs}
+
+
+def l2_normalize(run: Run, x_q: Integers, *, profile: Profile) -> Steps:
+    """Bound |y| by 1: a channel reaches it where all others are 0."""
+    low, high = x_q.astype(np.int64)
+    nearest = np.where(low * high <= 0, 0, np.minimum(abs(low), abs(high)))
+    steps = run(ops.l2_normalize, np.stack([nearest, np.maximum(abs(low), abs(high))]), profile=profile)
+    ends = np.stack([low < 0, high > 0]) * np.array([[-1], [1]])
+    return steps | {"": (ends << UNIT_FRACTION).astype(np.int32)}
 
 
 def layer_norm(run: Run, x_q: Integers, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Steps:

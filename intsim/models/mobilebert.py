@@ -8,8 +8,9 @@ networks, V vocabulary.
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from intsim.models import bert
 from intsim.models.bert import BertConfig
-from intsim.models.config import Size, refuse
+from intsim.models.config import Count, Size, refuse
 from intsim.models.family import Family
 from intsim.models.heads import head, word_table
 from intsim.models.world import Function, Value, World
@@ -25,7 +26,7 @@ class MobileBertConfig(BertConfig):
 
     embedding_size: Size = 128
     intra_bottleneck_size: Size = 128
-    num_feedforward_networks: Size = 4
+    num_feedforward_networks: Count = 4
     trigram_input: bool = True
     use_bottleneck: bool = True
     use_bottleneck_attention: bool = False
@@ -121,25 +122,19 @@ def feed_forward(w: World, n: str, x: Value) -> Value:
 
 
 def classify(w: World, x: Value) -> Value:
-    """Pool the first token and classify it: (B, T, C) -> (B, labels)."""
-    x = w.first(x)
+    """Classify the first token, pooled or as it is: (B, T, C) -> (B, labels)."""
     if w.config.classifier_activation:
-        x = w.linear("pooler.dense", w.read("pooler.input", x), w.config.hidden_size, role="head.dense")
-        x = w.activation("pooler", x, function="tanh", role="head")
-    return w.logits("classifier", w.read("classifier.input", x), len(w.config.labels))
+        return bert.classify(w, x)
+    return w.logits("classifier", w.read("classifier.input", w.first(x)), len(w.config.labels))
 
 
 def predict(w: World, x: Value) -> Value:
     """Return a score for every token of the vocabulary: (B, T, C) -> (B, T, V)."""
     c, n = w.config, "cls.predictions"
-    x = w.linear(f"{n}.transform.dense", w.read(f"{n}.transform.input", x), c.hidden_size, role="head.dense")
-    x = w.activation(f"{n}.transform", x, function=c.hidden_act, role="head")
-    x = w.layer_norm(f"{n}.transform.LayerNorm", x, eps=c.layer_norm_eps, role="head")
-    x = w.read(f"{n}.decoder.input", x)
     view = dict(word_table(w, c.embedding_size) or {f"{n}.decoder.weight": c.embedding_size})
     if c.hidden_size > c.embedding_size:  # the other columns are no words, and stored as rows
         view[f"^{n}.dense.weight"] = c.hidden_size - c.embedding_size
-    return w.logits(f"{n}.decoder", x, c.vocab_size, view=view, bias=f"{n}.bias")
+    return bert.predict(w, x, view=view)
 
 
 MOBILEBERT: Final = Family(forward=mobilebert, config=MobileBertConfig, architecture="MobileBert", prefix="mobilebert.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from intsim.models.config import Config
 from intsim.models.family import Family
-from intsim.models.world import OWN, Function, Head, tensor_name
+from intsim.models.world import OWN, Function, Head, Pooling, tensor_name
 
 __all__ = ["Activation", "Input", "Outline", "Shape", "Tensor", "Total", "outline"]
 
@@ -16,7 +16,7 @@ __all__ = ["Activation", "Input", "Outline", "Shape", "Tensor", "Total", "outlin
 class Shape:
     """The value of this world: the name of an activation, a product or a table's rows, and its channels.
 
-    ``axis`` is the same number for channels that belong together, ``of_token`` false behind ``first``.
+    ``axis`` is the same number for channels that belong together, ``of_token`` false behind ``first`` and ``pool``.
     """
 
     name: str
@@ -205,11 +205,18 @@ class Outline:
     def first(self, x: Shape) -> Shape:
         return replace(x, of_token=False)
 
+    def pool(self, name: str, x: Shape, mode: Pooling) -> Shape:
+        self.output(x)
+        return self._activation(replace(x, name=name, of_token=False), "head", x.name)
+
+    def normalize(self, name: str, x: Shape) -> Shape:
+        return self._activation(replace(x, name=name), "head")
+
     def logits(self, name: str, x: Shape, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Shape:
         return self.linear(name, x, rows, role="head.logits", view=view, bias=bias)
 
     def output(self, x: Shape) -> Shape:
-        return self._activation(x, "output")
+        return self._activation(x, "output") if x.of_token else x
 
 
 def outline(family: Family, config: Config, head: Head) -> Outline:

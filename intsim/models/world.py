@@ -16,10 +16,12 @@ __all__ = [
     "FUNCTIONS",
     "HEADS",
     "OWN",
+    "POOLINGS",
     "ROLES",
     "WEIGHT_ROLES",
     "Function",
     "Head",
+    "Pooling",
     "Value",
     "World",
     "is_role",
@@ -30,8 +32,18 @@ __all__ = [
 Value: TypeAlias = Any
 """What a world computes with."""
 
-Head: TypeAlias = Literal["none", "sequence-classification", "token-classification", "question-answering", "masked-lm"]
+Head: TypeAlias = Literal[
+    "none",
+    "sentence-embedding",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "masked-lm",
+]
 HEADS: Final[tuple[Head, ...]] = get_args(Head)
+
+Pooling: TypeAlias = Literal["mean", "cls", "last"]
+POOLINGS: Final[tuple[Pooling, ...]] = get_args(Pooling)
 
 Function: TypeAlias = Literal[
     "gelu", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "tanh"
@@ -49,7 +61,7 @@ ROLES: Final = (
     "norm",  # what a norm gives, and attention reads
     "ffn-input",
     "ffn-hidden",  # behind the activation function
-    "output",  # the hidden states of a model without a head
+    "output",  # the hidden states that are given, or pooled
     "head",  # what a head computes on its way
     "logits",
 )
@@ -162,10 +174,22 @@ class World(Protocol):
         """Return the first token: (B, T, C) -> (B, C)."""
         ...
 
+    def pool(self, name: str, x: Value, mode: Pooling) -> Value:
+        """Return one vector of the hidden states of a text, in their format: (B, T, C) -> (B, C).
+
+        ``mean`` is sum_t m_t x_t / sum_t m_t, where m is the mask that the family was given; ``cls`` the first token
+        where it is true, ``last`` the last one.
+        """
+        ...
+
+    def normalize(self, name: str, x: Value) -> Value:
+        """Return x / sqrt(sum_c x_c^2), or 0 where all of x is 0: (..., C) -> (..., C)."""
+        ...
+
     def logits(self, name: str, x: Value, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Value:
         """Return x W.T + b as the output of a head, as ``linear``."""
         ...
 
     def output(self, x: Value) -> Value:
-        """Return the hidden states as the output."""
+        """Return the hidden states, or what is pooled of them, as the output."""
         ...

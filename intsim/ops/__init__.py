@@ -8,11 +8,13 @@ from intsim.ops.dynamic_bound import dynamic_bound
 from intsim.ops.embedding import embedding
 from intsim.ops.exp import exp
 from intsim.ops.gelu import gelu
+from intsim.ops.l2_normalize import l2_normalize
 from intsim.ops.layer_norm import LayerNormParams, layer_norm
 from intsim.ops.matmul import matmul
 from intsim.ops.mean_pooling import mean_pooling
 from intsim.ops.neighbours import neighbours
 from intsim.ops.permute import permute
+from intsim.ops.pick_token import pick_token
 from intsim.ops.position_ids import position_ids
 from intsim.ops.quantize_dynamic import quantize_dynamic
 from intsim.ops.relu import relu
@@ -32,11 +34,13 @@ __all__ = [
     "exp",
     "gelu",
     "isqrt",
+    "l2_normalize",
     "layer_norm",
     "matmul",
     "mean_pooling",
     "neighbours",
     "permute",
+    "pick_token",
     "position_ids",
     "quantize_dynamic",
     "relu",

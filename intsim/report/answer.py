@@ -8,8 +8,6 @@ import numpy as np
 from intsim.errors import IntsimError
 from intsim.integer_model import IntegerModel, Result
 from intsim.io.tokenizer import Encoding, parse_tokenizer
-from intsim.report.tasks.masked import mask_id
-from intsim.report.tasks.squad import best_span
 
 __all__ = ["answer"]
 
@@ -49,6 +47,8 @@ def answer(model: IntegerModel, result: Result, encoding: Encoding, text: str) -
         case "token-classification":
             return {"label": None, "labels": [names[int(label)] for label in result.labels[0]]}
         case "question-answering" if encoding.tokens:
+            from intsim.report.tasks.squad import best_span  # noqa: PLC0415  a classifier starts without it
+
             _question, *context = text.split("\t")
             if not context:
                 msg = "text must be a question and its context, a TAB between them, got one text"
@@ -57,6 +57,8 @@ def answer(model: IntegerModel, result: Result, encoding: Encoding, text: str) -
             found = context[0][span.start : span.end]
             return {"label": None, "answer": found, "start": span.start, "end": span.end}
         case "masked-lm" if model.tokenizer is not None:
+            from intsim.report.tasks.masked import mask_id  # noqa: PLC0415  a classifier starts without it
+
             tokenizer = parse_tokenizer(model.tokenizer)
             places = np.flatnonzero(np.array(encoding.ids) == mask_id(tokenizer))
             return {"label": None, "masks": [_best(values[place], tokenizer) for place in places]}

@@ -17,8 +17,12 @@ from intsim import ops
 from intsim._trace import Interpreter
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange
 from intsim.integer_model import IntegerModel
+from intsim.ops.l2_normalize import UNIT_FRACTION
 from intsim.profile import Exp, Gelu, LayerNorm, Profile, Softmax, native
 from intsim.reference.ops.activations import ACTIVATIONS
+from intsim.reference.ops.l2_normalize import l2_normalize
+from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.pick_token import pick_token
 from intsim.reference.ops.sigmoid import sigmoid
 
 __all__ = ["PARTS", "in_integers", "in_reals", "stages"]
@@ -195,6 +199,18 @@ def _relu(x: Reals) -> Reals:
     return np.maximum(x, 0)
 
 
+def _mean_pooling(x: Reals, mask: NDArray[np.bool_], *, zero_point: int = 0, **_rules: Any) -> Reals:
+    return np.asarray(mean_pooling(x - zero_point, mask), np.float64)
+
+
+def _pick_token(x: Reals, mask: NDArray[np.bool_], *, which: str) -> Reals:
+    return np.asarray(pick_token(x, mask, which=which), np.float64)
+
+
+def _l2_normalize(x: Reals, **_rules: Any) -> Reals:
+    return np.asarray(l2_normalize(x) * 2.0**UNIT_FRACTION, np.float64)
+
+
 def _permute(x: Reals, order: NDArray[np.integer]) -> Reals:
     return x[..., order]
 
@@ -219,9 +235,12 @@ _MEANING: Final[Mapping[Any, Any]] = {
     ops.dynamic_bound: _dynamic_bound,
     ops.embedding: _embedding,
     ops.gelu: _gelu,
+    ops.l2_normalize: _l2_normalize,
     ops.layer_norm: _layer_norm,
     ops.matmul: _matmul,
+    ops.mean_pooling: _mean_pooling,
     ops.permute: _permute,
+    ops.pick_token: _pick_token,
     ops.quantize_dynamic: _quantize_dynamic,
     ops.relu: _relu,
     ops.requantize: _requantize,

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from intsim import ops
 from intsim.carrier import blocks
+from intsim.carrier.exact import Integers
 from intsim.convert.simulate import open_reference
 from intsim.errors import IntsimError
 from intsim.integer_model import IntegerModel
 from intsim.io.tokenizer import Encoding, pad, parse_tokenizer
+from intsim.models.functions import pooling_operator
 from intsim.models.world import Head
-from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.pool import pool
 from intsim.reference.world import run as run_floats
 from intsim.report.tasks import Task, glue, masked, squad, tagging
 from intsim.report.tasks.glue import Example, cosines
@@ -39,6 +40,7 @@ __all__ = [
     "evaluate_runner",
     "in_batches",
     "in_processes",
+    "pooled",
     "prepare",
     "read_task",
     "reader",
@@ -178,7 +180,7 @@ def evaluate(
     """Score ``model`` on ``examples``.
 
     A model with a classifier gives classes or, with one label, a score for the pair (STS-B). A model without one is
-    scored on STS-B by the cosine of its mean-pooled sentences.
+    scored on STS-B by the cosine of its sentences, pooled as its checkpoint says, and so is one that embeds sentences.
 
     Parameters
     ----------
@@ -357,7 +359,7 @@ def _float_runner(path: str | Path, model: IntegerModel) -> Runner:
                 attention_mask=mask,
                 token_type_ids=types,
             )
-        return mean_pooling(values, mask) if model.head == "none" else values
+        return pool(values, mask, model.config.pooling) if model.head == "none" else values
 
     return run
 
@@ -372,4 +374,10 @@ def in_batches(encodings: Sequence[Encoding], *, pad_id: int) -> Iterator[tuple[
 
 def _run_integers(model: IntegerModel, ids: NDArray[Any], mask: NDArray[Any], types: NDArray[Any]) -> NDArray[Any]:
     values = model(ids, attention_mask=mask, token_type_ids=types).values
-    return ops.mean_pooling(values, mask, profile=model.profile) if model.head == "none" else values
+    return pooled(model, values, mask) if model.head == "none" else values
+
+
+def pooled(model: IntegerModel, values: Integers, mask: NDArray[np.bool_]) -> Integers:
+    """Return the hidden states (B, T, C) of a model without a head pooled as its configuration says, (B, C)."""
+    operator, constants = pooling_operator(model.config.pooling, model.profile)
+    return operator(values, mask, **constants)

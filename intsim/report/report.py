@@ -5,25 +5,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from intsim import ops
 from intsim._trace import Interpreter, interpreted_by
 from intsim.carrier.blocks import one_blas_thread
-from intsim.convert import quantize
+from intsim.convert import quantize_each
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
 from intsim.io.tokenizer import read_tokenizer
 from intsim.quantizers import Granularity, MinMax
-from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.pool import pool
 from intsim.reference.world import run
 from intsim.report.error_split import PARTS, stages
-from intsim.report.evaluate import in_batches, in_processes, prepare, reader
+from intsim.report.evaluate import in_batches, in_processes, pooled, prepare, reader
 from intsim.report.tasks import GlueTask
 from intsim.report.tasks.glue import Example, cosines
 from intsim.report.tasks.inquiry import Batch
@@ -43,7 +42,7 @@ class ErrorOf:
     ----------
     name
         ``embeddings.LayerNorm`` and ``encoder.layer.N.output.LayerNorm``: hidden states, of tokens, not of padding;
-        ``output``: what is scored, logits or mean-pooled sentences.
+        ``output``: what is scored, logits or pooled sentences.
     relative
         Mean over the elements of |x - x_float| / (|x_float| + 1e-8): Yao et al. 2022 (ZeroQuant), eq. (3).
     squared
@@ -85,6 +84,14 @@ class RecipeReport:
     errors: list[ErrorOf]
 
 
+class ChannelRanges(NamedTuple):
+    """Smallest and largest value in each channel of what a feed-forward network reads or gives."""
+
+    low: Reals
+    high: Reals
+    side: Literal["input", "output"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Recipes beside the float model.
@@ -101,7 +108,7 @@ class Report:
         In the order given.
     ranges
         Name -> smallest and largest value in each channel, over the data, of the float model's feed-forward inputs
-        (``...attention.output.LayerNorm``) and outputs before the residual sum (``...output.dense``).
+        (role ``ffn-input``) and outputs before the residual sum, and which of the two it is.
     """
 
     task: GlueTask
@@ -109,11 +116,11 @@ class Report:
     reference: dict[str, float]
     reference_bytes: int
     recipes: list[RecipeReport]
-    ranges: Mapping[str, tuple[Reals, Reals]]
+    ranges: Mapping[str, ChannelRanges]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values; of the ranges, those of whole tensors."""
-        ranges = {name: [float(low.min()), float(high.max())] for name, (low, high) in self.ranges.items()}
+        ranges = {name: [float(each.low.min()), float(each.high.max())] for name, each in self.ranges.items()}
         return asdict(self) | {"ranges": ranges}
 
 
@@ -157,12 +164,12 @@ def report(
         reader(
             head=checkpoint.head,
             labels=config.labels,
-            tokenizer=read_tokenizer(path),
+            tokenizer=read_tokenizer(path, head=checkpoint.head),
             longest=config.longest,
             pad_id=config.pad_token_id,
         ),
     )
-    models = [quantize(path, recipe=recipe, calibration=calibration, progress=progress) for recipe in recipes]
+    models = quantize_each(path, recipes, calibration=calibration, progress=progress)
 
     floats: list[Reals] = [np.empty(0)] * len(inquiry.encodings)
     outputs = [list(floats) for _ in models]
@@ -197,7 +204,10 @@ def report(
             )
             for recipe, model, output, total in zip(recipes, models, outputs, sums, strict=True)
         ],
-        ranges={name: estimator.range() for name, estimator in ranges.items()},
+        ranges={
+            name: ChannelRanges(*estimator.range(), "input" if name in checkpoint.outline.activations else "output")
+            for name, estimator in ranges.items()
+        },
     )
 
 
@@ -305,7 +315,7 @@ def _float_states(
     inputs: dict[str, Any] = {"attention_mask": mask, "token_type_ids": types}
     output = run(checkpoint.family, weights, checkpoint.config, checkpoint.head, ids, observe=observe, **inputs)
     if checkpoint.head == "none":
-        output = mean_pooling(output, mask)
+        output = pool(output, mask, checkpoint.config.pooling)
     return {name: seen[name] for name in outline.hidden_states} | {OUTPUT: output.astype(np.float64)}
 
 
@@ -331,7 +341,7 @@ def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict
     values: NDArray[Any] = result.values
     if model.head == "none":
         in_reals = values.dtype.kind == "f"
-        values = mean_pooling(values, mask) if in_reals else ops.mean_pooling(values, mask, profile=model.profile)
+        values = pool(values, mask, model.config.pooling) if in_reals else pooled(model, values, mask)
     return states | {OUTPUT: np.asarray(values * np.ldexp(1.0 * result.scale.multiplier, -result.scale.shift))}
 
 

@@ -18,6 +18,7 @@ import intsim
 from intsim.convert import default_calibration
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import open_checkpoint
+from intsim.reference.world import run
 
 TinyBert = Callable[..., Path]
 Weights = Mapping[str, NDArray[np.float64]]
@@ -242,17 +243,14 @@ def test_the_integer_model_follows_the_float_model(tiny_bert: TinyBert, recipe: 
 
 
 def _both(model: intsim.IntegerModel, path: Path, ids: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    from intsim.reference.models.bert import bert  # noqa: PLC0415
-
     checkpoint = open_checkpoint(path)
     result = model([ids])
-    floats = bert(
+    floats = run(
+        checkpoint.family,
         {name: checkpoint.load(name) for name in checkpoint.names},
+        checkpoint.config,
+        checkpoint.head,
         np.array([ids]),
-        num_heads=checkpoint.config.num_attention_heads,
-        num_layers=checkpoint.config.num_hidden_layers,
-        hidden_act=checkpoint.config.hidden_act,
-        eps=checkpoint.config.layer_norm_eps,
         attention_mask=np.ones((1, len(ids)), bool),
         token_type_ids=np.zeros((1, len(ids)), int),
     )
@@ -289,6 +287,35 @@ def test_a_layer_norm_with_negative_and_zero_weights_works(tiny_bert: TinyBert) 
     model = intsim.quantize(path, calibration=TEXTS)
     integers, floats = _both(model, path, [2, 9, 10, 11, 6, 3])
     assert np.abs(integers - floats).max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["embeddings.token_type_embeddings", f"{LAYER}.intermediate.dense", "classifier"])
+def test_a_weight_of_zeros_is_exact(tiny_bert: TinyBert, name: str) -> None:
+    shape = {"embeddings.token_type_embeddings": (2, 16), "classifier": (2, 16)}.get(name, (32, 16))
+    prefix = "" if name == "classifier" else "bert."
+    path = tiny_bert(tensors={f"{prefix}{name}.weight": np.zeros(shape, np.float32)})
+    model = intsim.quantize(path, calibration=TEXTS)
+    codes = model.tensors[f"{name}.weight"]
+    assert codes.shape == shape
+    assert not codes.any()
+    if name.startswith("embeddings"):  # whose scale is then 1
+        _assert_nearest(model, name, [1 / _scale(model, "embeddings.sum")])
+    integers, floats = _both(model, path, [2, 9, 10, 11, 6, 3])
+    assert np.abs(integers - floats).max() < (2**-16 if name == "classifier" else 0.1)
+
+
+@pytest.mark.parametrize(("recipe", "zero_point"), [("intsim", -128), ("ibert", 0)])
+def test_an_activation_that_is_always_zero_is_exact(tiny_bert: TinyBert, recipe: str, zero_point: int) -> None:
+    name = f"{LAYER}.attention.output.LayerNorm"
+    zeros = np.zeros(16, np.float32)
+    path = tiny_bert(tensors={f"bert.{name}.weight": zeros, f"bert.{name}.bias": zeros}, labels=None)
+    model = intsim.quantize(path, calibration=TEXTS, recipe=recipe)
+    assert (_scale(model, name), model.formats[name].zero_point) == (1, zero_point)
+    ids = [2, 9, 10, 11, 6, 3]
+    with intsim.trace() as trace:
+        integers, floats = _both(model, path, ids)
+    assert (trace[name] == zero_point).all()
+    assert np.abs(integers - floats).max() < 0.2
 
 
 # ---- however the floats are stored
@@ -333,20 +360,10 @@ def _refusal(path: Path, out: Path, **options: Any) -> str:
     return message
 
 
-@pytest.mark.parametrize("name", ["embeddings.token_type_embeddings", f"{LAYER}.intermediate.dense", "classifier"])
-def test_a_weight_of_zeros_is_refused_by_name(tiny_bert: TinyBert, tmp_path: Path, name: str) -> None:
-    shape = {"embeddings.token_type_embeddings": (2, 16), "classifier": (2, 16)}.get(name, (32, 16))
-    prefix = "" if name == "classifier" else "bert."
-    path = tiny_bert(tensors={f"{prefix}{name}.weight": np.zeros(shape, np.float32)})
-    assert _refusal(path, tmp_path / "out").startswith(f"tensor '{name}.weight' must be quantizable, got: range must ")
-
-
-def test_an_activation_without_a_range_is_refused_by_name(tiny_bert: TinyBert, tmp_path: Path) -> None:
-    name = f"{LAYER}.attention.output.LayerNorm"
-    zeros = np.zeros(16, np.float32)
-    path = tiny_bert(tensors={f"bert.{name}.weight": zeros, f"bert.{name}.bias": zeros})
-    message = _refusal(path, tmp_path / "out")
-    assert message.startswith(f"activation '{name}' must have a range to quantize, got: range must contain")
+def test_an_activation_beyond_float32_is_refused_by_name(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    names = [f"bert.{LAYER}.attention.{part}.weight" for part in ("self.value", "output.dense")]
+    message = _refusal(tiny_bert(tensors=dict.fromkeys(names, np.full((16, 16), 3e38, np.float32))), tmp_path / "out")
+    assert message.startswith(f"activation '{LAYER}.attention.output.sum' must have a range to quantize, got: scale ")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -369,13 +386,13 @@ def test_an_eps_that_no_integer_holds_is_refused_by_name(tiny_bert: TinyBert, tm
     )
 
 
-def test_embeddings_too_small_for_their_eps_are_refused_by_name(tiny_bert: TinyBert, tmp_path: Path) -> None:
+def test_an_activation_too_small_for_any_dyadic_is_refused_by_name(tiny_bert: TinyBert, tmp_path: Path) -> None:
     shapes = {"word": (66, 16), "position": (32, 16), "token_type": (2, 16)}
     tensors = {
         f"bert.embeddings.{kind}_embeddings.weight": np.full(shape, 1e-15, np.float32) for kind, shape in shapes.items()
     }
     message = _refusal(tiny_bert(tensors=tensors), tmp_path / "out")
-    assert message.startswith("LayerNorm 'embeddings.LayerNorm' must have an eps below 2**61")
+    assert message.startswith("activation 'embeddings.sum' must have a scale that integers hold, got: value must be a ")
 
 
 def test_a_layer_norm_whose_bias_dwarfs_its_weight_is_refused_by_name(tiny_bert: TinyBert, tmp_path: Path) -> None:
@@ -386,11 +403,19 @@ def test_a_layer_norm_whose_bias_dwarfs_its_weight_is_refused_by_name(tiny_bert:
 
 
 @pytest.mark.parametrize("recipe", ["intsim", "ibert"])
-def test_scores_beyond_any_dyadic_are_refused(tiny_bert: TinyBert, tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("bias", "complaint"),
+    [
+        (1e6, "must have constants that fit the profile, got: ratio must be below 2**31, got "),
+        (1e30, f"activation '{LAYER}.attention.self.query' must have a scale that integers hold, got: value must be "),
+    ],
+)
+def test_scores_beyond_any_dyadic_are_refused(
+    tiny_bert: TinyBert, tmp_path: Path, recipe: str, bias: float, complaint: str
+) -> None:
     name = f"bert.{LAYER}.attention.self"
-    tensors = {f"{name}.{part}.bias": np.full(16, 1e30, np.float32) for part in ("query", "key")}
-    message = _refusal(tiny_bert(tensors=tensors), tmp_path / "out", recipe=recipe)
-    assert "must have constants that fit the profile, got: ratio must be below 2**31, got " in message
+    tensors = {f"{name}.{part}.bias": np.full(16, bias, np.float32) for part in ("query", "key")}
+    assert complaint in _refusal(tiny_bert(tensors=tensors), tmp_path / "out", recipe=recipe)
 
 
 @pytest.mark.parametrize("change", [{"vocab_size": 12}, {"type_vocab_size": 1}], ids=str)
@@ -416,12 +441,21 @@ def test_a_missing_tensor_is_refused_by_name(tiny_bert: TinyBert, tmp_path: Path
     assert f"must hold tensor '{LAYER}.output.dense.bias'" in _refusal(path, tmp_path / "out")
 
 
-def test_another_architecture_is_refused(source: Path, tmp_path: Path) -> None:
-    path = tmp_path / "roberta"
+@pytest.mark.parametrize(
+    ("model_type", "complaint"),
+    [
+        ("gpt2", "model_type in config.json must be one of albert, bert, "),
+        ("roberta", "architectures in config.json must be one of RobertaModel, RobertaForSequenceClassification, "),
+    ],
+)
+def test_another_architecture_is_refused(source: Path, tmp_path: Path, model_type: str, complaint: str) -> None:
+    path = tmp_path / "other"
     shutil.copytree(source, path)
     config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps(config | {"model_type": "roberta"}))
-    assert _refusal(path, tmp_path / "out") == "model_type in config.json must be 'bert', got 'roberta'"
+    (path / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    message = _refusal(path, tmp_path / "out")
+    assert message.startswith(complaint)
+    assert message.endswith({"gpt2": "got 'gpt2'"}.get(model_type, "got ['BertForSequenceClassification']"))
 
 
 # ---- calibration

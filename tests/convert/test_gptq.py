@@ -19,7 +19,7 @@ from intsim.convert.gptq import DAMPING, gptq
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, parse_tokenizer, read_tokenizer
 from intsim.quantizers import AffineParams, quantize
-from intsim.recipes import WeightRule, load_recipe
+from intsim.recipes import WeightRule, load_recipe, match
 
 Reals = NDArray[np.float64]
 
@@ -138,7 +138,11 @@ def test_a_recipe_rounds_its_low_bit_weights_by_it(tiny_bert: Callable[..., Path
     name, source = "encoder.layer.1.intermediate.dense.weight", "encoder.layer.1.attention.output.LayerNorm"
     moments = Moments()
     encodings = [encode(tokenizer, text, longest=32) for text in TEXTS]
-    calibrate(weights, checkpoint.config, encodings, {source: [moments.update]})
-    params = load_recipe("zeroquant-w4:groups=2").weight(name).params(weights[name], embedding=False)
+    calibrate(checkpoint, weights, encodings, {source: [moments.update]})
+    params = (
+        match(load_recipe("zeroquant-w4:groups=2"), checkpoint.outline)
+        .weights[name]
+        .params(weights[name], embedding=False)
+    )
     expected = quantize(gptq(weights[name], params, moments.second), params)
     assert np.array_equal(chosen.tensors[name], expected)

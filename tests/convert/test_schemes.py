@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from intsim.reference.models.bert import bert
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -21,7 +20,8 @@ from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, parse_tokenizer, read_tokenizer
 from intsim.profile import PROFILES
 from intsim.quantizers import AffineParams, quantize
-from intsim.recipes import load_recipe, recipe_names
+from intsim.recipes import load_recipe, match, recipe_names
+from intsim.reference.world import run
 
 TinyBert = Callable[..., Path]
 
@@ -156,14 +156,12 @@ def test_the_output_is_near_the_float_models(tiny_bert: TinyBert, recipe: str) -
 
 def _float(path: Path) -> NDArray[np.float64]:
     checkpoint = open_checkpoint(path)
-    config = checkpoint.config
-    return bert(
+    return run(
+        checkpoint.family,
         {name: checkpoint.load(name) for name in checkpoint.names},
+        checkpoint.config,
+        checkpoint.head,
         np.array([IDS]),
-        num_heads=config.num_attention_heads,
-        num_layers=config.num_hidden_layers,
-        hidden_act=config.hidden_act,
-        eps=config.layer_norm_eps,
         attention_mask=np.ones((1, len(IDS)), np.bool_),
         token_type_ids=np.zeros((1, len(IDS)), np.int64),
     )
@@ -243,7 +241,7 @@ def test_bias_correction_takes_off_the_mean_error_of_rounding_but_not_that_of_cl
     assert np.array_equal(plain.tensors[f"{name}.weight"], corrected.tensors[f"{name}.weight"])
     x = _normed_embeddings(path)
     w = floats.load(f"{name}.weight")
-    params = load_recipe("w4a8").weight(f"{name}.weight").params(w, embedding=False)
+    params = match(load_recipe("w4a8"), floats.outline).weights[f"{name}.weight"].params(w, embedding=False)
     scale, top = float(params.scale), 7 * float(params.scale)
     assert (np.abs(w) > top + scale).any()
     error = (plain.tensors[f"{name}.weight"] * scale - w.clip(-top, top)) @ x.mean(axis=0)
@@ -258,7 +256,7 @@ def _normed_embeddings(path: Path) -> NDArray[np.float64]:
     seen: list[NDArray[np.float64]] = []
     encodings = [encode(tokenizer, text, longest=32) for text in TEXTS]
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
-    calibrate(weights, checkpoint.config, encodings, {"embeddings.LayerNorm": [seen.append]})
+    calibrate(checkpoint, weights, encodings, {"embeddings.LayerNorm": [seen.append]})
     return np.concatenate(seen)
 
 
@@ -280,13 +278,14 @@ def _normed_embeddings(path: Path) -> NDArray[np.float64]:
             (_by_input("*.intermediate.dense.weight", 4), _in_groups("*.attention.output.LayerNorm", 3)),
             "must have as many groups of weights as of inputs, got 4 for encoder.layer.0.attention.output.LayerNorm",
         ),
-        ((_by_input("*.query.weight", 5),), "tensor 'encoder.layer.0.attention.self.query.weight' must be quantizable"),
-        ((_in_groups("*.attention.output.LayerNorm", 5),), "'encoder.layer.0.attention.output.LayerNorm'"),
         ((_in_groups("*.self.query", 4),), "encoder.layer.0.attention.self.query"),
         ((_in_groups("*.self.key", 4),), "encoder.layer.0.attention.self.key"),
         ((_in_groups("*.self.value", 4),), "encoder.layer.0.attention.self.value"),
-        (('permutation = "range"',), "recipe must quantize some activation in groups to permute its channels"),
-        (('permutation = "range"', _in_groups("*.intermediate", 4)), "recipe must quantize some activation in groups"),
+        (('permutation = "range"',), "recipe must quantize some hidden states in groups to permute their channels"),
+        (
+            ('permutation = "range"', _in_groups("*.intermediate", 4)),
+            "recipe must quantize some hidden states in groups",
+        ),
     ],
 )
 def test_schemes_that_the_arithmetic_has_no_place_for_are_refused(
@@ -298,8 +297,25 @@ def test_schemes_that_the_arithmetic_has_no_place_for_are_refused(
 
 
 def test_an_output_in_groups_is_refused(converted: Callable[..., intsim.IntegerModel]) -> None:
-    with pytest.raises(IntsimError, match=r"last_hidden_state|encoder\.layer\.1\.output\.LayerNorm"):
-        converted(_in_groups("last_hidden_state", 4), WEIGHTS, ACTIVATIONS, labels=None)
+    groups = _in_groups("*", 4).replace('names = "*"', 'roles = "output"')
+    with pytest.raises(IntsimError, match=r"activation 'encoder\.layer\.1\.output\.LayerNorm' must have one group"):
+        converted(groups, WEIGHTS, ACTIVATIONS, labels=None)
+    assert converted(groups, WEIGHTS, ACTIVATIONS).formats["encoder.layer.1.output.LayerNorm"].groups == 1  # no output
+
+
+def test_groups_that_do_not_divide_the_channels_are_fitted_and_said(
+    converted: Callable[..., intsim.IntegerModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    """5 lies between 4 and 6, which divide 48: the larger of the two is taken."""
+    norm, name = "encoder.layer.0.attention.output.LayerNorm", "encoder.layer.0.attention.self.query"
+    model = converted(
+        _by_input("*.query.weight", 5), _in_groups("*.attention.output.LayerNorm", 5), WEIGHTS, ACTIVATIONS
+    )
+    assert model.formats[norm].groups == 6
+    assert len(model.tensors[f"{name}.multiplier"]) == 6
+    notes = [record.getMessage() for record in caplog.records if record.name == "intsim.convert.quantize"]
+    assert len(notes) == 1
+    assert notes[0].endswith(": 48 channels are in 6 groups, the nearest to 5 that divides them")
 
 
 @pytest.mark.parametrize("rule", ["tflite-double", "ita", "onnx-qlinear", "xnnpack-fp32"])
@@ -319,9 +335,9 @@ def test_a_multiplier_of_fewer_than_8_bits_is_refused(
     layers = [name.removesuffix(".bias") for name in model.tensors if name.endswith(".bias") and "Norm" not in name]
     widest = max(int(np.abs(model.tensors[f"{name}.weight"].astype(int)).sum(axis=1).max()) for name in layers)
     narrowest = 61 - (widest * 127 * 254).bit_length()
-    monkeypatch.setattr("intsim.convert.bert.FEWEST_BITS", narrowest)
+    monkeypatch.setattr("intsim.convert.compiler.FEWEST_BITS", narrowest)
     converted(TOKENS, WEIGHTS, ACTIVATIONS)
-    monkeypatch.setattr("intsim.convert.bert.FEWEST_BITS", narrowest + 1)
+    monkeypatch.setattr("intsim.convert.compiler.FEWEST_BITS", narrowest + 1)
     with pytest.raises(CheckpointError, match=f"must leave {narrowest + 1} bits for a multiplier, got {narrowest}"):
         converted(TOKENS, WEIGHTS, ACTIVATIONS)
 

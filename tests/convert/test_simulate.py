@@ -8,9 +8,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pytest
-from intsim.convert.bert import activation_names, input_sources
-from intsim.models.integer_model import Format
-from intsim.reference.models.bert import bert
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -22,10 +19,12 @@ from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer, read_tokenizer
+from intsim.models.formats import Format
 from intsim.profile import PROFILES
 from intsim.quantizers import AffineParams, dequantize, quantize
-from intsim.recipes import parse_recipe, recipe_names
+from intsim.recipes import match, parse_recipe, recipe_names
 from intsim.reference import fake_quant
+from intsim.reference.world import run
 
 TinyBert = Callable[..., Path]
 Reals = NDArray[np.float64]
@@ -96,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the embedded float model with ranges beside its weights, somewhat narrower than what text reaches."""
     path = tmp_path_factory.mktemp("trained")
     checkpoint = open_checkpoint(EMBEDDED)
-    names = activation_names(checkpoint.config, classifier=True)
+    names = checkpoint.outline.activations
     ranges: dict[str, NDArray[np.float32]] = {}
 
     def observe(name: str, x: Reals) -> Reals:
@@ -143,18 +142,8 @@ def _inputs(path: Path, texts: tuple[str, ...]) -> Any:
 
 
 def _run(checkpoint: Checkpoint, weights: Mapping[str, Reals], ids: Any, mask: Any, types: Any, **hooks: Any) -> Reals:
-    config = checkpoint.config
-    return bert(
-        weights,
-        ids,
-        num_heads=config.num_attention_heads,
-        num_layers=config.num_hidden_layers,
-        hidden_act=config.hidden_act,
-        eps=config.layer_norm_eps,
-        attention_mask=mask,
-        token_type_ids=types,
-        **hooks,
-    )
+    config, head = checkpoint.config, checkpoint.head
+    return run(checkpoint.family, weights, config, head, ids, attention_mask=mask, token_type_ids=types, **hooks)
 
 
 def _simulated(path: Path, model: intsim.IntegerModel, inputs: Any) -> Case:
@@ -170,12 +159,12 @@ def _simulated(path: Path, model: intsim.IntegerModel, inputs: Any) -> Case:
 
         return call
 
-    def watched(given: Mapping[str, Reals], ids: Any, *, observe: Any, read: Any, **options: Any) -> Reals:
+    def watched(family: Any, given: Mapping[str, Reals], *model: Any, observe: Any, read: Any, **options: Any) -> Reals:
         weights.update(given)
-        return bert(given, ids, observe=seen(observe), read=seen(read), **options)
+        return run(family, given, *model, observe=seen(observe), read=seen(read), **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "bert", watched)
+        patch.setattr(simulate, "run_floats", watched)
         output = simulate.simulation(path, model)(*inputs)
     return Case(open_checkpoint(path), model, inputs, weights, quantized, output)
 
@@ -206,7 +195,7 @@ def test_every_activation_has_the_codes_of_its_integer_quantizer(
     case: Callable[..., Case], source: str, recipe: str
 ) -> None:
     found = case(source, recipe)
-    names = activation_names(found.checkpoint.config, classifier=found.model.has_classifier)
+    names = found.checkpoint.outline.activations
     for name in names:
         x, y = found.quantized[name]
         params = _params(found.model.formats[name], x.shape[-1])
@@ -223,7 +212,7 @@ def test_every_input_has_the_codes_of_the_integer_operators(
 ) -> None:
     found = case(source, recipe)
     model, mask = found.model, found.inputs[1]
-    sources = input_sources(found.checkpoint.config, classifier=model.has_classifier)
+    sources = {name: read.source for name, read in model.outline.inputs.items()}
     for name in found.quantized.keys() & sources.keys():
         x, y = found.quantized[name]
         form = model.formats[sources[name]]
@@ -259,9 +248,9 @@ def test_every_input_has_the_codes_of_the_integer_model(case: Callable[..., Case
     with intsim.trace() as trace:
         model(ids, attention_mask=mask, token_type_ids=types)
     half: Any = simulate.HALVES[model.profile.rounding]
-    for name, read in input_sources(found.checkpoint.config, classifier=model.has_classifier).items():
-        codes = trace[read][:, 0] if name == "pooler.input" else trace[read]
-        x = dequantize(codes, _params(model.formats[read], codes.shape[-1]))
+    for name, read in model.outline.inputs.items():
+        codes = trace[read.source][:, 0] if name == "pooler.input" else trace[read.source]
+        x = dequantize(codes, _params(model.formats[read.source], codes.shape[-1]))
         if (how := model.dynamic.get(name)) is None:
             new = _params(model.formats[name], 1)
             twin = fake_quant.Affine(new.scale, new.zero_point.astype(np.float64), new.range.min, new.range.max)
@@ -276,13 +265,13 @@ def test_every_input_has_the_codes_of_the_integer_model(case: Callable[..., Case
 @every_case
 def test_every_weight_has_the_codes_of_the_integer_model(case: Callable[..., Case], source: str, recipe: str) -> None:
     found = case(source, recipe)
-    rules = parse_recipe(found.model.recipe)
+    rules = match(parse_recipe(found.model.recipe), found.checkpoint.outline).weights
     floats = {name: found.checkpoint.load(name) for name in found.checkpoint.names}
     if "order" in found.model.tensors:
-        floats = permute_channels(floats, np.argsort(found.model.tensors["order"]))
+        floats = permute_channels(floats, found.checkpoint.outline, np.argsort(found.model.tensors["order"]))
     quantized = [name for name in floats if name.endswith(".weight") and "LayerNorm" not in name]
     for name in quantized:
-        rule, w, codes = rules.weight(name), floats[name], found.model.tensors[name]
+        rule, w, codes = rules[name], floats[name], found.model.tensors[name]
         params = rule.params(w, embedding=name.startswith("embeddings."))
         twin = fake_quant.Affine(params.scale, params.zero_point.astype(np.float64), params.range.min, params.range.max)
         nearest = fake_quant.quantize(w, twin)
@@ -305,7 +294,7 @@ def test_the_output_is_near_that_of_the_integers(case: Callable[..., Case], sour
     plain = _run(found.checkpoint, {n: found.checkpoint.load(n) for n in found.checkpoint.names}, ids, mask, types)
     form = found.model.output_format
     integers = (result.values - np.float64(form.zero_point)) * np.ldexp(1.0 * form.scale.multiplier, -form.scale.shift)
-    rows: Any = slice(None) if found.model.has_classifier else mask
+    rows: Any = slice(None) if found.model.head != "none" else mask
     near = _cosine(found.output[rows], integers[rows])
     damage, predicted = (1 - _cosine(x[rows], plain[rows]) for x in (integers, found.output))
     print(f"{source} {recipe}: cosine {near:.6f}; 1 - cosine to float {damage:.6f}, simulated {predicted:.6f}")
@@ -337,10 +326,29 @@ def test_ties_that_go_elsewhere_are_refused_where_ranges_are_found_while_running
     simulate.simulation(path, static)
 
 
-def test_another_float_model_is_refused(tiny_bert: TinyBert) -> None:
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"labels": None}, "must hold tensor 'classifier.weight' to be a Bert of 66 tokens with head sequence-class"),
+        (
+            {"labels": ("no", "yes")},
+            r"must have the integer model's labels, \['negative', 'positive'\], got \['no', 'yes'\]",
+        ),
+        ({"config": {"num_attention_heads": 2}}, "must have the integer model's num_attention_heads, 4, got 2"),
+    ],
+    ids=["head", "labels", "config"],
+)
+def test_another_float_model_is_refused(tiny_bert: TinyBert, change: dict[str, Any], complaint: str) -> None:
     model = intsim.quantize(tiny_bert(), calibration=["a good movie ."])
-    with pytest.raises(IntsimError, match="must have a classifier just where the integer model has one"):
-        simulate.simulation(tiny_bert(labels=None), model)
+    with pytest.raises(IntsimError, match=complaint):
+        simulate.simulation(tiny_bert(**change), model)
+
+
+def test_the_head_of_a_checkpoint_is_not_asked_for_where_the_integer_model_has_none(tiny_bert: TinyBert) -> None:
+    path, ids = tiny_bert(), np.array([[2, 9, 3]])
+    encoder = intsim.quantize(path, calibration=["a good movie ."], head="none")
+    hidden = simulate.simulation(path, encoder)(ids, ids > 0, 0 * ids)
+    assert hidden.shape == (1, 3, 16)
 
 
 def _cosine(a: Reals, b: Reals) -> float:

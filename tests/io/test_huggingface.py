@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from intsim.errors import CheckpointError, IntsimError
-from intsim.io.huggingface import BertConfig, Checkpoint, open_checkpoint
+from intsim.io.huggingface import Checkpoint, open_checkpoint
+from intsim.models import FAMILIES
+from intsim.models.bert import BertConfig
+from intsim.models.world import FUNCTIONS, HEADS
 
 TinyBert = Callable[..., Path]
 WORDS: Final = "embeddings.word_embeddings.weight"
@@ -112,14 +115,15 @@ def test_loaded_arrays_are_the_callers_own(tiny_bert: TinyBert) -> None:
 
 def test_encoder_has_no_pooler(tiny_bert: TinyBert) -> None:
     checkpoint = open_checkpoint(tiny_bert(labels=None, prefix=""))
-    assert not checkpoint.has_classifier
+    assert checkpoint.head == "none"
     assert checkpoint.names[-1] == "encoder.layer.1.output.LayerNorm.bias"
+    assert checkpoint.ignored == ("pooler.dense.bias", "pooler.dense.weight")
     assert checkpoint.config.labels == ("LABEL_0", "LABEL_1")
 
 
 def test_encoder_without_pooler_tensors_is_complete(tiny_bert: TinyBert) -> None:
     pooler = {"bert.pooler.dense.weight": None, "bert.pooler.dense.bias": None}
-    assert not open_checkpoint(tiny_bert(labels=None, tensors=pooler)).has_classifier
+    assert open_checkpoint(tiny_bert(labels=None, tensors=pooler)).ignored == ()
 
 
 @pytest.mark.parametrize("architectures", [None, []])
@@ -128,13 +132,14 @@ def test_tensors_decide_where_architectures_is_silent(
     tiny_bert: TinyBert, architectures: list[str] | None, labels: tuple[str, ...] | None
 ) -> None:
     path = tiny_bert(labels=labels, config={"architectures": architectures})
-    assert open_checkpoint(path).has_classifier == (labels is not None)
+    assert open_checkpoint(path).head == ("none" if labels is None else "sequence-classification")
 
 
 def test_position_ids_are_ignored(tiny_bert: TinyBert) -> None:
     ids = np.arange(32, dtype=np.int64)[None]
     checkpoint = open_checkpoint(tiny_bert(tensors={"bert.embeddings.position_ids": ids}))
     assert "embeddings.position_ids" not in checkpoint.names
+    assert checkpoint.ignored == ("embeddings.position_ids",)
 
 
 def test_labels_follow_their_index_not_their_place(tiny_bert: TinyBert) -> None:
@@ -150,7 +155,7 @@ def test_labels_have_the_hugging_face_default(tiny_bert: TinyBert, num_labels: i
     assert open_checkpoint(path).config.labels == labels
 
 
-@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu"])
 def test_activations(tiny_bert: TinyBert, hidden_act: str) -> None:
     assert open_checkpoint(tiny_bert(hidden_act=hidden_act)).config.hidden_act == hidden_act
 
@@ -164,7 +169,7 @@ def test_absent_fields_have_the_hugging_face_default(tiny_bert: TinyBert) -> Non
 def test_one_file_goes_before_shards(tiny_bert: TinyBert) -> None:
     path = tiny_bert()
     (path / "model.safetensors.index.json").write_text("not read")
-    assert open_checkpoint(path).has_classifier
+    assert open_checkpoint(path).head == "sequence-classification"
 
 
 def test_neither_torch_nor_transformers_is_imported(tiny_bert: TinyBert) -> None:
@@ -246,17 +251,30 @@ def test_value_that_is_not_finite_is_refused(tiny_bert: TinyBert, value: float, 
 # ---- bad config.json
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    ["BertForTokenClassification", "BertForMaskedLM", "BertForPreTraining", "RobertaModel"],
-)
-def test_other_architecture_is_refused_before_any_tensor(tiny_bert: TinyBert, architecture: str) -> None:
-    path = tiny_bert(config={"architectures": [architecture], "model_type": "other"})
-    (path / "model.safetensors").unlink()
-    assert _error(path) == (
-        "architectures in config.json must be ['BertModel'] or ['BertForSequenceClassification'], "
-        f"got ['{architecture}']"
+@pytest.mark.parametrize("architecture", ["BertForPreTraining", "BertForMultipleChoice", "RobertaModel", "Bert"])
+def test_other_architecture_is_refused_where_no_head_is_given(tiny_bert: TinyBert, architecture: str) -> None:
+    path = tiny_bert(config={"architectures": [architecture]})
+    classes = (
+        "Model, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM"
     )
+    assert _error(path) == (
+        f"architectures in config.json must be one of Bert{classes}; "
+        f"or give the head to read, --head none for the body, got ['{architecture}']"
+    )
+    assert open_checkpoint(path, head="none").head == "none"
+    assert open_checkpoint(path, head="sequence-classification").names == open_checkpoint(tiny_bert()).names
+
+
+def test_other_model_type_is_refused_before_any_tensor(tiny_bert: TinyBert) -> None:
+    path = tiny_bert(config={"model_type": "other"})
+    (path / "model.safetensors").unlink()
+    assert _error(path) == f"model_type in config.json must be one of {', '.join(FAMILIES)}, got 'other'"
+
+
+def test_an_unknown_head_is_refused(tiny_bert: TinyBert) -> None:
+    with pytest.raises(IntsimError) as caught:
+        open_checkpoint(tiny_bert(), head="classifier")
+    assert str(caught.value) == f"head must be one of {', '.join(HEADS)}, got 'classifier'"
 
 
 SIZES: Final = (
@@ -280,26 +298,38 @@ def test_size_must_be_a_positive_integer(tiny_bert: TinyBert, name: str, value: 
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_size_must_be_there(tiny_bert: TinyBert, name: str) -> None:
+def test_size_must_be_there_where_transformers_gives_families_different_ones(tiny_bert: TinyBert, name: str) -> None:
     path = tiny_bert()
     config = json.loads((path / "config.json").read_text())
     del config[name]
     (path / "config.json").write_text(json.dumps(config))
-    assert _error(path) == f"{name} in config.json must be a positive integer, got nothing"
+    if name == "type_vocab_size":
+        assert open_checkpoint(path).config.type_vocab_size == 2
+    else:
+        assert _error(path) == f"{name} in config.json must be a positive integer, got nothing"
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "roberta"}, "model_type in config.json must be 'bert', got 'roberta'"),
-        ({"model_type": None}, "model_type in config.json must be 'bert', got nothing"),
+        ({"model_type": "gpt2"}, f"model_type in config.json must be one of {', '.join(FAMILIES)}, got 'gpt2'"),
+        ({"model_type": ["bert"]}, f"model_type in config.json must be one of {', '.join(FAMILIES)}, got ['bert']"),
+        ({"model_type": None}, f"model_type in config.json must be one of {', '.join(FAMILIES)}, got nothing"),
         (
             {"num_attention_heads": 3},
-            "hidden_size in config.json must be a multiple of num_attention_heads, got 16 for 3 heads",
+            "hidden_size in config.json must be a multiple of num_attention_heads, 3, got 16",
         ),
         (
-            {"hidden_act": "silu"},
-            "hidden_act in config.json must be one of gelu, gelu_new, relu, got 'silu'",
+            {"hidden_act": "mish"},
+            f"hidden_act in config.json must be one of {', '.join(FUNCTIONS)}, got 'mish'",
+        ),
+        (
+            {"pad_token_id": -1},
+            "pad_token_id in config.json must be an integer of at least 0, got -1",
+        ),
+        (
+            {"tie_word_embeddings": 1},
+            "tie_word_embeddings in config.json must be true or false, got 1",
         ),
         (
             {"position_embedding_type": "relative_key"},
@@ -307,11 +337,11 @@ def test_size_must_be_there(tiny_bert: TinyBert, name: str) -> None:
         ),
         (
             {"is_decoder": True},
-            "is_decoder in config.json must be false, for the model is an encoder, got True",
+            "is_decoder in config.json must be False, got True",
         ),
         (
             {"add_cross_attention": True},
-            "add_cross_attention in config.json must be false, for the model is an encoder, got True",
+            "add_cross_attention in config.json must be False, got True",
         ),
         (
             {"layer_norm_eps": 0.0},
@@ -458,7 +488,7 @@ def test_every_tensor_is_needed(tiny_bert: TinyBert) -> None:
         path = tiny_bert(tensors={stored: None}, tokenizer=False)
         assert _error(path) == (
             f"checkpoint DIR must hold tensor '{name}' to be "
-            "a BertForSequenceClassification of 2 layers, got no such tensor"
+            "a Bert of 66 tokens with head sequence-classification, got no such tensor"
         )
 
 
@@ -486,8 +516,14 @@ def test_classifier_must_be_there_where_architectures_says_so(tiny_bert: TinyBer
 
 
 def test_classifier_needs_a_pooler(tiny_bert: TinyBert) -> None:
-    path = tiny_bert(config={"architectures": None}, tensors={"bert.pooler.dense.bias": None})
+    path = tiny_bert(tensors={"bert.pooler.dense.bias": None})
     assert "must hold tensor 'pooler.dense.bias'" in _error(path)
+
+
+def test_a_classifier_without_a_pooler_is_a_surplus_where_architectures_is_silent(tiny_bert: TinyBert) -> None:
+    checkpoint = open_checkpoint(tiny_bert(config={"architectures": None}, tensors={"bert.pooler.dense.bias": None}))
+    assert checkpoint.head == "none"
+    assert checkpoint.ignored == ("classifier.bias", "classifier.weight", "pooler.dense.weight")
 
 
 @pytest.mark.parametrize(("dtype", "code"), [("float64", "F64"), ("int64", "I64"), ("int8", "I8")])
@@ -499,34 +535,46 @@ def test_other_stored_dtype_is_refused(tiny_bert: TinyBert, dtype: str, code: st
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "classifier.out_proj.weight",
-        "cls.predictions.bias",
-        "bert.encoder.layer.2.output.dense.bias",
-        "bert.embeddings.extra.weight",
-    ],
-)
-def test_unexpected_tensor_is_refused(tiny_bert: TinyBert, name: str) -> None:
+@pytest.mark.parametrize("name", ["bert.encoder.layer.2.output.dense.bias", "bert.embeddings.extra.weight"])
+def test_unexpected_tensor_of_the_body_is_refused(tiny_bert: TinyBert, name: str) -> None:
     path = tiny_bert(tensors={name: np.zeros(16, np.float32)})
     assert _error(path) == (
-        "checkpoint DIR must hold the tensors of a BertForSequenceClassification of 2 layers only, "
-        f"got '{name.removeprefix('bert.')}'; "
-        "the supported models are BertModel and BertForSequenceClassification"
+        "checkpoint DIR must hold the tensors that its config.json speaks of, "
+        f"got '{name.removeprefix('bert.')}'; correct one of the two"
     )
 
 
-def test_classifier_of_an_encoder_is_refused(tiny_bert: TinyBert) -> None:
-    path = tiny_bert(config={"architectures": ["BertModel"]})
-    assert "tensors of a BertModel of 2 layers only, got 'classifier.bias'" in _error(path)
+@pytest.mark.parametrize("name", ["classifier.out_proj.weight", "cls.predictions.bias", "dropout.rate"])
+def test_surplus_outside_the_body_is_ignored_and_logged_once(
+    tiny_bert: TinyBert, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    path = tiny_bert(tensors={name: np.zeros(16, np.int64), "other.weight": np.zeros(16, np.float32)})
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.names == open_checkpoint(tiny_bert()).names
+    assert checkpoint.ignored == (name, "other.weight")
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("WARNING", f"{path}: 2 tensors are not used, such as {name}")
 
 
-def test_huge_layer_count_is_refused_at_once(tiny_bert: TinyBert) -> None:
+def test_classifier_of_an_encoder_is_ignored(tiny_bert: TinyBert) -> None:
+    checkpoint = open_checkpoint(tiny_bert(config={"architectures": ["BertModel"]}))
+    assert checkpoint.head == "none"
+    assert checkpoint.ignored == ("classifier.bias", "classifier.weight", "pooler.dense.bias", "pooler.dense.weight")
+
+
+@pytest.mark.parametrize(
+    ("layers", "complaint"),
+    [
+        (1000, "must hold tensor 'encoder.layer.2.attention.self.query.weight'"),
+        (1001, "num_hidden_layers in config.json must be at most 1000, got 1001"),
+        (10**15, "num_hidden_layers in config.json must be at most 1000, got 1000000000000000"),
+    ],
+)
+def test_huge_layer_count_is_refused_at_once(tiny_bert: TinyBert, layers: int, complaint: str) -> None:
     path = tiny_bert()
-    config = json.loads((path / "config.json").read_text()) | {"num_hidden_layers": 10**15}
+    config = json.loads((path / "config.json").read_text()) | {"num_hidden_layers": layers}
     (path / "config.json").write_text(json.dumps(config))
-    assert "must hold tensor 'encoder.layer.2.attention.self.query.weight'" in _error(path)
+    assert complaint in _error(path)
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -554,7 +602,7 @@ def _assert_reads_as_safetensors_does(checkpoint: Checkpoint) -> None:
 
 def test_minilm(minilm: Path) -> None:
     checkpoint = open_checkpoint(minilm)
-    assert not checkpoint.has_classifier
+    assert checkpoint.head == "none"
     assert (checkpoint.config.hidden_size, checkpoint.config.num_hidden_layers) == (384, 6)
     assert len(checkpoint.names) == 5 + 6 * 16
     assert checkpoint.dtype(WORDS) == "F32"
@@ -565,7 +613,7 @@ def test_minilm(minilm: Path) -> None:
 @pytest.mark.parametrize("task", ["sst2", "cola"])
 def test_minilm_classifiers(shared: Path, task: str) -> None:
     checkpoint = open_checkpoint(shared / "models" / f"minilm-{task}")
-    assert checkpoint.has_classifier
+    assert checkpoint.head == "sequence-classification"
     assert checkpoint.config.labels == ("LABEL_0", "LABEL_1")
     assert checkpoint.dtype("classifier.weight") == "F16"
     _assert_reads_as_safetensors_does(checkpoint)

@@ -26,6 +26,21 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 TEXTS: Final = ("a good movie .", "the plot is not bad\tnot good")
 FILE: Final = "model.safetensors"
 IDS: Final = [[2, 9, 10, 11, 3]]
+CONFIG: Final = {
+    "vocab_size": 66,
+    "max_position_embeddings": 32,
+    "type_vocab_size": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": True,
+    "labels": ["negative", "positive"],
+    "problem_type": None,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+}
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +121,10 @@ def test_quantizing_in_another_process_gives_the_same_bytes(
 
 def test_order_of_tensors_and_keys_changes_no_byte(model: intsim.IntegerModel, folder: Path, tmp_path: Path) -> None:
     shuffled = intsim.IntegerModel(
-        dynamic=model.dynamic,
-        config=dict(reversed(model.config.items())),
+        model_type=model.model_type,
+        head=model.head,
+        dynamic=dict(reversed(model.dynamic.items())),
+        config=model.config,
         profile=model.profile,
         recipe=dict(reversed(model.recipe.items())),
         formats=dict(reversed(model.formats.items())),
@@ -131,7 +148,9 @@ def test_file_holds_integers_only_and_everything_to_run(folder: Path, source: Pa
     assert {values.dtype.name for values in tensors.values()} == {"int8", "int32", "int64"}
     canonical = json.dumps(metadata["profile"], sort_keys=True, separators=(",", ":"))
     assert metadata["profile_hash"] == hashlib.sha256(canonical.encode()).hexdigest()
-    assert metadata["format_version"] == 2
+    assert metadata["format_version"] == 3
+    assert (metadata["model_type"], metadata["head"]) == ("bert", "sequence-classification")
+    assert metadata["config"] == CONFIG
     assert metadata["tokenizer"] == (source / "tokenizer.json").read_text(encoding="utf-8")
     assert metadata["recipe"]["name"] == "intsim"
     assert [path.name for path in folder.iterdir()] == [FILE]
@@ -239,25 +258,35 @@ def test_metadata_that_is_not_an_object_is_refused(folder: Path, metadata: objec
     assert _refusal(folder).startswith("DIR/model.safetensors must carry a JSON object as intsim's metadata, got ")
 
 
-@pytest.mark.parametrize("version", [0, 1, "2", None])
+@pytest.mark.parametrize("version", [0, 1, 2, "3", None])
 def test_another_format_version_is_refused(folder: Path, version: object) -> None:
     _edit(folder, lambda metadata: metadata.update(format_version=version))
-    expected = f"DIR/model.safetensors must have format version 2, got {version}; quantize the checkpoint again"
+    expected = f"DIR/model.safetensors must have format version 3, got {version}; quantize the checkpoint again"
     assert _refusal(folder) == expected
 
 
-@pytest.mark.parametrize("key", ["config", "profile", "profile_hash", "recipe", "formats", "tokenizer"])
+@pytest.mark.parametrize(
+    "key", ["model_type", "head", "config", "profile", "profile_hash", "recipe", "formats", "dynamic", "tokenizer"]
+)
 def test_missing_metadata_is_refused(folder: Path, key: str) -> None:
     _edit(folder, lambda metadata: metadata.pop(key))
     expected = f"DIR/model.safetensors must carry the metadata of an integer checkpoint, got KeyError('{key}')"
     assert _refusal(folder) == expected
 
 
-@pytest.mark.parametrize("key", ["config", "profile", "formats"])
+@pytest.mark.parametrize("key", ["model_type", "head", "config", "profile", "formats"])
 @pytest.mark.parametrize("value", [None, [], [1], 5, "text"], ids=str)
 def test_metadata_of_the_wrong_kind_is_refused(folder: Path, key: str, value: object) -> None:
     _edit(folder, lambda metadata: metadata.update({key: value}))
     _refusal(folder, IntsimError)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model_type", "gpt2"), ("model_type", "roberta"), ("head", "causal-lm"), ("head", "masked-lm")]
+)
+def test_another_family_or_head_is_refused(folder: Path, key: str, value: str) -> None:
+    _edit(folder, lambda metadata: metadata.update({key: value}))
+    _refusal(folder)
 
 
 def test_an_edited_profile_is_refused(folder: Path) -> None:

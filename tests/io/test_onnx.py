@@ -23,11 +23,11 @@ from intsim import ops
 from intsim.cli import cli, main
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, rounding_right_shift
+from intsim.integer_model import IntegerModel
 from intsim.io import onnx as exporter
 from intsim.io.onnx import arithmetic, operators
 from intsim.io.onnx.graph import Graph, Value
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
-from intsim.models import IntegerModel
 from intsim.ops import LayerNormParams
 from intsim.profile import IBERT, INTSIM, Profile
 from intsim.recipes import recipe_names
@@ -151,9 +151,9 @@ def draw(model: IntegerModel, rng: np.random.Generator, batch: int, tokens: int)
     mask[batch // 2] = rng.integers(0, 2, tokens)
     mask[-1] = True
     return {
-        "input_ids": rng.integers(0, model.config["vocab_size"], (batch, tokens)),
+        "input_ids": rng.integers(0, model.config.vocab_size, (batch, tokens)),
         "attention_mask": mask.astype(np.int64),
-        "token_type_ids": rng.integers(0, model.config["type_vocab_size"], (batch, tokens)),
+        "token_type_ids": rng.integers(0, model.config.type_vocab_size, (batch, tokens)),
     }
 
 
@@ -191,7 +191,7 @@ def _batches(model: IntegerModel, texts: Sequence[str], size: int) -> Iterator[F
     tokenizer = parse_tokenizer(model.tokenizer or "")
     for start in range(0, len(texts), size):
         encodings = [
-            encode(tokenizer, text, longest=model.config["max_position_embeddings"])
+            encode(tokenizer, text, longest=model.config.max_position_embeddings)
             for text in texts[start : start + size]
         ]
         ids, mask, types = pad(encodings)
@@ -208,7 +208,7 @@ def _batches(model: IntegerModel, texts: Sequence[str], size: int) -> Iterator[F
 def test_every_integer_of_the_embedded_model_is_the_engines(embedded, file):
     exporter.export(embedded, file)
     rng = np.random.default_rng(1)
-    longest = embedded.config["max_position_embeddings"]
+    longest = embedded.config.max_position_embeddings
     texts = list(_batches(embedded, TEXTS, 3)) + list(_batches(embedded, TEXTS, 1))
     drawn = [draw(embedded, rng, *shape) for shape in ((1, 1), (2, 3), (5, 17), (1, longest))]
     assert_same_everywhere(embedded, file, texts + drawn)
@@ -331,7 +331,7 @@ def test_uint8_meets_uint8_in_every_product(embedded, file):
     proto = onnx.load(file)
     types = _element_types(proto)
     products = [node for node in proto.graph.node if node.op_type == "MatMulInteger"]
-    assert len(products) == 8 * embedded.config["num_hidden_layers"] + 2
+    assert len(products) == 8 * embedded.config.num_hidden_layers + 2
     assert {types[name] for node in products for name in node.input} == {onnx.TensorProto.UINT8}
 
 
@@ -367,7 +367,7 @@ def test_the_same_model_gives_the_same_bytes(embedded, tmp_path):
 
 def test_a_text_longer_than_the_position_table_is_refused_by_the_engine(embedded, file):
     exporter.export(embedded, file)
-    longest = embedded.config["max_position_embeddings"]
+    longest = embedded.config.max_position_embeddings
     feed = draw(embedded, np.random.default_rng(5), 1, longest + 1)
     errors = runtime.capi.onnxruntime_pybind11_state  # of Gather, or of Add where the engine makes a Slice of it
     with pytest.raises((errors.InvalidArgument, errors.Fail), match="129"):

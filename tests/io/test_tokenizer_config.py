@@ -291,8 +291,7 @@ def test_a_pair_may_have_other_special_tokens_than_a_text(transformers: Any, wri
     special = {token: {"id": token, "ids": [index], "tokens": [token]} for token, index in (("<s>", 0), ("</s>", 2))}
     texts = [{"Sequence": {"id": name, "type_id": type_id}} for name, type_id in (("A", 0), ("B", 1))]
     first, last = ({"SpecialToken": {"id": token, "type_id": 0}} for token in special)
-    template = {"type": "TemplateProcessing", "single": [first, texts[0], last], "pair": texts}
-    template["special_tokens"] = special
+    template = {
         "type": "TemplateProcessing",
         "single": [first, texts[0], last],
         "pair": texts,

@@ -9,8 +9,12 @@ import pytest
 
 import intsim
 from intsim.errors import IntsimError
+from intsim.models.bert import BERT, BertConfig
+from intsim.models.outline import outline
+from intsim.models.world import Head
 from intsim.quantizers import MeanSquaredError, MinMax, Percentile, RunningMinMax
-from intsim.recipes import load_recipe, recipe_names
+from intsim.recipes import Matched, load_recipe, match, recipe_names
+from intsim.recipes.match import nearest_divisor
 
 TinyBert = Callable[..., Path]
 TEXTS: Final = ("a good movie .", "the plot is", "not", "bad", "x y z", "good " * 20)
@@ -32,6 +36,7 @@ names = "*"
 bits = 8
 symmetric = true
 """
+LAST: Final = "encoder.layer.11.output.LayerNorm"
 INPUTS: Final = """
 [[inputs]]
 names = "*"
@@ -48,6 +53,13 @@ def recipe(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def _rules(recipe: str | Path, head: Head = "sequence-classification") -> Matched:
+    """Return the rules of a BERT of 12 layers of 768 channels."""
+    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    config = BertConfig(vocab_size=66, max_position_embeddings=512, **sizes)
+    return match(load_recipe(recipe), outline(BERT, config, head))
 
 
 def _refusal(path: str | Path) -> str:
@@ -85,27 +97,31 @@ def test_every_preset_loads_under_its_own_name(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.profile in intsim.PROFILES
+    rules, encoder = _rules(name), _rules(name, "none")
     for tensor in ("embeddings.word_embeddings.weight", "encoder.layer.3.output.dense.weight", "classifier.weight"):
-        assert recipe.weight(tensor).scheme.symmetric
-    for activation in ("embeddings.sum", "encoder.layer.3.intermediate", "pooler", "last_hidden_state"):
-        assert recipe.activation(activation).bits in range(2, 17)
+        assert rules.weights[tensor].scheme.symmetric
+    for activation in ("embeddings.sum", "encoder.layer.3.intermediate", "pooler"):
+        assert rules.activations[activation].bits in range(2, 17)
+    assert encoder.activations[LAST].bits in range(2, 17)
+    assert (rules.notes, encoder.notes) == ((), ())
 
 
 @pytest.mark.parametrize("name", ["intsim", "ibert"])
 def test_presets_keep_16_bits_for_residual_sums_and_the_last_hidden_state(name: str) -> None:
-    recipe = load_recipe(name)
-    assert recipe.activation("encoder.layer.0.attention.output.sum").bits == 16
-    assert recipe.activation("last_hidden_state").bits == 16
-    assert recipe.activation("last_hidden_state").symmetric
-    assert recipe.activation("encoder.layer.0.output.LayerNorm").bits == 8
+    for head in ("none", "sequence-classification"):
+        rules = _rules(name, head).activations
+        assert rules["encoder.layer.0.attention.output.sum"].bits == 16
+        assert rules["encoder.layer.0.output.LayerNorm"].bits == 8
+        assert rules[LAST].bits == (16 if head == "none" else 8)
+    assert _rules(name, "none").activations[LAST].symmetric
 
 
 def test_the_intsim_preset_quantizes_activations_asymmetrically_but_for_the_operands_of_attention() -> None:
-    recipe = load_recipe("intsim")
+    rules = _rules("intsim").activations
     for part in ("query", "key", "value"):
-        assert recipe.activation(f"encoder.layer.2.attention.self.{part}").symmetric
-    assert not recipe.activation("encoder.layer.2.attention.self.context").symmetric
-    assert not recipe.activation("encoder.layer.2.output.sum").symmetric
+        assert rules[f"encoder.layer.2.attention.self.{part}"].symmetric
+    assert not rules["encoder.layer.2.attention.self.context"].symmetric
+    assert not rules["encoder.layer.2.output.sum"].symmetric
 
 
 def test_a_profile_may_be_chosen_beside_the_recipe(tiny_bert: TinyBert) -> None:
@@ -126,19 +142,20 @@ EMBEDDING: Final = "embeddings.word_embeddings.weight"
 
 
 def test_bondarenkos_presets_differ_where_the_paper_says() -> None:
-    w8a8, mixed, peg = (load_recipe(name) for name in ("w8a8", "mixed", "peg"))
+    w8a8, mixed, peg = (_rules(name).activations for name in ("w8a8", "mixed", "peg"))
     wide = {"encoder.layer.3.output.sum", "encoder.layer.11.attention.output.LayerNorm"}
     for name in (*wide, "embeddings.sum", "encoder.layer.3.attention.output.sum", "encoder.layer.3.intermediate"):
-        rules = [recipe.activation(name) for recipe in (w8a8, mixed, peg)]
+        rules = [each[name] for each in (w8a8, mixed, peg)]
         assert [rule.bits for rule in rules] == [8, 16 if name in wide else 8, 8]
         assert [rule.groups for rule in rules] == [1, 1, 6 if name in wide else 1]
         assert not any(rule.symmetric for rule in rules)
-    assert (peg.permutation, mixed.permutation) == ("range", "none")
-    assert {rule.estimator for rule in peg.activations[:1] + peg.activations[2:]} == {"running-min-max"}
+    assert (load_recipe("peg").permutation, load_recipe("mixed").permutation) == ("range", "none")
+    stated = load_recipe("peg").activations
+    assert {rule.estimator for rule in stated[:1] + stated[2:]} == {"running-min-max"}
     for name, bits in ("w4a8", (4, 8)), ("w6", (6, 8)), ("embed2", (8, 2)):
-        recipe = load_recipe(name)
-        assert (recipe.weight(FFN).bits, recipe.weight(EMBEDDING).bits) == bits
-        assert recipe.weight(EMBEDDING).estimator == "mse"
+        weights = _rules(name).weights
+        assert (weights[FFN].bits, weights[EMBEDDING].bits) == bits
+        assert weights[EMBEDDING].estimator == "mse"
 
 
 @pytest.mark.parametrize(
@@ -153,34 +170,33 @@ def test_bondarenkos_presets_differ_where_the_paper_says() -> None:
     ],
 )
 def test_presets_that_quantize_inputs_anew_say_when(name: str, input_range: str, clip: str) -> None:
-    recipe = load_recipe(name)
-    second, first = recipe.input("encoder.layer.11.output.input"), recipe.input("encoder.layer.11.intermediate.input")
-    assert second is not None
-    assert first is not None
+    rules = _rules(name).inputs
+    second, first = rules["encoder.layer.11.output.input"], rules["encoder.layer.11.intermediate.input"]
     assert (second.range, second.clip, second.bits, second.symmetric) == (input_range, clip, 8, True)
     assert (first.range, first.clip) == (input_range, "tm-iqr" if "everywhere" in name else "none")
-    assert recipe.input("encoder.layer.11.attention.output.input") == first
+    assert rules["encoder.layer.11.attention.output.input"] == first
 
 
 def test_zeroquants_presets_group_output_channels() -> None:
     for name, bits in ("zeroquant", 8), ("zeroquant-w4", 4):
-        rule = load_recipe(name).weight(FFN)
+        rules = _rules(name).weights
+        rule = rules[FFN]
         assert (rule.granularity, rule.groups, rule.axis, rule.bits) == ("group", 48, "output", bits)
-        assert load_recipe(name).weight("encoder.layer.3.attention.output.dense.weight").bits == 8
-        assert load_recipe(name).weight("pooler.dense.weight").bits == 8
+        assert rules["encoder.layer.3.attention.output.dense.weight"].bits == 8
+        assert rules["pooler.dense.weight"].bits == 8
 
 
 # ---- parameters
 
 
 def test_parameters_are_put_where_the_recipe_names_them() -> None:
-    recipe = load_recipe("peg:groups=3,permutation=none,estimator=mse")
-    rule = recipe.activation("encoder.layer.3.output.sum")
-    assert (rule.groups, rule.estimator, recipe.permutation) == (3, "mse", "none")
-    assert load_recipe("peg").activation("encoder.layer.3.output.sum").groups == 6
-    wide = load_recipe("w8a8:symmetric=true,residual_bits=16")
-    assert (wide.activation("embeddings.sum").bits, wide.activation("pooler").symmetric) == (16, True)
-    assert load_recipe("q8bert:momentum=0.5").activation("encoder.layer.0.attention.self.key").momentum == 0.5
+    recipe = "peg:groups=3,permutation=none,estimator=mse"
+    rule = _rules(recipe).activations["encoder.layer.3.output.sum"]
+    assert (rule.groups, rule.estimator, load_recipe(recipe).permutation) == (3, "mse", "none")
+    assert _rules("peg").activations["encoder.layer.3.output.sum"].groups == 6
+    wide = _rules("w8a8:symmetric=true,residual_bits=16").activations
+    assert (wide["embeddings.sum"].bits, wide["pooler"].symmetric) == (16, True)
+    assert _rules("q8bert:momentum=0.5").activations["encoder.layer.0.attention.self.key"].momentum == 0.5
     assert load_recipe("w4a8:rounding=adaround").needs_moments
     assert load_recipe("zeroquant-w4:rounding=gptq").needs_moments
     assert load_recipe("w6:bias_correction=true").needs_moments
@@ -196,14 +212,14 @@ def test_the_record_of_a_model_holds_the_values_its_parameters_had(tiny_bert: Ti
 def test_files_have_parameters_too(recipe: Callable[..., Path]) -> None:
     part = WEIGHTS.replace("bits = 8", 'bits = "$bits"')
     path = recipe("[parameters]\nbits = 5", part, ACTIVATIONS)
-    assert load_recipe(path).weight(FFN).bits == 5
-    assert load_recipe(f"{path}:bits=3").weight(FFN).bits == 3
+    assert _rules(path).weights[FFN].bits == 5
+    assert _rules(f"{path}:bits=3").weights[FFN].bits == 3
 
 
 def test_a_file_whose_name_holds_a_colon_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine:bits=3.toml"
     path.write_text(WEIGHTS + ACTIVATIONS)
-    assert load_recipe(path).weight(FFN).bits == 8
+    assert _rules(path).weights[FFN].bits == 8
 
 
 @pytest.mark.parametrize(
@@ -248,17 +264,51 @@ def test_parameters_that_are_no_table_are_refused(recipe: Callable[..., Path]) -
 def test_the_first_rule_that_matches_decides(recipe: Callable[..., Path]) -> None:
     first = '[[weights]]\nnames = ["classifier.*", "pooler.*"]\nbits = 4\ngranularity = "tensor"'
     narrow = '[[activations]]\nnames = "*.output.sum"\nbits = 12\nsymmetric = false'
-    loaded = load_recipe(recipe(first, WEIGHTS, narrow, ACTIVATIONS))
-    assert (loaded.weight("pooler.dense.weight").bits, loaded.weight("pooler.dense.weight").granularity) == (
-        4,
-        "tensor",
-    )
-    assert loaded.weight("embeddings.word_embeddings.weight").bits == 8
-    assert loaded.activation("encoder.layer.0.output.sum").bits == 12
-    assert loaded.activation("embeddings.sum").bits == 8
-    shadowed = load_recipe(recipe(WEIGHTS, first, ACTIVATIONS, narrow))
-    assert shadowed.weight("pooler.dense.weight").bits == 8
-    assert shadowed.activation("encoder.layer.0.output.sum").bits == 8
+    loaded = _rules(recipe(first, WEIGHTS, narrow, ACTIVATIONS))
+    pooler = loaded.weights["pooler.dense.weight"]
+    assert (pooler.bits, pooler.granularity) == (4, "tensor")
+    assert loaded.weights["embeddings.word_embeddings.weight"].bits == 8
+    assert loaded.activations["encoder.layer.0.output.sum"].bits == 12
+    assert loaded.activations["embeddings.sum"].bits == 8
+    shadowed = _rules(recipe(WEIGHTS, first, ACTIVATIONS, narrow))
+    assert shadowed.weights["pooler.dense.weight"].bits == 8
+    assert shadowed.activations["encoder.layer.0.output.sum"].bits == 8
+
+
+def test_a_role_covers_its_kinds_and_stands_beside_names(recipe: Callable[..., Path]) -> None:
+    sums = '[[activations]]\nroles = "residual"\nnames = "pooler"\nbits = 12\nsymmetric = false'
+    after = '[[activations]]\nroles = "residual.ffn"\nbits = 9\nsymmetric = false'
+    heads = '[[weights]]\nroles = "head"\nbits = 4\ngranularity = "tensor"'
+    reads = INPUTS.replace('names = "*"', 'roles = "ffn-hidden"')
+    rules = _rules(recipe(heads, WEIGHTS, sums, after, ACTIVATIONS, reads))
+    narrow = {name for name, rule in rules.activations.items() if rule.bits == 12}
+    layers = [f"encoder.layer.{i}" for i in range(12)]
+    assert narrow == {"pooler", *(f"{n}.{part}.sum" for n in layers for part in ("attention.output", "output"))}
+    assert {name for name, rule in rules.weights.items() if rule.bits == 4} == {
+        "pooler.dense.weight",
+        "classifier.weight",
+    }
+    assert {*rules.inputs} == {f"{n}.output.input" for n in layers}
+    earlier = _rules(recipe(WEIGHTS, after, sums, ACTIVATIONS)).activations
+    assert earlier["encoder.layer.0.output.sum"].bits == 9
+    assert earlier["encoder.layer.0.attention.output.sum"].bits == 12
+
+
+@pytest.mark.parametrize(
+    ("channels", "asked", "fitted"),
+    [(768, 48, 48), (48, 5, 6), (20, 6, 5), (20, 7, 5), (20, 8, 10), (7, 4, 7), (7, 3, 1), (16, 1000, 16), (1, 6, 1)],
+)
+def test_groups_become_the_nearest_divisor_the_larger_of_two(channels: int, asked: int, fitted: int) -> None:
+    assert nearest_divisor(channels, asked) == fitted
+
+
+def test_groups_that_were_fitted_are_noted_once(recipe: Callable[..., Path]) -> None:
+    groups = WEIGHTS.replace('"channel"', '"group"\ngroups = 5')
+    rules = _rules(recipe(groups, ACTIVATIONS.replace("symmetric", "groups = 1\nsymmetric")))
+    assert {rules.weights[name].groups for name in (EMBEDDING, FFN)} == {6}  # and 2 of the classifier's 2
+    assert rules.weights["classifier.weight"].groups == 2
+    assert len(rules.notes) == 3
+    assert rules.notes[0] == "768 channels are in 6 groups, the nearest to 5 that divides them"
 
 
 def test_name_and_profile_may_be_left_out(recipe: Callable[..., Path]) -> None:
@@ -284,7 +334,7 @@ def test_a_file_is_found_by_path_or_text(recipe: Callable[..., Path]) -> None:
     ],
 )
 def test_every_estimator_is_made_with_its_parameters(recipe: Callable[..., Path], line: str, kind: type) -> None:
-    rule = load_recipe(recipe(WEIGHTS, ACTIVATIONS, line)).activation("pooler")
+    rule = _rules(recipe(WEIGHTS, ACTIVATIONS, line)).activations["pooler"]
     estimator = rule.new_estimator()
     assert type(estimator) is kind
     assert getattr(estimator, "momentum", 0.5) == 0.5
@@ -321,9 +371,10 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         ("weights = 5", "weights must be tables, each under [[weights]], got 5"),
         ("weights = [1]", "weights must be tables, each under [[weights]], got [1]"),
         ('[activations]\nnames = "*"', "activations must be tables, each under [[activations]], got {'names': '*'}"),
-        ("[[weights]]\nbits = 8", "names must be a pattern or a list of patterns, got None"),
-        ("[[weights]]\nnames = 5", "names must be a pattern or a list of patterns, got 5"),
-        ('[[weights]]\nnames = ["*", 5]', "names must be a pattern or a list of patterns, got ['*', 5]"),
+        ("[[weights]]\nbits = 8", "weights must say which names or roles each is for"),
+        ("[[weights]]\nnames = 5", "names must be a text or a list of texts, got 5"),
+        ('[[weights]]\nnames = ["*", 5]', "names must be a text or a list of texts, got ['*', 5]"),
+        ("[[inputs]]\nroles = true", "roles must be a text or a list of texts, got True"),
         ('[[weights]]\nnames = "*"\nbits = 8', "missing 1 required keyword-only argument: 'granularity'"),
     ],
 )
@@ -338,6 +389,9 @@ def test_a_file_of_another_form_is_refused(recipe: Callable[..., Path], text: st
     ("part", "line", "complaint"),
     [
         (WEIGHTS, "bit = 8", "unexpected keyword argument 'bit'"),
+        (WEIGHTS, "roles = 'query'", "roles must be among embedding.word, embedding.position, "),
+        (ACTIVATIONS, "roles = 'resid'", "roles must be among embedding, query, key, value, context, "),
+        (INPUTS, "roles = ['norm', 'attention']", "or what stands before a dot, got 'attention'"),
         (WEIGHTS, "symmetric = true", "unexpected keyword argument 'symmetric'"),
         (WEIGHTS, ("bits = 8", "bits = 1"), "bits of a weight must be in [2, 8], got 1"),
         (WEIGHTS, ("bits = 8", "bits = 9"), "bits of a weight must be in [2, 8], got 9"),
@@ -403,23 +457,26 @@ def test_a_rule_that_breaks_its_form_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("parts", "name"),
+    ("parts", "name", "role"),
     [
-        ((WEIGHTS,), "embeddings.sum"),
-        ((ACTIVATIONS,), "embeddings.word_embeddings.weight"),
-        ((WEIGHTS, ACTIVATIONS.replace('"*"', '"e*"')), "pooler"),
-        ((WEIGHTS.replace('"*"', "[]"), ACTIVATIONS), "embeddings.word_embeddings.weight"),
-        ((WEIGHTS.replace('"*"', '"EMBEDDINGS.*"'), ACTIVATIONS), "embeddings.word_embeddings.weight"),
+        ((WEIGHTS,), "embeddings.sum", "embedding"),
+        ((ACTIVATIONS,), "embeddings.word_embeddings.weight", "embedding.word"),
+        ((WEIGHTS, ACTIVATIONS.replace('"*"', '"e*"')), "pooler", "head"),
+        ((WEIGHTS.replace('"*"', "[]"), ACTIVATIONS), "embeddings.word_embeddings.weight", "embedding.word"),
+        (
+            (WEIGHTS.replace('"*"', '"EMBEDDINGS.*"'), ACTIVATIONS),
+            "embeddings.word_embeddings.weight",
+            "embedding.word",
+        ),
     ],
 )
 def test_a_tensor_without_a_rule_is_named(
-    recipe: Callable[..., Path], tiny_bert: TinyBert, parts: tuple[str, ...], name: str
+    recipe: Callable[..., Path], tiny_bert: TinyBert, parts: tuple[str, ...], name: str, role: str
 ) -> None:
     with pytest.raises(IntsimError) as caught:
         intsim.quantize(tiny_bert(), recipe=recipe(*parts), calibration=TEXTS)
-    assert (
-        str(caught.value) == f"recipe must have a rule for every tensor, got none for '{name}'; end with names = \"*\""
-    )
+    rest = f"got none for '{name}', role '{role}'; end with names = \"*\""
+    assert str(caught.value) == f"recipe must have a rule for every tensor, {rest}"
 
 
 def test_an_unknown_profile_is_refused(recipe: Callable[..., Path], tiny_bert: TinyBert) -> None:
@@ -500,10 +557,10 @@ def test_bits_and_symmetry_of_activations_reach_the_converter(recipe: Callable[.
     assert formats["encoder.layer.0.attention.self.key"].zero_point == 0
 
 
-def test_the_output_of_an_encoder_follows_the_rule_of_the_last_hidden_state(
+def test_the_output_of_an_encoder_follows_the_rule_of_its_role(
     recipe: Callable[..., Path], tiny_bert: TinyBert
 ) -> None:
-    last = '[[activations]]\nnames = "last_hidden_state"\nbits = 13\nsymmetric = true'
+    last = '[[activations]]\nroles = "output"\nbits = 13\nsymmetric = true'
     encoder = intsim.quantize(tiny_bert(labels=None), recipe=recipe(WEIGHTS, last, ACTIVATIONS), calibration=TEXTS)
     assert encoder.output_format.range.bits == 13
     classifier = _quantized(tiny_bert(), recipe(WEIGHTS, last, ACTIVATIONS))

@@ -47,6 +47,7 @@ ASKED: Final = {
     "silu": ["sigmoid of 1.702 x", "hard sigmoid", "sigmoid rounded to 8 bits", "sigmoid: rounding floor"],
     "isqrt": ["3 Newton updates", "5 Newton updates", "20 Newton updates", "float32 square root"],
     "layer_norm": ["eps left out", "bias left out", "5 Newton updates", "rounded mean subtracted", "result wraps"],
+    "l2_normalize": ["rounding half-even", "root without fraction bits", "root left out", "root: 3 Newton updates"],
     "quantize": ["zero point before rounding", "rounding half-away", "multiplied by the reciprocal"],
 }
 
@@ -99,6 +100,7 @@ def calls(profile, seed, to=None):
         call(ops.softmax, acc, scalar, profile=profile, mask=mask),
         call(ops.softmax, acc >> 12, scalar, profile=profile),
         call(ops.layer_norm, wide, params, to=to if to.bits == 8 else INT8, profile=profile),
+        call(ops.l2_normalize, wide, profile=profile),
         *(call(operator, wide, profile=profile) for operator in (ops.gelu, ops.tanh, ops.sigmoid, ops.silu)),
         call(ops.exp, -np.abs(np.maximum(wide, -(2**15) + 1)), profile=profile),
         call(ops.isqrt, wide.astype(np.int64) ** 4),

@@ -64,6 +64,10 @@ GOLDEN: Final = {
     ("layer_norm", "intsim", 2): "7449c541b50a6824",
     ("layer_norm", "ibert", 1): "b912a0790500d678",
     ("layer_norm", "ibert", 2): "bbd261fe8f3fba9c",
+    ("l2_normalize", "intsim", 1): "26ecf6493f8f5fed",
+    ("l2_normalize", "intsim", 2): "b4fdc92a822985bb",
+    ("l2_normalize", "ibert", 1): "360988e9fa77c5a6",
+    ("l2_normalize", "ibert", 2): "502e7b66824a6df3",
     ("matmul", "intsim", 1): "f15bdd2484e64602",
     ("matmul", "intsim", 2): "0dfc3560cc052575",
     ("matmul", "ibert", 1): "313a93269101fbee",
@@ -106,6 +110,8 @@ def expected(operator, case):
         case "softmax":
             acc, mask, (m,), (t,) = values
             return oracle.softmax(acc, m, t, [bool(bit) for bit in mask], numbers)
+        case "l2_normalize":
+            return oracle.l2_normalize(values[0], numbers)
         case "layer_norm":
             x, multiplier, bias, (shift,), (eps,) = values
             return oracle.layer_norm(x, multiplier, bias, shift, eps, -128, 127, numbers)

@@ -13,7 +13,12 @@ from intsim.verify.vectors import OPERATORS, Field, bind, generate, minimum
 from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
-SIZES: Final = {"softmax": ["1", "2", "7", "33"], "layer_norm": ["1", "2", "5", "48"], "matmul": ["1x1x1", "3x2x5"]}
+SIZES: Final = {
+    "softmax": ["1", "2", "7", "33"],
+    "layer_norm": ["1", "2", "5", "48"],
+    "l2_normalize": ["1", "2", "48"],
+    "matmul": ["1x1x1", "3x2x5"],
+}
 
 
 def call(*arguments, data=b""):

@@ -16,6 +16,7 @@ from intsim.fixedpoint import INT16, INT32, UINT8, Dyadic, IntRange, Rounding
 from intsim.io.onnx.arithmetic import divide, isqrt, products, saturate, shift_right
 from intsim.io.onnx.graph import Value
 from intsim.ops import LayerNormParams
+from intsim.ops.l2_normalize import ROOT_FRACTION, UNIT_FRACTION
 from intsim.profile import LayerNorm, Profile, native
 from intsim.requantization import Requantization
 
@@ -229,6 +230,37 @@ def layer_norm(x_q: Value, params: LayerNormParams, *, to: IntRange, profile: Pr
     return saturate(shift_right(affine, params.weight.shift[:1], profile.rounding), to)
 
 
+def mean_pooling(x_q: Value, mask: Value, *, profile: Profile, zero_point: int = 0) -> Value:
+    """Emit ``ops.mean_pooling``."""
+    x = (x_q.astype(np.int64) - zero_point).swapaxes(-1, -2).where(mask[..., None, :], 0)
+    total, count = _without_last(x.sum()), mask.astype(np.int64).sum()
+    mean = divide(total, count, multiplier=1, rounding=profile.step_rounding, quotient=x.magnitude)
+    return saturate(mean.bounded(x.magnitude), INT32)
+
+
+def pick_token(x_q: Value, mask: Value, *, which: Literal["first", "last"]) -> Value:
+    """Emit ``ops.pick_token``: the sum over tokens of which one counts, the one that is first or last of those kept."""
+    kept = mask.astype(np.int64)
+    number = kept.cumsum() * kept  # 1, 2, ... among those kept, else 0
+    one = (number < 2).astype(np.int64) * number if which == "first" else (number >= kept.sum()).astype(np.int64)
+    total = (x_q.astype(np.int64).swapaxes(-1, -2) * one.bounded(1)[..., None, :]).sum()
+    return _without_last(total.bounded(x_q.magnitude).astype(x_q.dtype))
+
+
+def _without_last(x: Value) -> Value:
+    """Return (..., C, 1) as (..., C)."""
+    return x.reshape(x.shape[:-1])
+
+
+def l2_normalize(x_q: Value, *, profile: Profile) -> Value:
+    """Emit ``ops.l2_normalize``."""
+    x, one = x_q.astype(np.int64).bounded(min(x_q.magnitude, -INT16.min)), 1 << UNIT_FRACTION
+    total = (x * x).sum()
+    root = isqrt(total.where(total >= 1, 1) * (1 << 2 * ROOT_FRACTION))
+    y = divide(x, root, multiplier=one << ROOT_FRACTION, rounding=profile.step_rounding, quotient=one)
+    return saturate(y.bounded(one), INT32)
+
+
 def position_ids(ids: Value, *, padding: int) -> Value:
     """Emit ``ops.position_ids``."""
     is_token = (ids < padding).astype(np.int64) + (ids >= padding + 1).astype(np.int64)
@@ -247,10 +279,13 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.dynamic_bound: dynamic_bound,
     ops.embedding: embedding,
     ops.gelu: tabulated(ops.gelu),
+    ops.l2_normalize: l2_normalize,
     ops.layer_norm: layer_norm,
     ops.matmul: matmul,
+    ops.mean_pooling: mean_pooling,
     ops.neighbours: neighbours,
     ops.permute: permute,
+    ops.pick_token: pick_token,
     ops.position_ids: position_ids,
     ops.quantize_dynamic: quantize_dynamic,
     ops.relu: relu,

@@ -128,7 +128,7 @@ def read(task: GlueTask, path: str | Path) -> list[Example]:
 
 
 def prepare(task: GlueTask, examples: Sequence[Example], reader: Reader) -> Inquiry:
-    """Return what a task asks of a model: each example, or each of its texts for a model without a head.
+    """Return what a task asks of a model: each example, or each of its texts for a model without a classifier.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def prepare(task: GlueTask, examples: Sequence[Example], reader: Reader) -> Inqu
     """
     needed = FORMS[task].labels
     labels = len(reader.labels) if reader.head == "sequence-classification" else None
-    if labels != needed and (reader.head, task) != ("none", "stsb"):
+    if labels != needed and not (task == "stsb" and reader.head in ("none", "sentence-embedding")):
         got = f"{labels} labels" if labels is not None else "none" if reader.head == "none" else NAMES[reader.head]
         msg = f"model must have {HEAD[needed]} for {task}, got {got}"
         raise IntsimError(msg)

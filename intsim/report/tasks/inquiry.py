@@ -43,6 +43,7 @@ Keep: TypeAlias = Callable[[NDArray[Any], Unit, NDArray[np.int64]], NDArray[Any]
 
 NAMES: Final[dict[Head, str]] = {
     "none": "no head",
+    "sentence-embedding": "sentence embeddings",
     "sequence-classification": "a classifier",
     "token-classification": "a token classifier",
     "question-answering": "a question answering head",

@@ -12,7 +12,7 @@ from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, IntRange
 from intsim.profile import Profile
 from intsim.requantization import RULES, Requantization
-from intsim.verify.bugs import add, isqrt, layer_norm, matmul, quantize, requantize, softmax
+from intsim.verify.bugs import add, isqrt, l2_normalize, layer_norm, matmul, quantize, requantize, softmax
 from intsim.verify.bugs.parts import CONTROL, Changes, Int64, wraps
 from intsim.verify.bugs.unary import UNARY
 from intsim.verify.vectors.operators import Operator, bind
@@ -59,6 +59,8 @@ def _changes_of_words(operator: Operator) -> Changes:
             return add.changes(operator.profile, INT16, 2)
         case "softmax":
             return softmax.changes(operator.profile)
+        case "l2_normalize":
+            return l2_normalize.changes(operator.profile)
         case "layer_norm":
             return layer_norm.changes(operator.profile, INT8)
         case "matmul":
@@ -78,7 +80,7 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
         case "matmul", (x, w, bias):
             rows, columns, depth = operator.size
             return x.reshape(-1, rows, depth), w.reshape(-1, columns, depth), bias.reshape(-1, 1, columns)
-        case "softmax" | "layer_norm", _:
+        case "softmax" | "layer_norm" | "l2_normalize", _:
             return tuple(word.reshape(len(word), -1) for word in words)
         case _:
             return words
@@ -90,7 +92,7 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
 def changes_of_call(call: Call) -> dict[str, Run]:
     """Return what gives the result of a call under every change, by its name.
 
-    There is none for embedding and relu, copies, and for a rule of another project.
+    There is none for embedding and relu, copies, for a mean of tokens, and for a rule of another project.
 
     A result is stored in the bits of the recorded one, as in a device's dump.
     """
@@ -139,6 +141,8 @@ def _changes_of_call(call: Call) -> tuple[Changes, Fields]:
             mask = constants.get("mask")
             kept = np.ones(acc.shape[-1], np.int64) if mask is None else _wide(mask)
             return softmax.changes(constants["profile"]), (_wide(acc), kept, ratio.multiplier, ratio.shift)
+        case "l2_normalize", (x,):
+            return l2_normalize.changes(constants["profile"]), (_wide(x),)
         case "layer_norm", (x, params):
             weight, changes = params.weight, layer_norm.changes(constants["profile"], constants["to"])
             return changes, (_wide(x), weight.multiplier, params.bias, weight.shift, np.array(params.eps))

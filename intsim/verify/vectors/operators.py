@@ -17,6 +17,7 @@ import numpy as np
 from intsim import ops
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding, saturate
+from intsim.ops.l2_normalize import ROOT_FRACTION, UNIT_FRACTION
 from intsim.profile import Gelu, LayerNorm, Profile, native
 from intsim.quantizers import AffineParams
 from intsim.quantizers import quantize as affine_quantize
@@ -258,6 +259,23 @@ def _layer_norm(profile: Profile, size: Size) -> Operator:
     )
 
 
+def _l2_normalize(profile: Profile, size: Size) -> Operator:
+    (channels,) = size
+
+    def evaluate(x: Int64) -> Any:
+        return ops.l2_normalize(saturate(x, INT16).reshape(-1, channels), profile=profile)
+
+    return Operator(
+        name="l2_normalize",
+        profile=profile,
+        size=size,
+        operands=(Field(name="x", bits=16, count=channels),),
+        result=Field(name="y", bits=32, count=channels),
+        evaluate=evaluate,
+        constants={"output_fraction": UNIT_FRACTION, "root_fraction": ROOT_FRACTION, **_steps(profile)},
+    )
+
+
 def _matmul(profile: Profile, size: Size) -> Operator:
     rows, columns, depth = size
     max_bias = INT32.max - (depth << 14)
@@ -329,6 +347,7 @@ OPERATORS: Final[Mapping[str, tuple[Callable[[Profile, Size], Operator], Size]]]
     "silu": (_unary("silu", ops.silu, 32, _sigmoid_constants), ()),
     "isqrt": (_isqrt, ()),
     "layer_norm": (_layer_norm, (16,)),
+    "l2_normalize": (_l2_normalize, (32,)),  # fewer have no ties
     "matmul": (_matmul, (4, 4, 16)),
     "quantize": (_quantize, ()),
 }
