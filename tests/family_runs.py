@@ -23,7 +23,7 @@ from intsim.testing import assert_bit_exact
 Ids = NDArray[np.int64]
 
 
-DISTINCT: Final = tuple({family.forward: name for name, family in reversed(FAMILIES.items())}.values())
+DISTINCT: Final = tuple({FAMILIES[name].forward: name for name in reversed(list(FAMILIES))}.values())
 """A family of each kind; others have the same function under other names."""
 
 
