@@ -23,8 +23,52 @@ from intsim.testing import assert_bit_exact
 Ids = NDArray[np.int64]
 
 
-DISTINCT: Final = tuple({family.forward: name for name, family in reversed(FAMILIES.items())}.values())
+DISTINCT: Final = tuple({FAMILIES[name].forward: name for name in reversed(list(FAMILIES))}.values())
 """A family of each kind; others have the same function under other names."""
+
+
+GROUPED: Final = """
+profile = "intsim"
+
+[[weights]]
+roles = "ffn"
+bits = 8
+granularity = "group"
+groups = 2
+axis = "input"
+
+[[weights]]
+names = "*"
+bits = 8
+granularity = "channel"
+
+[[inputs]]
+roles = "norm"
+bits = 6
+symmetric = false
+
+[[activations]]
+roles = ["query", "key", "value"]
+bits = 8
+symmetric = false
+
+[[activations]]
+roles = "output"
+bits = 16
+symmetric = true
+
+[[activations]]
+names = "*.word_embeddings.sum"
+bits = 8
+symmetric = false
+
+[[activations]]
+names = "*"
+bits = 8
+symmetric = false
+groups = 2
+"""
+"""A recipe: whatever may be in groups is, norms' outputs are also read in fewer bits, attention has zero points."""
 
 
 class Feed(NamedTuple):

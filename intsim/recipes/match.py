@@ -67,13 +67,15 @@ def match(recipe: Recipe, outline: Outline) -> Matched:
             rule = replace(rule, groups=groups, **whole)
         weights[name] = rule
 
+    shared = {activation.like: name for name, activation in outline.activations.items()}
     activations: dict[str, ActivationRule] = {}
     for name, activation in outline.activations.items():
         if activation.like:
             continue
         rule = _first(recipe.activations, name, activation.role)
-        if rule.groups > 1 and activation.role in WHOLE:
-            msg = f"activation '{name}' must have one group of channels, it is the {activation.role}, got {rule.groups}"
+        if rule.groups > 1 and (activation.role in WHOLE or name in shared):
+            why = f"'{shared[name]}' has its format" if name in shared else f"it is the {activation.role}"
+            msg = f"activation '{name}' must have one group of channels, {why}, got {rule.groups}"
             raise IntsimError(msg)
         activations[name] = rule if rule.groups == 1 else replace(rule, groups=fitted(rule.groups, activation.channels))
 
