@@ -29,8 +29,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from intsim.convert.bert import input_sources
-from intsim.models.integer_model import Dynamic
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -40,7 +38,8 @@ from transformers.utils import logging
 import intsim
 from intsim.convert.simulate import ties
 from intsim.io.tokenizer import Encoding, encode, pad, parse_tokenizer
-from intsim.recipes import load_recipe
+from intsim.models.formats import Dynamic
+from intsim.recipes import load_recipe, match
 from intsim.report.evaluate import Example, evaluate, read_task
 
 SEED = 0
@@ -124,12 +123,12 @@ def quantize_while_running(
     model: BertForSequenceClassification, integers: intsim.IntegerModel, recipe: str
 ) -> dict[str, FakeActivation]:
     """Put a quantizer behind every activation and weight and before every product that has one; return the first."""
-    rules, modules = load_recipe(recipe), dict(model.named_modules())
+    rules, modules = match(load_recipe(recipe), integers.outline).weights, dict(model.named_modules())
     for name, module in list(modules.items()):
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             continue
         bare = name.removeprefix("bert.")
-        params = rules.weight(f"{bare}.weight").params(
+        params = rules[f"{bare}.weight"].params(
             module.weight.detach().double().numpy(), embedding=isinstance(module, nn.Embedding)
         )
         fake = FakeWeight(torch.tensor(params.scale, dtype=torch.float32), params.range.max)
@@ -137,7 +136,7 @@ def quantize_while_running(
             module.weight.requires_grad_(requires_grad=False).copy_(fake(module.weight))
         else:
             parametrize.register_parametrization(module, "weight", fake)
-    sources = input_sources(model.config, classifier=True)
+    sources = {name: read.source for name, read in integers.outline.inputs.items()}
     fakes: dict[str, FakeActivation] = {}
     for name, form in integers.formats.items():
         if name == "classifier" or name in sources:
@@ -217,7 +216,7 @@ def main() -> None:
     report("before", integers, options.task, dev, options.checkpoint)
 
     tokenizer = parse_tokenizer(integers.tokenizer or "")
-    longest = integers.config["max_position_embeddings"]
+    longest = integers.config.longest
     encodings = [encode(tokenizer, example.texts[0], longest=longest) for example in examples]
     short = [i for i, encoding in enumerate(encodings) if len(encoding.ids) <= LONGEST]
     model = BertForSequenceClassification.from_pretrained(options.checkpoint, dtype=torch.float32).eval()  # no dropout
