@@ -78,17 +78,18 @@ class Weights(Mapping[str, Tensor]):
         rules = match(load_recipe(recipe), checkpoint.outline).weights
         for name, tensor in checkpoint.outline.tensors.items():
             w = checkpoint.load(name)
-            if name in rules:
-                params, codes = rules[name].params(w, embedding=tensor.is_embedding), start.codes(name)
-                if tensor.is_embedding:
-                    self._tables[name] = torch.tensor(codes * params.scale, dtype=torch.float32)
-                    continue
-                w = w.clip((codes - INSIDE) * params.scale, (codes + INSIDE) * params.scale)
-                self._fakes[name] = FakeWeight(torch.tensor(params.scale, dtype=torch.float32), params.range.max)
+            if name not in rules:
+                self.trained[name] = nn.Parameter(torch.tensor(w, dtype=torch.float32))
+                continue
+            params, codes = rules[name].params(w, embedding=tensor.is_embedding), start.codes(name)
+            if tensor.is_embedding:
+                self._tables[name] = torch.tensor(codes * params.scale, dtype=torch.float32)
+                continue
+            w = w.clip((codes - INSIDE) * params.scale, (codes + INSIDE) * params.scale)
             self.trained[name] = nn.Parameter(torch.tensor(w, dtype=torch.float32))
-            if name in rules:
-                widest = torch.tensor(np.abs(codes) == params.range.max)
-                self.trained[name].register_hook(lambda gradient, widest=widest: gradient.masked_fill(widest, 0))
+            self._fakes[name] = FakeWeight(torch.tensor(params.scale, dtype=torch.float32), params.range.max)
+            widest = torch.tensor(np.abs(codes) == params.range.max)  # sets the scale, and stays
+            self.trained[name].register_hook(lambda gradient, widest=widest: gradient.masked_fill(widest, 0))
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._tables:
@@ -263,6 +264,8 @@ def main() -> None:
     checkpoint = open_checkpoint(options.checkpoint, head="none")
     floats = {name: torch.tensor(checkpoint.load(name, np.float32)) for name in checkpoint.names}
     texts = read_lines(options.texts)
+    if len(texts) < HELD_OUT + options.batch:
+        parser.error(f"--texts must hold {HELD_OUT} texts to judge by and a batch to train on, got {len(texts)}")
     calibration = texts[: options.calibration]
     tokenizer = parse_tokenizer(read_tokenizer(options.checkpoint))
     longest = min(LONGEST, checkpoint.config.longest)
@@ -282,12 +285,11 @@ def main() -> None:
         if dev:
             model = intsim.quantize(path, recipe=recipe, calibration=calibration)
             found = evaluate(model, options.task, dev, reference=options.checkpoint)
-            for metric, value in found.metrics.items():
-                print(
-                    f"{what}: {metric} {100 * value:.2f} (float {100 * found.reference[metric]:.2f}), "
-                    f"cosine {found.cosine:.3f}",
-                    flush=True,
-                )
+            ours, theirs = (
+                ", ".join(f"{metric} {100 * value:.2f}" for metric, value in metrics.items())
+                for metrics in (found.metrics, found.reference)
+            )
+            print(f"{what}: {ours}, cosine {found.cosine:.3f}; float {theirs}", flush=True)
 
     for start, output in options.student:
         score(start, options.checkpoint, start)

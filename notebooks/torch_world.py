@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The world of tensors: a family run by torch, so that gradients go back through it.
 
-It is ``intsim.reference.world.Floats`` with torch's operators where NumPy's stood, for all that an encoder is made of (see
-``intsim.models.world``). Shapes: B batch, T tokens, C channels, H heads, D channels of a head.
+It is ``intsim.reference.world.Floats`` with torch's operators where NumPy's stood, for all that an encoder is made of
+(see ``intsim.models.world``). Shapes: B batch, T tokens, C channels, H heads, D channels of a head.
 """
 
 import math

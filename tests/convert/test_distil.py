@@ -140,7 +140,7 @@ def test_every_activation_function_is_that_of_the_reference(
 # ---- the student before training
 
 
-@pytest.mark.parametrize("recipe", ["zeroquant-w4", GPTQ, "w4a8", "peg:groups=4,permutation=none", "tm-iqr"])
+@pytest.mark.parametrize("recipe", ["zeroquant-w4", GPTQ, "w4a8", "peg:groups=4,permutation=none", "tm-iqr", "q8bert"])
 def test_a_student_starts_as_the_simulation_of_its_recipe(script: Any, torch: Any, tmp_path: Path, recipe: str) -> None:
     path = families.tiny("bert", "none", tmp_path)
     lesson = Lesson(script, path, recipe, recipe, TEXTS)
@@ -247,6 +247,11 @@ def test_layers_of_every_family_are_distilled(script: Any, tmp_path: Path, famil
     lesson.train(steps=40, rate=3e-3, size=4)
     assert sum(lesson.errors().values()) < 0.8 * sum(before.values())
     script.export(lesson.checkpoint, lesson.weights, tmp_path / "distilled")
+    exported = open_checkpoint(tmp_path / "distilled", head="none")
+    before_the_layers = [name for name, w in lesson.weights.trained.items() if w.grad is None]
+    assert "embeddings.LayerNorm.weight" in before_the_layers
+    for name in before_the_layers:
+        assert np.array_equal(exported.load(name), lesson.checkpoint.load(name)), name
     model = intsim.quantize(tmp_path / "distilled", recipe="zeroquant-w4:groups=4", calibration=TEXTS)
     for name, fake in lesson.weights._fakes.items():
         assert np.array_equal(model.codes(name), np.rint(lesson.weights[name].detach().numpy() / fake.scale.numpy()))
