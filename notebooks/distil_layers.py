@@ -12,7 +12,7 @@ quantized versions Q_1, ..., Q_N, and texts X without labels:
 
 Teacher and student read the same input, the output of the float layers below, so that loss_k depends on no weight but
 those of Q_k: no label, no second model, no gradient through more than one layer. It also means that the order in which
-layers are trained changes nothing. Here one float pass over a batch serves them all, and each layer takes its step
+layers are trained changes nothing. Here one float pass over a batch serves them all, and each layer gets its gradient
 while the student passes through it: the float h_k goes on in place of Q_k(h_(k-1)).
 
 What lies between two hidden states of the family's outline is a layer. Its weights, biases and norms are trained; every
@@ -23,6 +23,10 @@ code lets it be.
 
 The result is the checkpoint again, its trained weights on their codes: ``intsim quantize`` with ``--recipe`` finds the
 codes that were trained, with ranges of activations from text as ever.
+
+The paper takes 100 iterations of 32 texts at a learning rate of 5e-6, and says that others may serve better. Here they
+are 100 too, and the rate was chosen for MiniLM by the error on held-out texts, in the mean of its layers 7.0 % of the
+output before: 6.6 % at 5e-6, 2.8 % at 1e-4, 2.2 % at 5e-4, and 2.1 % there after twice the steps.
 """
 
 import argparse
@@ -50,7 +54,7 @@ from intsim.report.evaluate import evaluate, read_task
 SEED = 0
 LONGEST = 128  # tokens, as in the paper; longer texts are shortened
 HELD_OUT = 256  # texts that no layer is trained on
-RATE = 2e-5
+RATE = 5e-4
 INSIDE = 0.49  # of a step: how far from its code a weight may start
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -253,7 +257,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["sst2", "cola", "stsb"], default="stsb")
     parser.add_argument("--dev", type=Path, help="examples of the task to score before and after")
     parser.add_argument("--limit", type=int, help="examples of --dev that are scored")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--calibration", type=int, default=64, help="texts that set the ranges of activations")
