@@ -254,7 +254,7 @@ def test_another_models_reference_is_refused(
 
 
 def test_a_reference_without_the_models_head_is_refused(classifier: intsim.IntegerModel, headless: Path) -> None:
-    with pytest.raises(IntsimError, match=r"must hold tensor 'classifier\.weight' to be a Bert"):
+    with pytest.raises(IntsimError, match=r"must hold tensor 'classifier\.weight' to be Bert"):
         evaluate(classifier, "sst2", CLASSES, reference=headless)
 
 
