@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from intsim.errors import CheckpointError, IntsimError, said
+from intsim.errors import CheckpointError, IntsimError, one_line, said
 from intsim.io.bounded import parse_json, read_json
 from intsim.io.sentence_transformers import read_embedding
 from intsim.models.config import Config, refuse
@@ -179,7 +179,7 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
     found = _head(family, values, config, tensors) if head is None else _known_head(head)
     config = replace(config, **_embedding(path, found))
     contents = outline(family, config, found)
-    pieces = _find(path, contents, tensors, f"a {family.architecture} of {config.vocab_size} tokens with head {found}")
+    pieces = _find(path, contents, tensors, f"{family.architecture} with head {found}")
     used = {piece.stored for each in pieces.values() for piece in each}
     ignored = tuple(sorted(name for name, stored in tensors.items() if stored not in used))
     body = {name.partition(".")[0] for name in outline(family, config, "none").tensors}
@@ -190,7 +190,7 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         )
         raise CheckpointError(msg)
     if ignored:
-        log.warning("%s: %d tensors are not used, such as %r", path, len(ignored), ignored[0])
+        log.warning("%s: %d tensors are not used, such as %s", path, len(ignored), one_line(ignored[0]))
     return Checkpoint(
         path=path,
         model_type=model_type,

@@ -24,7 +24,7 @@ class AlbertConfig(BertConfig):
     """The configuration of an ALBERT."""
 
     embedding_size: Size = 128
-    num_hidden_groups: Count = 1
+    num_hidden_groups: Size = 1
     inner_group_num: Count = 1
     hidden_act: Function = "gelu_new"
 

@@ -12,18 +12,16 @@ from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
 __all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
-Count: TypeAlias = Annotated[int, "a positive integer that names are counted by"]
+Count: TypeAlias = Annotated[int, "how often a layer is there: a positive integer of at most MOST"]
 Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
 
+BESIDE: Final = ("pooling", "normalize")  # fields that config.json does not have
 MAX_SIZE: Final = 2**31 - 1
-"""Of a dimension or an id: tensors are indexed by int32 somewhere in every program that reads the checkpoint."""
-MAX_COUNT: Final = 1000
-"""Of layers and their parts: the deepest models have a hundred, and each is a walk through the whole family."""
+"""Of a dimension or an id: int32 indexes both in every program that reads a checkpoint."""
 MAX_LABELS: Final = 1 << 20
 """Of labels that have no names and get some."""
-
-BESIDE: Final = ("pooling", "normalize")  # fields that config.json does not have
+MOST: Final = 1000  # a model is walked layer by layer before anything else is known of it
 
 
 def refuse(name: str, rule: str, value: object) -> NoReturn:
@@ -104,12 +102,12 @@ class Config:
 
 def _check(name: str, value: Any, hint: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint in (Size, Count):
-        most = MAX_COUNT if hint == Count else MAX_SIZE
-        if not (whole and 0 < value <= most):
-            refuse(name, "a positive integer" if not whole or value <= 0 else f"at most {most}", value)
-    if hint is int and not (whole and 0 <= value <= MAX_SIZE):
-        refuse(name, "an integer of at least 0" if not whole or value < 0 else f"at most {MAX_SIZE}", value)
+    if hint in (Size, Count) and not (whole and value > 0):
+        refuse(name, "a positive integer", value)
+    if hint is int and not (whole and value >= 0):
+        refuse(name, "an integer of at least 0", value)
+    if hint in (Size, Count, int) and value > (most := MOST if hint == Count else MAX_SIZE):
+        refuse(name, f"at most {most}", value)
     if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):
         refuse(name, "a positive, finite number", value)
     if hint is bool and not isinstance(value, bool):

@@ -306,7 +306,7 @@ class IntegerWorld:
             return self._rescale(name, Unscaled([y]))
 
         is_table = rule.operator is not ops.gelu or isinstance(self._profile.gelu, Gelu)
-        if is_table and not self._whole:
+        if is_table and self._formats[name].groups == 1 and not self._whole:
             step = fused.dense_activated(self._model, x.name, x.weight, x.operand.range, apply)
             if step is not None:
                 return Activation(name, step(*x.operand.arrays))

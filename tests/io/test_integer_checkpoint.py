@@ -33,6 +33,7 @@ CONFIG: Final = {
     "pad_token_id": 0,
     "tie_word_embeddings": True,
     "labels": ["negative", "positive"],
+    "problem_type": None,
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -190,7 +191,7 @@ def test_scalars_and_arrays_that_are_not_contiguous_survive(tmp_path: Path) -> N
         "fortran": np.asfortranarray(base),
         "big-endian": base.astype(">i4"),
     }
-    write(tmp_path / "file", arrays, {"ä": [1, None]})
+    write(tmp_path / "file", arrays, {"ä": [1, None]}, KIND)
     found, metadata = read(tmp_path / "file")
     assert metadata == {"ä": [1, None]}
     assert list(found) == sorted(arrays)
@@ -269,7 +270,7 @@ def test_another_format_version_is_refused(folder: Path, version: object) -> Non
 )
 def test_missing_metadata_is_refused(folder: Path, key: str) -> None:
     _edit(folder, lambda metadata: metadata.pop(key))
-    expected = f"DIR/model.safetensors must carry the metadata of an integer checkpoint, got KeyError('{key}')"
+    expected = f"DIR/model.safetensors must carry the metadata of an integer checkpoint, got no '{key}'"
     assert _refusal(folder) == expected
 
 

@@ -17,7 +17,7 @@ from intsim.cli import main
 from intsim.errors import CheckpointError
 from intsim.io.dumps import read_dump
 from intsim.io.safetensors_file import read, write
-from intsim.io.trace_file import read_trace, write_trace
+from intsim.io.trace_file import TRACE, read_trace, write_trace
 from intsim.verify.compare import compare
 
 IDS = [[2, 187, 1194, 16, 994, 3]]
@@ -260,7 +260,7 @@ def test_a_trace_that_contradicts_itself_is_refused(saved, tmp_path, monkeypatch
     tensors, metadata = read(saved)
     damage(tensors, metadata)
     path = tmp_path / "trace.safetensors"
-    write(path, tensors, metadata)
+    write(path, tensors, metadata, TRACE)
     with pytest.raises(CheckpointError, match=message):
         read_trace(path)
     if damage not in {no_level, no_operand}:  # of use to diagnose alone

@@ -54,8 +54,9 @@ def test_every_tensor_is_needed(model: intsim.IntegerModel) -> None:
         assert message == f"integer checkpoint must hold tensor '{name}', got none of that name"
 
 
-def test_a_classifier_without_its_weight_is_refused(model: intsim.IntegerModel) -> None:
-    message = _refusal(model, tensors=_without(model.tensors, "classifier.weight"))
+def test_the_tensors_of_a_head_that_the_model_has_not_are_refused(tiny_bert: TinyBert) -> None:
+    model = intsim.quantize(tiny_bert(), recipe="ibert", calibration=TEXTS)  # hidden states without a zero point
+    message = _refusal(model, head="none")
     assert message == "integer checkpoint must hold the tensors of its model only, got 'classifier.bias'"
 
 

@@ -11,13 +11,18 @@ import pytest
 
 import intsim
 from intsim.carrier import blocks
-from intsim.models import bert
+from intsim.models import integers
 
 TinyBert = Callable[..., Path]
 
 TEXTS = ("a good movie .", "the plot is not bad , not good", "is the movie good\tthe movie is bad")
 DYNAMIC = ("zeroquant:groups=4", "zeroquant-w4:groups=4", "tm-iqr", "tm-iqr:everywhere=tm-iqr", "q8bert-dq")
 ODD = """
+[[activations]]
+roles = "output"
+bits = 12
+symmetric = true
+
 [[weights]]
 names = "*"
 bits = 4
@@ -55,6 +60,10 @@ def refused(model):
     return [name for name, step in model._built.items() if step is None]
 
 
+def prepared(model):
+    return [name for name in model._built if name != "outline" and not name.endswith(".rule")]
+
+
 @pytest.mark.parametrize("hidden_act", ["gelu", "relu"])
 @pytest.mark.parametrize("labels", [("negative", "positive"), None], ids=["classifier", "encoder"])
 @pytest.mark.parametrize("recipe", ["intsim", "ibert", "odd", *DYNAMIC])
@@ -67,8 +76,8 @@ def test_the_fused_pass_gives_the_bits_of_the_plain_one(tiny_bert: TinyBert, tmp
         fused = model(ids, **inputs).values
         assert np.array_equal(fused, plain(model, ids, **inputs))
         assert np.array_equal(fused, model(ids, carrier="integer", **inputs).values)
-    assert len(model._built) == 14
-    assert refused(model) == []
+    assert len(prepared(model)) == 14 + (2 if labels else 0)
+    assert refused(model) == ([] if labels is None or recipe in DYNAMIC else ["classifier"])  # logits have 32 bits
 
 
 @pytest.mark.parametrize("recipe", DYNAMIC)
@@ -76,7 +85,7 @@ def test_a_dynamic_recipe_on_another_profile_is_fused_too(tiny_bert: TinyBert, r
     model = intsim.quantize(tiny_bert(), recipe=recipe, calibration=TEXTS, profile="ibert")
     ids, inputs = batch()
     assert np.array_equal(model(ids, **inputs).values, plain(model, ids, **inputs))
-    assert len(model._built) == 14
+    assert len(prepared(model)) == 16
     assert refused(model) == []
 
 
@@ -94,7 +103,7 @@ def test_the_embedded_model_is_fused_and_gives_the_same_bits():
     model = intsim.load(str(resources.files("intsim.embedded")))
     ids = np.random.default_rng(0).integers(5, 1000, (3, 40))
     assert np.array_equal(model(ids).values, plain(model, ids))
-    assert refused(model) == []
+    assert refused(model) == ["classifier"]
 
 
 @pytest.mark.parametrize("rule", ["tflite-double", "ita", "onnx-qlinear"])
@@ -120,8 +129,8 @@ def test_no_block_size_and_no_number_of_threads_changes_a_bit(
     model = intsim.quantize(tiny_bert(labels=None), recipe=recipe, calibration=TEXTS)
     ids, inputs = batch(rows=rows)
     expected = plain(model, ids, **inputs)
-    monkeypatch.setattr(bert, "BLOCK", tokens)
-    monkeypatch.setattr(bert, "SCORES", scores)
+    monkeypatch.setattr(integers, "BLOCK", tokens)
+    monkeypatch.setattr(integers, "SCORES", scores)
     monkeypatch.setattr(blocks, "BLOCK", elements)
     monkeypatch.setattr(blocks, "FEW", 0)
     monkeypatch.setattr(blocks, "THREADS", threads)
