@@ -19,7 +19,7 @@ from intsim.fixedpoint import INT8, Dyadic, Rounding
 from intsim.integer_model import IntegerModel
 from intsim.io.safetensors_file import read, write
 from intsim.io.tokenizer import encode, parse_tokenizer
-from intsim.io.trace_file import write_trace
+from intsim.io.trace_file import TRACE, write_trace
 from intsim.profile import IBERT, IBERT_CODE, INTSIM, ITA, Profile
 from intsim.requantization import RULES
 
@@ -200,7 +200,7 @@ def planted(path: Path, plant: Plant) -> Path:
     entries = {entry["name"]: entry for entry in metadata["trace"]}
     plant(tensors, entries)
     metadata["trace"] = list(entries.values())
-    write(path.with_name("planted.safetensors"), tensors, metadata)
+    write(path.with_name("planted.safetensors"), tensors, metadata, TRACE)
     return path.with_name("planted.safetensors")
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 import intsim
 from intsim.errors import CheckpointError, IntsimError
+from intsim.io.integer_checkpoint import KIND
 from intsim.io.safetensors_file import read, write
 
 TinyBert = Callable[..., Path]
