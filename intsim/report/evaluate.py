@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import repeat
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
@@ -277,10 +277,15 @@ def in_processes(build: Callable[..., Callable[[Batch], T]], *arguments: Any, jo
     if jobs == 1:
         yield partial(map, build(*arguments))
         return
+    others = set(active_children())
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (jobs, build, *arguments))
     try:
         yield partial(pool.map, _work_here)
-    except BrokenProcessPool:
+    except BaseException as error:
+        for process in set(active_children()) - others:  # the pool forgets one that it was starting, and waits for it
+            process.terminate()
+        if not isinstance(error, (BrokenProcessPool, BrokenPipeError)):
+            raise
         msg = f"each of {jobs} processes must live until its work is done, got one that was killed; take fewer --jobs"
         raise ResourceError(msg) from None
     finally:
