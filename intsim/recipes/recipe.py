@@ -222,8 +222,7 @@ def load_recipe(name: str | Path) -> Recipe:
             text = read_text(file, most=MAX_RECIPE)
         except (OSError, ValueError) as error:
             known = ", ".join(recipe_names())
-            got = said(error)
-            msg = f"recipe {file!r} must be one of {known}, or a readable TOML file, got {got}"
+            msg = f"recipe must be one of {known}, or a readable TOML file, got {file!r}: {said(error)}"
             raise IntsimError(msg) from None
     try:
         data = tomllib.loads(text)
