@@ -15,6 +15,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from intsim._checked import check_kind, check_range
+
 __all__ = [
     "INT8",
     "INT16",
@@ -139,9 +141,9 @@ class IntRange:
     narrow: bool = False
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 32:
-            msg = f"bits must be in [2, 32], got {self.bits}"
-            raise ValueError(msg)
+        for name, kind in (("bits", int), ("signed", bool), ("narrow", bool)):
+            check_kind(name, getattr(self, name), kind)
+        check_range("bits", self.bits, 2, 32)
         if self.narrow and not self.signed:
             msg = "narrow must go with signed, got an unsigned narrow range"
             raise ValueError(msg)

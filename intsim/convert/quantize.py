@@ -2,10 +2,10 @@
 """From a Hugging Face checkpoint to an integer model."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def quantize(
     *,
     recipe: str | Path = "intsim",
     head: str | None = None,
-    calibration: Sequence[str] | None = None,
+    calibration: Iterable[str] | None = None,
     truncate: bool = False,
     profile: str | Profile | None = None,
     progress: bool = False,
@@ -75,6 +75,7 @@ def quantize(
     IntsimError
         If the checkpoint, the recipe, the profile's name or a text is invalid.
     """
+    texts = None if calibration is None else _texts(calibration)
     asked = load_recipe(recipe)
     numerics = profile if isinstance(profile, Profile) else find_profile(profile or asked.profile)
     checkpoint = open_checkpoint(path, head=head)
@@ -89,10 +90,10 @@ def quantize(
     encodings: list[Encoding] = []
     if asked.permutation != "none" or asked.needs_moments or not rules.activations.keys() <= ranges.keys():
         tokenizer_json = read_tokenizer(path, head=checkpoint.head)
-        texts = default_calibration() if calibration is None else calibration
-        encodings = _encode(tokenizer_json, texts, checkpoint.config, truncate=truncate)
-    elif calibration is not None:
-        msg = f"calibration must be left out where every range was trained, got {len(calibration)} texts for {path}"
+        calibrated_by = default_calibration() if texts is None else texts
+        encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
+    elif texts is not None:
+        msg = f"calibration must be left out where every range was trained, got {len(texts)} texts for {path}"
         raise IntsimError(msg)
     else:
         has_tokenizer = (Path(path) / "tokenizer.json").exists()
@@ -166,6 +167,17 @@ def quantize(
         tensors=compiled.tensors,
         tokenizer=tokenizer_json,
     )
+
+
+def _texts(calibration: Iterable[str]) -> list[str]:
+    if isinstance(calibration, str | bytes):
+        msg = f"calibration must be a list of texts, got one text, {calibration!r:.40}; read_lines reads a file of them"
+        raise IntsimError(msg)
+    given: list[Any] = list(calibration)
+    if others := [text for text in given if not isinstance(text, str)]:
+        msg = f"calibration must be a list of texts, got {others[0]!r:.40} in it"
+        raise IntsimError(msg)
+    return given
 
 
 def _encode(tokenizer_json: str, texts: Sequence[str], config: Config, *, truncate: bool) -> list[Encoding]:

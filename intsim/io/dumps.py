@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._trace import Trace
 from intsim.errors import IntsimError
 from intsim.io.safetensors_file import parse_metadata, read_any
 from intsim.io.trace_file import check_manifest
@@ -78,7 +79,10 @@ def _read_file(path: Path, name: str) -> Dump:
         return tensors
     metadata = parse_metadata(name, text)
     check_manifest(name, tensors, metadata)
-    return {entry["name"]: tensors[entry["name"]] for entry in metadata["trace"]}
+    trace = Trace(metadata["level"])
+    trace.update((entry["name"], tensors[entry["name"]]) for entry in metadata["trace"])
+    trace.model_digest = metadata.get("model_digest")
+    return trace
 
 
 def _read_npz(path: Path, name: str) -> Dump:

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._checked import check_kind
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.atomic import complete_file
 
@@ -104,7 +105,7 @@ def parse_metadata(path: str, text: str) -> dict[str, Any]:
     """
     try:
         metadata: Any = json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:
         msg = f"{path} must carry intsim's metadata, got a safetensors file without it; make one with intsim quantize"
         raise CheckpointError(msg) from None
     if not isinstance(metadata, dict):
@@ -127,11 +128,12 @@ def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
         with path.open("rb") as file:
             header = _header(file)
             texts: dict[str, str] = header.pop("__metadata__", {})
+            check_kind("metadata", texts.get(KEY, ""), str)
             tensors = _tensors(file, header)
             return {name: tensors[name] for name in sorted(tensors)}, texts.get(KEY)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # the header is anyone's JSON
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:  # anyone's JSON
         reason = repr(error)
     msg = f"{path} must be a readable safetensors file, got: {reason}"
     raise CheckpointError(msg)

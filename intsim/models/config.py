@@ -4,7 +4,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, TypeAlias, cast, get_args, get_type_hints
 
 from intsim.errors import CheckpointError
 from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
@@ -12,6 +12,7 @@ from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
 __all__ = ["Config", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
+Labels: TypeAlias = tuple[str, ...]
 Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
 
@@ -53,7 +54,7 @@ class Config:
     pad_token_id: int = 0
     tie_word_embeddings: bool = True
     problem_type: Problem | None = None
-    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    labels: Labels = ("LABEL_0", "LABEL_1")
     pooling: Pooling = "mean"
     normalize: bool = False
 
@@ -90,7 +91,11 @@ class Config:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that ``to_json`` wrote."""
-        given: dict[str, Any] = {**values, "labels": tuple(values["labels"])}
+        labels: Any = values["labels"]
+        given: dict[str, Any] = {
+            **values,
+            "labels": tuple(cast("list[Any]", labels)) if type(labels) is list else labels,
+        }
         return cls(**given)
 
 
@@ -106,6 +111,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
         refuse(name, "true or false", value)
     if hint == Problem | None and value not in (None, *get_args(Problem)):
         refuse(name, f"one of {', '.join(get_args(Problem))}", value)
+    if hint == Labels and not (value and type(value) is tuple and {*map(type, cast("tuple[Any]", value))} == {str}):
+        refuse(name, "one text or more", value)
     if hint == Pooling and value not in POOLINGS:
         refuse(name, f"one of {', '.join(POOLINGS)}", value)
     if hint == Function and value not in FUNCTIONS:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
-from intsim.carrier.exact import Integers, divide, rescale
+from intsim.carrier.exact import Carrier, Integers, Weight, divide, rescale
 from intsim.fixedpoint import (
     INT16,
     INT32,
@@ -92,7 +92,13 @@ def add(run: Run, operands: list[Integers], ratios: list[Dyadic], **constants: A
 
 
 def matmul(
-    x: Integers, w: Integers, *, bias: Integers | None = None, x_zero_point: int = 0, w_zero_point: int = 0
+    x: Integers,
+    w: Integers,
+    *,
+    bias: Integers | None = None,
+    x_zero_point: int = 0,
+    w_zero_point: int = 0,
+    carrier: Carrier | Weight = "auto",
 ) -> Steps:
     """Multiply by weights (N, K), or by another interval (2, ..., N, K).
 
@@ -103,7 +109,7 @@ def matmul(
         x, w = x.astype(np.int64) - x_zero_point, w.astype(np.int64) - w_zero_point
         terms = x[:, None, ..., :, None, :] * w[None, :, ..., None, :, :]
         return {"": saturate(np.stack([terms.min(axis=(0, 1)), terms.max(axis=(0, 1))]).sum(axis=-1), INT32)}
-    both = ops.matmul(x, w, bias=bias)
+    both = ops.matmul(x, w, bias=bias, carrier=carrier)
     positive = ops.matmul(x, np.maximum(w, 0))
     return {"": positive + (both - positive)[::-1]}
 
