@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fused forward pass against the plain one, bit for bit."""
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -11,7 +12,9 @@ import pytest
 
 import intsim
 from intsim.carrier import blocks
-from intsim.models import bert
+from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual
+from intsim.carrier.steps import Attention, Dense, Residual
+from intsim.models import integers
 
 TinyBert = Callable[..., Path]
 
@@ -26,6 +29,11 @@ granularity = "channel"
 [[activations]]
 names = ["*.query", "*.key", "*.value"]
 bits = 6
+symmetric = true
+
+[[activations]]
+names = "encoder.layer.1.output.LayerNorm"
+bits = 12
 symmetric = true
 
 [[activations]]
@@ -51,6 +59,11 @@ def plain(model, ids, **inputs):
         return model(ids, **inputs).values
 
 
+def fused(model):
+    steps = (Attention, Dense, DynamicDense, DynamicResidual, Residual)
+    return [name for name, step in model._built.items() if isinstance(step, steps)]
+
+
 def refused(model):
     return [name for name, step in model._built.items() if step is None]
 
@@ -64,11 +77,11 @@ def test_the_fused_pass_gives_the_bits_of_the_plain_one(tiny_bert: TinyBert, tmp
     model = intsim.quantize(path, recipe=tmp_path / "odd.toml" if recipe == "odd" else recipe, calibration=TEXTS)
     for seed, rows in enumerate((5, 1, 2)):
         ids, inputs = batch(rows=rows, seed=seed)
-        fused = model(ids, **inputs).values
-        assert np.array_equal(fused, plain(model, ids, **inputs))
-        assert np.array_equal(fused, model(ids, carrier="integer", **inputs).values)
-    assert len(model._built) == 14
-    assert refused(model) == []
+        values = model(ids, **inputs).values
+        assert np.array_equal(values, plain(model, ids, **inputs))
+        assert np.array_equal(values, model(ids, carrier="integer", **inputs).values)
+    assert len(fused(model)) + len(refused(model)) == (14 if labels is None else 16)  # 7 a layer, pooler and classifier
+    assert refused(model) in ([], ["classifier"])  # whose 32 bits may be too many
 
 
 @pytest.mark.parametrize("recipe", DYNAMIC)
@@ -76,7 +89,7 @@ def test_a_dynamic_recipe_on_another_profile_is_fused_too(tiny_bert: TinyBert, r
     model = intsim.quantize(tiny_bert(), recipe=recipe, calibration=TEXTS, profile="ibert")
     ids, inputs = batch()
     assert np.array_equal(model(ids, **inputs).values, plain(model, ids, **inputs))
-    assert len(model._built) == 14
+    assert len(fused(model)) == 16
     assert refused(model) == []
 
 
@@ -94,7 +107,7 @@ def test_the_embedded_model_is_fused_and_gives_the_same_bits():
     model = intsim.load(str(resources.files("intsim.embedded")))
     ids = np.random.default_rng(0).integers(5, 1000, (3, 40))
     assert np.array_equal(model(ids).values, plain(model, ids))
-    assert refused(model) == []
+    assert refused(model) == ["classifier"]
 
 
 @pytest.mark.parametrize("rule", ["tflite-double", "ita", "onnx-qlinear"])
@@ -120,8 +133,8 @@ def test_no_block_size_and_no_number_of_threads_changes_a_bit(
     model = intsim.quantize(tiny_bert(labels=None), recipe=recipe, calibration=TEXTS)
     ids, inputs = batch(rows=rows)
     expected = plain(model, ids, **inputs)
-    monkeypatch.setattr(bert, "BLOCK", tokens)
-    monkeypatch.setattr(bert, "SCORES", scores)
+    monkeypatch.setattr(integers, "BLOCK", tokens)
+    monkeypatch.setattr(integers, "SCORES", scores)
     monkeypatch.setattr(blocks, "BLOCK", elements)
     monkeypatch.setattr(blocks, "FEW", 0)
     monkeypatch.setattr(blocks, "THREADS", threads)
@@ -153,3 +166,64 @@ def test_the_tensors_of_a_model_cannot_be_changed(tiny_bert: TinyBert):
     for values in model.tensors.values():
         with pytest.raises(ValueError, match="read-only"):
             values[...] = 0
+
+
+# What the check of a model allows: one multiplier for each channel instead of one for all
+
+
+LAYER = "encoder.layer.0"
+RATIOS = {
+    "skip": (f"{LAYER}.attention.output.residual", 16),
+    "context": (f"{LAYER}.attention.self.context", 16),
+    "function": (f"{LAYER}.intermediate", 32),
+    "query": (f"{LAYER}.attention.self.query", 16),
+    "dense": (f"{LAYER}.attention.output.dense", 16),
+    "embedding": ("embeddings.word_embeddings", 16),
+}
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "zeroquant:groups=4", "tm-iqr"])
+def test_a_multiplier_for_each_channel_runs_like_the_operators(tiny_bert, recipe, ratio):
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS, recipe=recipe)
+    name, channels = RATIOS[ratio]
+    ids, inputs = batch()
+    multiplier, shift = (np.broadcast_to(model.tensors[f"{name}.{part}"], channels) for part in ("multiplier", "shift"))
+    several = {**model.tensors, f"{name}.multiplier": multiplier.copy(), f"{name}.shift": shift.copy()}
+    same = dataclasses.replace(model, tensors=several)
+    assert np.array_equal(same(ids, **inputs).values, model(ids, **inputs).values)
+    several[f"{name}.multiplier"] = np.where(np.arange(channels) % 3, multiplier, -(multiplier >> 1))
+    changed = dataclasses.replace(model, tensors=several)
+    assert np.array_equal(changed(ids, **inputs).values, plain(changed, ids, **inputs))
+    assert not np.array_equal(changed(ids, **inputs).values, model(ids, **inputs).values)
+
+
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "zeroquant:groups=4", "tm-iqr"])
+def test_a_negative_multiplier_of_a_residual_runs_like_the_operators(tiny_bert, recipe):
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS, recipe=recipe)
+    name = f"{LAYER}.output.residual.multiplier"
+    for factor in (-1, -4):
+        changed = dataclasses.replace(model, tensors={**model.tensors, name: factor * model.tensors[name] // 4})
+        ids, inputs = batch()
+        assert np.array_equal(changed(ids, **inputs).values, plain(changed, ids, **inputs))
+
+
+@pytest.mark.parametrize("zero_point", [(0, 7), (3, 3)])
+def test_groups_of_what_a_function_gives_run_like_the_operators(tiny_bert, zero_point):
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS)
+    form = model.formats["pooler"]
+    grouped = dataclasses.replace(form, zero_point=zero_point, scale=intsim.Dyadic([1, 1], [7, 7]))
+    changed = dataclasses.replace(model, formats={**model.formats, "pooler": grouped})
+    ids, inputs = batch()
+    assert np.array_equal(changed(ids, **inputs).values, plain(changed, ids, **inputs))
+
+
+@pytest.mark.parametrize("bits", [17, 24, 32])
+@pytest.mark.parametrize("recipe", ["intsim", "ibert", "zeroquant:groups=4"])
+@pytest.mark.parametrize("total", ["embeddings.sum", f"{LAYER}.attention.output.sum"])
+def test_a_layer_norm_of_more_than_16_bits_is_refused_by_name(tiny_bert, recipe, bits, total):
+    model = intsim.quantize(tiny_bert(), calibration=TEXTS, recipe=recipe)
+    wide = dataclasses.replace(model.formats[total], range=intsim.IntRange(bits))
+    norm = total.replace("sum", "LayerNorm")
+    with pytest.raises(intsim.CheckpointError, match=f"'{norm}' must .* int16"):
+        dataclasses.replace(model, formats={**model.formats, total: wide})
