@@ -113,7 +113,13 @@ def summarise_widths(path: str | Path, texts: Iterable[str] | None = None) -> di
             low, high = seen[name]
             row |= {"seen_bits": replace(width, min=low, max=high).bits, "seen_min": low, "seen_max": high}
         rows.append(row)
-    return {"kind": "widths", "profile": model.profile.name, "profile_hash": model.profile.hash, "tensors": rows}
+    return {
+        "kind": "widths",
+        "profile": model.profile.name,
+        "profile_hash": model.profile.hash,
+        "model_digest": model.digest,
+        "tensors": rows,
+    }
 
 
 def _row(name: str, values: NDArray[Any]) -> dict[str, Any]:
