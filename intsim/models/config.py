@@ -111,12 +111,16 @@ def _check(name: str, value: Any, hint: Any) -> None:
         refuse(name, "true or false", value)
     if hint == Problem | None and value not in (None, *get_args(Problem)):
         refuse(name, f"one of {', '.join(get_args(Problem))}", value)
-    if hint == Labels and not (value and type(value) is tuple and {*map(type, cast("tuple[Any]", value))} == {str}):
+    if hint == Labels and not _are_labels(value):
         refuse(name, "one text or more", value)
     if hint == Pooling and value not in POOLINGS:
         refuse(name, f"one of {', '.join(POOLINGS)}", value)
     if hint == Function and value not in FUNCTIONS:
         refuse(name, f"one of {', '.join(FUNCTIONS)}", value)
+
+
+def _are_labels(value: object) -> bool:
+    return type(value) is tuple and {*map(type, cast("tuple[object]", value))} == {str}
 
 
 def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
