@@ -9,7 +9,7 @@ import numpy as np
 
 from intsim._checked import check_choice, check_kind
 from intsim.carrier.exact import Integers
-from intsim.fixedpoint import Dyadic, IntRange
+from intsim.fixedpoint import INT32, Dyadic, IntRange
 
 __all__ = ["Dynamic", "Format"]
 
@@ -27,7 +27,7 @@ class Format:
     range
         The codes.
     zero_point
-        Code that stands for 0; one for each group of consecutive channels, where there are several.
+        Code that stands for 0, of int32; one for each group of consecutive channels, where there are several.
     scale
         Real step, as an exact dyadic rational; 0-d, or one for each group. The integer model never uses it; whoever
         reads its integers does.
@@ -42,9 +42,10 @@ class Format:
         if self.scale.multiplier.shape != shape:
             msg = f"scale must be one for each zero point, got shape {self.scale.multiplier.shape} for {shape}"
             raise ValueError(msg)
+        highest = min(self.range.max, INT32.max)
         for zero_point in self.zero_point if isinstance(self.zero_point, tuple) else (self.zero_point,):
-            if type(zero_point) is not int or not self.range.min <= zero_point <= self.range.max:
-                msg = f"zero_point must be an integer in [{self.range.min}, {self.range.max}], got {zero_point}"
+            if type(zero_point) is not int or not self.range.min <= zero_point <= highest:
+                msg = f"zero_point must be an integer in [{self.range.min}, {highest}], got {zero_point}"
                 raise ValueError(msg)
 
     @property

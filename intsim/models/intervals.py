@@ -140,8 +140,9 @@ def _require_accumulator(x: Integers, w: Integers, *, x_zero_point: int = 0, w_z
     ops.matmul(x[:1], furthest, x_zero_point=x_zero_point, w_zero_point=w_zero_point)
 
 
-def dynamic_bound(x: Integers, *, clip: bool, zero_point: int, **_: Any) -> Steps:
+def dynamic_bound(x: Integers, *, clip: bool, zero_point: int, **others: Any) -> Steps:
     """Bound the largest magnitude by that of the ends; in eighths if clipped, where it is no larger."""
+    ops.dynamic_bound(x, clip=clip, zero_point=zero_point, **others)  # judges the format
     furthest = np.abs(x.astype(np.int32) - zero_point).max(axis=(0, -1), keepdims=True) << 3 * clip
     return {"": np.concatenate([np.zeros_like(furthest), furthest])}
 
