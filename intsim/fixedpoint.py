@@ -15,8 +15,6 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from intsim._checked import check_kind, check_range
-
 __all__ = [
     "INT8",
     "INT16",
@@ -142,8 +140,12 @@ class IntRange:
 
     def __post_init__(self) -> None:
         for name, kind in (("bits", int), ("signed", bool), ("narrow", bool)):
-            check_kind(name, getattr(self, name), kind)
-        check_range("bits", self.bits, 2, 32)
+            if type(value := getattr(self, name)) is not kind:
+                msg = f"{name} must be of type {kind.__name__}, got {value!r}"
+                raise TypeError(msg)
+        if not 2 <= self.bits <= 32:
+            msg = f"bits must be in [2, 32], got {self.bits}"
+            raise ValueError(msg)
         if self.narrow and not self.signed:
             msg = "narrow must go with signed, got an unsigned narrow range"
             raise ValueError(msg)

@@ -455,6 +455,7 @@ def test_the_digest_does_not_depend_on_the_memory_of_a_tensor(model: intsim.Inte
         {"tensors": lambda m: {**m.tensors, "pooler.dense.bias": m.tensors["pooler.dense.bias"] + np.int32(1)}},
         {"tensors": lambda m: {**m.tensors, "pooler.dense.bias": m.tensors["pooler.dense.bias"].astype(np.int64)}},
         {"tensors": lambda m: {**m.tensors, "pooler.dense.bias": m.tensors["pooler.dense.bias"][None]}},
+        {"tensors": lambda m: {**m.tensors, "pooler.dense.weight": m.tensors["pooler.dense.weight"].view(np.uint8)}},
         {"tensors": lambda m: {**m.tensors, "x": np.zeros(0, np.int8)}},
         {"config": lambda m: dataclasses.replace(m.config, labels=("a", "b"))},
         {"dynamic": {"pooler.input": Dynamic(range=intsim.IntRange(8, narrow=True), per="token", clip=False)}},
