@@ -110,6 +110,9 @@ def quantize_each(
         As ``quantize``.
     """
     asked = [load_recipe(recipe) for recipe in recipes]
+    numerics = [
+        profile if isinstance(profile, Profile) else find_profile(profile or recipe.profile) for recipe in asked
+    ]
     checkpoint = open_checkpoint(path, head=head)
     matched = [match(recipe, checkpoint.outline) for recipe in asked]
     for recipe, rules in zip(asked, matched, strict=True):
@@ -131,8 +134,8 @@ def quantize_each(
     models: dict[int, IntegerModel] = {}
     weights = _Weights(checkpoint)
     running = {
-        i: _quantizing(checkpoint, weights, *chosen, ranges=ranges, profile=profile, tokenizer=tokenizer_json)
-        for i, chosen in enumerate(zip(asked, matched, strict=True))
+        i: _quantizing(checkpoint, weights, *chosen, ranges=ranges, tokenizer=tokenizer_json)
+        for i, chosen in enumerate(zip(asked, matched, numerics, strict=True))
     }
     while running:
         passes: dict[int, tuple[Mapping[str, Reals], dict[str, list[Observer]]]] = {}
@@ -167,13 +170,12 @@ def _quantizing(
     weights: Mapping[str, Reals],
     recipe: Recipe,
     rules: Matched,
+    profile: Profile,
     *,
     ranges: Mapping[str, tuple[np.float64, np.float64]],
-    profile: str | Profile | None,
     tokenizer: str | None,
 ) -> Generator[_Pass, None, IntegerModel]:
     """Yield the runs that a recipe needs, and return the model once they are done."""
-    numerics = profile if isinstance(profile, Profile) else find_profile(profile or recipe.profile)
     outline = checkpoint.outline
     if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
         msg = f"activation '{grouped[0]}' must have one range as in training, got groups"
@@ -227,7 +229,7 @@ def _quantizing(
             moments=moments,
             rules=rules.weights,
             correct_biases=recipe.bias_correction,
-            profile=numerics,
+            profile=profile,
         )
     except ValueError as error:
         msg = f"checkpoint {checkpoint.path} must have constants that fit the profile, got: {error}"
@@ -238,7 +240,7 @@ def _quantizing(
         model_type=checkpoint.model_type,
         head=checkpoint.head,
         config=checkpoint.config,
-        profile=numerics,
+        profile=profile,
         recipe=recipe.source,
         formats=compiled.formats,
         dynamic=dynamic,
