@@ -10,8 +10,6 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim._checked import check_choice
-
 __all__ = [
     "Call",
     "Interpreter",
@@ -63,7 +61,9 @@ class Trace(dict[str, NDArray[Any]]):
     """
 
     def __init__(self, level: Level = "tensors") -> None:
-        check_choice("level", level, get_args(Level))
+        if level not in get_args(Level):
+            msg = f"level must be one of {', '.join(get_args(Level))}, got {level!r}"
+            raise ValueError(msg)
         super().__init__()
         self.level: Final = level
         self.model_digest: str | None = None

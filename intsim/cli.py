@@ -67,12 +67,12 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
     click.echo(f"text      {sentence}")
     click.echo(f"tokens    {' '.join(shown['tokens'])}")
     click.echo(f"profile   {shown['profile']} ({shown['profile_hash'][:12]})\n")
-    for name, values in trace.items():
-        if name.startswith(("embeddings", "encoder.layer.0", "pooler", "classifier")):
-            first = " ".join(f"{value:7d}" for value in values.reshape(-1)[:6])
-            click.echo(
-                f"{name:<42} {values.dtype!s:<6} {values.shape!s:<17} {first}{' ...' if values.size > 6 else ''}"
-            )
+    names, states = list(trace), model.outline.hidden_states
+    first_layer, head = names[: names.index(states[1]) + 1], names[names.index(states[-1]) + 1 :]
+    for name in first_layer + head:
+        values = trace[name]
+        first = " ".join(f"{value:7d}" for value in values.reshape(-1)[:6])
+        click.echo(f"{name:<42} {values.dtype!s:<6} {values.shape!s:<17} {first}{' ...' if values.size > 6 else ''}")
     scale = shown["scale"]
     click.echo(f"\nlogits    {shown['output']}  (each times {scale['multiplier']} / 2**{scale['shift']})")
     click.echo(f"label     {shown['label']}")

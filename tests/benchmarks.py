@@ -80,9 +80,9 @@ def baselines(path: Path) -> dict[str, Callable[[np.ndarray], object]]:
     """Return what else runs a model of this shape: name -> function of token ids."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
-    from intsim.reference.models.bert import bert  # noqa: PLC0415
 
     from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
+    from intsim.reference.world import run as run_floats  # noqa: PLC0415
 
     model = transformers.BertModel.from_pretrained(path).eval()
     config = model.config
@@ -101,13 +101,12 @@ def baselines(path: Path) -> dict[str, Callable[[np.ndarray], object]]:
     weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
 
     def ours(ids: np.ndarray) -> object:
-        return bert(
+        return run_floats(
+            checkpoint.family,
             weights,
+            checkpoint.config,
+            checkpoint.head,
             ids,
-            num_heads=config.num_attention_heads,
-            num_layers=config.num_hidden_layers,
-            hidden_act=config.hidden_act,
-            eps=config.layer_norm_eps,
             attention_mask=np.ones(ids.shape, bool),
             token_type_ids=np.zeros_like(ids),
         )

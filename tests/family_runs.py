@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import families
 import numpy as np
@@ -16,10 +16,59 @@ from intsim._trace import Trace
 from intsim.io import onnx as exporter
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.trace_file import write_trace
+from intsim.models import FAMILIES
 from intsim.reference.world import run
 from intsim.testing import assert_bit_exact
 
 Ids = NDArray[np.int64]
+
+
+DISTINCT: Final = tuple({FAMILIES[name].forward: name for name in reversed(list(FAMILIES))}.values())
+"""A family of each kind; others have the same function under other names."""
+
+
+GROUPED: Final = """
+profile = "intsim"
+
+[[weights]]
+roles = "ffn"
+bits = 8
+granularity = "group"
+groups = 2
+axis = "input"
+
+[[weights]]
+names = "*"
+bits = 8
+granularity = "channel"
+
+[[inputs]]
+roles = "norm"
+bits = 6
+symmetric = false
+
+[[activations]]
+roles = ["query", "key", "value"]
+bits = 8
+symmetric = false
+
+[[activations]]
+roles = "output"
+bits = 16
+symmetric = true
+
+[[activations]]
+names = "*.word_embeddings.sum"
+bits = 8
+symmetric = false
+
+[[activations]]
+names = "*"
+bits = 8
+symmetric = false
+groups = 2
+"""
+"""A recipe: whatever may be in groups is, norms' outputs are also read in fewer bits, attention has zero points."""
 
 
 class Feed(NamedTuple):

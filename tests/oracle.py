@@ -468,7 +468,9 @@ def bert(
         Trace name -> nested lists of ints, in the order of computation.
 
     """
-    config = metadata["config"]
+    _require(metadata["model_type"] == "bert", "model_type must be 'bert'", metadata["model_type"])
+    config, head = metadata["config"], metadata["head"]
+    _require(head in {"none", "sequence-classification"}, "head must be none or sequence-classification", head)
     model = _Model(tensors, metadata["formats"], metadata.get("dynamic", {}), metadata["profile"], trace={})
 
     x_name = "embeddings.LayerNorm"
@@ -482,7 +484,7 @@ def bert(
         hidden = _intermediate(model, f"{layer}.intermediate", x, x_name, mask, config["hidden_act"])
         x = _add_and_norm(model, f"{layer}.output", hidden, f"{layer}.intermediate", x, x_name, mask)
         x_name = f"{layer}.output.LayerNorm"
-    if "classifier.weight" in tensors:
+    if head == "sequence-classification":
         _classifier(model, x[0], x_name)
     elif "order" in tensors:
         model.trace["last_hidden_state"] = [[row[c] for c in tensors["order"]] for row in x]

@@ -2,6 +2,8 @@
 """The line between the two worlds: no float computes an integer, and running integers imports no float world."""
 
 import ast
+import graphlib
+import inspect
 import re
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from intsim.models import FAMILIES
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -25,7 +29,8 @@ INTEGER_WORLD: Final = [
     ROOT / "intsim/requantization.py",
 ]
 
-# The turnstile: the functions in which a real scale becomes a dyadic.
+# The turnstile: the functions in which a real scale becomes a dyadic; and the real numbers of a configuration, eps for
+# one, which are checked, kept and handed to the other worlds, and from which no integer is computed here.
 TURNSTILE: Final = {
     "intsim/fixedpoint.py": {
         "Dyadic.from_real",
@@ -35,6 +40,14 @@ TURNSTILE: Final = {
         "_multiplier",
     },
     "intsim/requantization.py": {"Requantization.ratio"},
+    "intsim/models/config.py": {"Real", "_check"},
+    "intsim/models/bert.py": {"BertConfig.layer_norm_eps"},
+    "intsim/models/distilbert.py": {"EPS"},
+    "intsim/models/mobilebert.py": {"OTHER_EPS"},
+    "intsim/models/world.py": {"World.layer_norm.eps"},
+    "intsim/models/outline.py": {"Outline.layer_norm.eps"},
+    "intsim/models/check.py": {"_Checker.layer_norm.eps"},
+    "intsim/models/integers.py": {"IntegerWorld.layer_norm.eps"},
 }
 RATIONALS: Final = {"intsim/profile.py"}  # where / may stand beside a Fraction(...)
 
@@ -61,10 +74,13 @@ def violations(source: str, path: str = "snippet.py") -> list[str]:
 def _walk(node: ast.AST, path: str, scope: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     for child in ast.iter_child_nodes(node):
         inner = scope
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            inner = (*scope, child.name)
-            if ".".join(inner) in TURNSTILE.get(path, ()):
-                continue
+        match child:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                inner = (*scope, name)
+            case ast.arg(arg=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                inner = (*scope, name)
+        if inner != scope and ".".join(inner) in TURNSTILE.get(path, ()):
+            continue
         if _is_docstring(child):
             continue
         if (what := _float_use(child, rationals=path in RATIONALS)) is not None:
@@ -158,8 +174,18 @@ def test_the_whole_integer_world_is_walked():
     operators = ("add", "argmax", "embedding", "exp", "gelu", "layer_norm", "matmul", "mean_pooling", "relu")
     operators += ("requantize", "sigmoid", "silu", "softmax", "tabulated", "tanh")
     assert {f"intsim/ops/{operator}.py" for operator in operators} <= names
-    assert {"intsim/models/bert.py", "intsim/models/integer_model.py", "intsim/fixedpoint.py"} <= names
+    worlds = ("world", "outline", "integers", "check", "intervals", "widths", "fused", "constants", "formats")
+    families = {Path(inspect.getfile(family.config)) for family in FAMILIES.values()}
+    assert {f"intsim/models/{name}.py" for name in (*worlds, "config", "family", "families", "heads")} <= names
+    assert set(map(relative, families)) <= names
+    assert len(families) > 5
+    assert "intsim/fixedpoint.py" in names
     assert "intsim/carrier/exact.py" not in names
+
+
+def test_every_operator_has_tests_of_its_own():
+    operators = {path.stem for path in (ROOT / "intsim/ops").glob("*.py")} - {"__init__", "tabulated"}  # a means
+    assert operators == {path.stem.removeprefix("test_") for path in (ROOT / "tests/ops").glob("test_*.py")}
 
 
 def test_every_allowance_is_needed(monkeypatch):
@@ -258,27 +284,87 @@ def test_the_turnstile_is_open_for_its_own_functions_only():
     assert violations("def from_real(self):\n    return 0.5", "intsim/fixedpoint.py") != []
 
 
+@pytest.mark.parametrize("path", ["intsim/models/world.py", "intsim/models/bert.py", "intsim/models/config.py"])
+def test_an_allowance_is_of_one_name_only(path):
+    for name in TURNSTILE[path]:
+        *outer, last = name.split(".")
+        inside = "".join(f"{'    ' * i}{'class' if i == 0 else 'def'} {part}:\n" for i, part in enumerate(outer))
+        inside = inside.replace("def layer_norm:", "def layer_norm(eps: float, other: float):")
+        body = f"{'    ' * len(outer)}{last}: int = 0.5\n{'    ' * len(outer)}other: int = 0.5"
+        found = violations(inside + body, path)
+        assert len(found) == (2 if "layer_norm" in outer else 1), found
+
+
 # Imports
 
+# From top to bottom: what is in a room imports of its own room and of those below it.
+HOUSE: Final = (
+    *("cli", "pytest_plugin", "report", "testing", "verify", "convert", "reference", "integer_model", "io", "recipes"),
+    *("models", "_hypothesis", "strategies", "quantizers", "engines", "ops", "profile", "kernels", "requantization"),
+    *("float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
+)
+ENGINES: Final = {"intsim.kernels.onnxruntime", "intsim.kernels.torch"}  # kernels that are made of operators
 
-def test_imports_go_one_way():
-    world = {relative(path): imports(path) for path in [*INTEGER_WORLD, *ROOMS]}
-    for path, modules in world.items():
-        for package in (
-            "intsim.reference",
-            "intsim.convert",
-            "intsim.quantizers",
-            "intsim.recipes",
-            "intsim.report",
-            "intsim.cli",
-        ):
-            assert not [module for module in modules if within(module, package)], f"{path} imports {package}"
-        if not path.startswith("intsim/models/"):
-            for package in ("intsim.io", "intsim.models"):
-                assert not [module for module in modules if within(module, package)], f"{path} imports {package}"
-    for path in ("intsim/fixedpoint.py", "intsim/profile.py", *map(relative, ROOMS)):
-        assert not [module for module in world[path] if within(module, "intsim.ops")]
-    assert not [module for module in world["intsim/fixedpoint.py"] if within(module, "intsim")]
+
+def house() -> dict[str, set[str]]:
+    """Return what every module of intsim imports of it: functions, type checking and lazy registries included.
+
+    The root imports nothing before it is asked for; ``from intsim import ops`` is an import of ``intsim.ops``.
+    """
+    files = {*(ROOT / "intsim").rglob("*.py")} - {
+        *(ROOT / "intsim/reference").rglob("*.py"),
+        ROOT / "intsim/__init__.py",
+    }
+    modules = {relative(path): path for path in files}
+    modules |= {f"intsim/{relative(path)}": path for path in (ROOT / "reference").rglob("*.py")}
+    named = {name[:-3].replace("/", ".").removesuffix(".__init__"): path for name, path in modules.items()}
+    graph: dict[str, set[str]] = {}
+    for module, path in named.items():
+        found = imports(path)
+        graph[module] = (found & named.keys()) - {module}
+        package = module.rpartition(".")[0]
+        if all(name in named for name in found if name.rpartition(".")[0] == package):
+            graph[module].discard(package)  # its siblings, and nothing that the package itself defines
+    graph["intsim.models.families"] |= {family.config.__module__ for family in FAMILIES.values()}
+    return graph
+
+
+def room(module: str) -> int:
+    """Return how far down the house a module is."""
+    return HOUSE.index("engines" if module in ENGINES else module.split(".")[1])
+
+
+def test_rooms_import_downwards_only():
+    graph = house()
+    assert {module.split(".")[1] for module in graph} == {*HOUSE, "embedded"} - {"engines"}
+    upwards = {
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in others
+        if module != "intsim.embedded" and room(other) < room(module)
+    }
+    assert upwards == set()
+
+
+def test_every_engine_is_made_of_operators():
+    graph = house()
+    assert {module for module in graph if within(module, "intsim.kernels")} >= ENGINES
+    for module in ENGINES:
+        assert any(room(other) < HOUSE.index("kernels") for other in graph[module]), module
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graphlib.TopologicalSorter(house()).prepare()  # raises CycleError
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(house() | {"intsim.errors": {"intsim.fixedpoint", "intsim.models.check"}}).prepare()
+
+
+def test_the_line_between_the_worlds_is_not_crossed():
+    for path in [*INTEGER_WORLD, *ROOMS]:
+        for package in ("reference", "convert", "quantizers", "recipes", "report", "cli", "io"):
+            foreign = [module for module in imports(path) if within(module, f"intsim.{package}")]
+            assert not foreign, f"{relative(path)} imports {foreign}"
+    assert not [module for module in imports(ROOT / "intsim/fixedpoint.py") if within(module, "intsim")]
 
 
 def test_the_integer_world_needs_numpy_and_the_standard_library_only():
@@ -297,6 +383,58 @@ def test_the_oracle_shares_nothing_with_what_it_judges():
     for file in ("oracle.py", "oracle_trace.py"):  # safetensors reads the file of a trace
         roots = {module.partition(".")[0] for module in imports(ROOT / "tests" / file)}
         assert roots <= {"oracle", "safetensors", *sys.stdlib_module_names}, file
+
+
+# Names
+
+OF_A_FAMILY: Final = re.compile(
+    r"encoder\.(layer|embedding)|(transformer|bert)\.layer|albert_layer|attention\.(self|output)|"
+    r"(intermediate|output|pooler|transform|lm_head|vocab|classifier|head)\.dense|\bpooler\b|lm_head|qa_outputs|"
+    r"cls\.predictions|embeddings\.(word|position_emb|token_type_emb|sum|LayerNorm|Layer)|\.LayerNorm\b|bottleneck|"
+    r"(query|key|value)\.(weight|bias)|[qkv]_lin|out_lin|(?<!residual)\.ffn\b|lin[12]\b|out_proj|vocab_(transform|projector)"
+)
+
+
+def names_of_tensors(source: str) -> list[str]:
+    """Return the texts of a source file, docstrings apart, that hold the name of a family's tensor."""
+    tree = ast.parse(source)
+    prose = {id(node.value) for node in ast.walk(tree) if _is_docstring(node)}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [text.value for text in texts if id(text) not in prose and OF_A_FAMILY.search(text.value)]
+
+
+def test_only_families_name_tensors():
+    files = {*(ROOT / "intsim").rglob("*.py"), *(ROOT / "reference").rglob("*.py")}
+    files -= {*(ROOT / "intsim/models").glob("*.py")}
+    assert len(files) > 100
+    found = {relative(path): names for path in files if (names := names_of_tensors(path.read_text(encoding="utf-8")))}
+    assert found == {}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_name_of_a_familys_tensor_is_found(family):
+    source = Path(inspect.getfile(FAMILIES[family].config)).read_text(encoding="utf-8")
+    assert names_of_tensors(source)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "encoder.layer.0",
+            ".attention.self.query",
+            "intermediate.dense",
+            "embeddings.word_embeddings",
+            "lm_head.bias",
+        ),
+        *("transformer.layer.", "albert_layer_groups", "pooler.dense", "qa_outputs", "attention.output.LayerNorm"),
+        *(".output.dense", "pooler", "q_lin", "cls.predictions.decoder", "embeddings.sum", "vocab_projector"),
+    ],
+)
+def test_a_name_in_a_text_is_found(text):
+    assert names_of_tensors(f"x = name.endswith({text!r})")
+    assert names_of_tensors(f"x = f'{text}' + y")
+    assert not names_of_tensors(f'"""{text}"""')
 
 
 def imported_by(program: str, *arguments: str) -> set[str]:
@@ -318,7 +456,8 @@ def test_importing_intsim_brings_no_heavy_or_float_world_with_it():
     loaded = imported_by("import intsim")
     heavy = {"torch", "transformers", "onnxruntime", "scipy", "hypothesis", "matplotlib", "tokenizers"}
     assert "intsim" in loaded
-    assert not loaded & (heavy | {"pytest", "click", "tqdm", "jupytext"})
+    assert not loaded & (heavy | {"pytest", "click", "tqdm", "jupytext", "numpy", "safetensors"})
+    assert {name for name in loaded if within(name, "intsim")} == {"intsim"}
 
 
 def test_running_an_integer_model_imports_neither_the_reference_nor_scipy(tiny_bert, tmp_path):

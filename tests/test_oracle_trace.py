@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from intsim.models.integer_model import IntegerModel
 from numpy.typing import NDArray
 from oracle_trace import OPERATORS, Difference, NotJudgedError, Tensor, _is_view, differences, judge
 
@@ -17,6 +16,7 @@ import intsim
 from intsim import ops
 from intsim._trace import call
 from intsim.fixedpoint import INT8, Dyadic, Rounding
+from intsim.integer_model import IntegerModel
 from intsim.io.safetensors_file import read, write
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.io.trace_file import write_trace

@@ -2,10 +2,10 @@
 """From a Hugging Face checkpoint to an integer model."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,15 @@ from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_tokenizer
 from intsim.models.config import Config
 from intsim.models.formats import Dynamic
+from intsim.models.outline import Outline
 from intsim.profile import Profile, find_profile
 from intsim.quantizers import AffineParams, Granularity, MinMax
-from intsim.recipes import ActivationRule, Matched, load_recipe, match
+from intsim.recipes import ActivationRule, Matched, Recipe, load_recipe, match
 
-__all__ = ["default_calibration", "quantize"]
+__all__ = ["default_calibration", "quantize", "quantize_each"]
+
+Reals: TypeAlias = NDArray[np.float64]
+Observer: TypeAlias = Callable[[NDArray[np.floating]], None]
 
 log: Final = logging.getLogger(__name__)
 
@@ -75,20 +79,49 @@ def quantize(
     IntsimError
         If the checkpoint, the recipe, the profile's name or a text is invalid.
     """
+    options: dict[str, Any] = {"calibration": calibration, "truncate": truncate, "profile": profile}
+    return quantize_each(path, [recipe], head=head, progress=progress, **options)[0]
+
+
+def quantize_each(
+    path: str | Path,
+    recipes: Sequence[str | Path],
+    *,
+    head: str | None = None,
+    calibration: Iterable[str] | None = None,
+    truncate: bool = False,
+    profile: str | Profile | None = None,
+    progress: bool = False,
+) -> list[IntegerModel]:
+    """Quantize a checkpoint by each of several recipes: the models that ``quantize`` returns for them.
+
+    The float model runs over the calibration texts once for all of them, and once more for each that permutes channels.
+
+    Parameters
+    ----------
+    path, head, calibration, truncate, profile, progress
+        As ``quantize`` takes them.
+    recipes
+        Each as ``quantize`` takes it.
+
+    Raises
+    ------
+    IntsimError
+        As ``quantize``.
+    """
     texts = None if calibration is None else _texts(calibration)
-    asked = load_recipe(recipe)
-    numerics = profile if isinstance(profile, Profile) else find_profile(profile or asked.profile)
+    asked = [load_recipe(recipe) for recipe in recipes]
+    numerics = [
+        profile if isinstance(profile, Profile) else find_profile(profile or recipe.profile) for recipe in asked
+    ]
     checkpoint = open_checkpoint(path, head=head)
-    outline = checkpoint.outline
-    rules = match(asked, outline)
-    for note in rules.notes:
-        log.warning("recipe %s: %s", asked.name or recipe, note)
+    matched = [match(recipe, checkpoint.outline) for recipe in asked]
+    for recipe, rules in zip(asked, matched, strict=True):
+        for note in rules.notes:
+            log.warning("recipe %s: %s", recipe.name, note)
     ranges = trained_ranges(checkpoint)
-    if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
-        msg = f"activation '{grouped[0]}' must have one range as in training, got groups"
-        raise IntsimError(msg)
     encodings: list[Encoding] = []
-    if asked.permutation != "none" or asked.needs_moments or not rules.activations.keys() <= ranges.keys():
+    if any(_needs_texts(recipe, rules, ranges) for recipe, rules in zip(asked, matched, strict=True)):
         tokenizer_json = read_tokenizer(path, head=checkpoint.head)
         calibrated_by = default_calibration() if texts is None else texts
         encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
@@ -99,10 +132,61 @@ def quantize(
         has_tokenizer = (Path(path) / "tokenizer.json").exists()
         tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer else None
 
-    weights: Mapping[str, NDArray[np.float64]] = _Weights(checkpoint)
+    models: dict[int, IntegerModel] = {}
+    weights = _Weights(checkpoint)
+    running = {
+        i: _quantizing(checkpoint, weights, *chosen, ranges=ranges, tokenizer=tokenizer_json)
+        for i, chosen in enumerate(zip(asked, matched, numerics, strict=True))
+    }
+    while running:
+        passes: dict[int, tuple[Mapping[str, Reals], dict[str, list[Observer]]]] = {}
+        for i, quantizing in list(running.items()):
+            try:
+                wanted = next(quantizing)
+            except StopIteration as done:
+                models[i] = done.value
+                del running[i]
+                continue
+            _, observers = passes.setdefault(id(wanted.weights), (wanted.weights, {}))
+            for name, observer in wanted.observers:
+                observers.setdefault(name, []).append(observer)
+        for seen, observers in passes.values():
+            calibrate(checkpoint, seen, encodings, observers, progress=progress)
+    return [models[i] for i in range(len(asked))]
+
+
+def _needs_texts(recipe: Recipe, rules: Matched, ranges: Collection[str]) -> bool:
+    return recipe.permutation != "none" or recipe.needs_moments or not rules.activations.keys() <= set(ranges)
+
+
+class _Pass(NamedTuple):
+    """A run of the float model with these weights over the calibration texts: who looks at which activation."""
+
+    weights: Mapping[str, Reals]
+    observers: Sequence[tuple[str, Observer]]
+
+
+def _quantizing(
+    checkpoint: Checkpoint,
+    weights: Mapping[str, Reals],
+    recipe: Recipe,
+    rules: Matched,
+    profile: Profile,
+    *,
+    ranges: Mapping[str, tuple[np.float64, np.float64]],
+    tokenizer: str | None,
+) -> Generator[_Pass, None, IntegerModel]:
+    """Yield the runs that a recipe needs, and return the model once they are done."""
+    outline = checkpoint.outline
+    if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
+        msg = f"activation '{grouped[0]}' must have one range as in training, got groups"
+        raise IntsimError(msg)
     order = None
-    if asked.permutation == "range":
-        order = _order(checkpoint, rules, weights, encodings)
+    if recipe.permutation == "range":
+        per_channel = _hidden_in_groups(outline, rules)
+        yield _Pass(weights, [(name, found.update) for name, found in per_channel.items()])
+        bounds = {name: found.range() for name, found in per_channel.items()}
+        order = range_order({name: high - low for name, (low, high) in bounds.items()})
         weights = permute_channels(weights, outline, order)
 
     matched: dict[str, ActivationRule] = dict(rules.activations)
@@ -119,13 +203,10 @@ def quantize(
                 clip=rule.clip == "tm-iqr" and read.of_token,
             )
     estimators = {name: rule.new_estimator() for name, rule in matched.items() if seen[name] not in ranges}
-    moments = {read.source: Moments() for read in outline.inputs.values()} if asked.needs_moments else {}
-    observers: dict[str, list[Callable[[NDArray[np.floating]], None]]] = {}
-    for name, estimator in estimators.items():
-        observers.setdefault(seen[name], []).append(estimator.update)
-    for name, moment in moments.items():
-        observers.setdefault(name, []).append(moment.update)
-    calibrate(checkpoint, weights, encodings, observers, progress=progress)
+    moments = {read.source: Moments() for read in outline.inputs.values()} if recipe.needs_moments else {}
+    if estimators or moments:
+        looking = [(seen[name], estimator.update) for name, estimator in estimators.items()]
+        yield _Pass(weights, [*looking, *((name, moment.update) for name, moment in moments.items())])
     activations: dict[str, AffineParams] = {}
     for name, rule in matched.items():
         try:
@@ -148,11 +229,11 @@ def quantize(
             groups_of={name: rule.groups for name, rule in matched.items()},
             moments=moments,
             rules=rules.weights,
-            correct_biases=asked.bias_correction,
-            profile=numerics,
+            correct_biases=recipe.bias_correction,
+            profile=profile,
         )
     except ValueError as error:
-        msg = f"checkpoint {path} must have constants that fit the profile, got: {error}"
+        msg = f"checkpoint {checkpoint.path} must have constants that fit the profile, got: {error}"
         raise CheckpointError(msg) from None
     if order is not None:
         compiled.tensors["order"] = np.argsort(order)
@@ -160,12 +241,12 @@ def quantize(
         model_type=checkpoint.model_type,
         head=checkpoint.head,
         config=checkpoint.config,
-        profile=numerics,
-        recipe=asked.source,
+        profile=profile,
+        recipe=recipe.source,
         formats=compiled.formats,
         dynamic=dynamic,
         tensors=compiled.tensors,
-        tokenizer=tokenizer_json,
+        tokenizer=tokenizer,
     )
 
 
@@ -198,11 +279,8 @@ def _encode(tokenizer_json: str, texts: Sequence[str], config: Config, *, trunca
     return encodings
 
 
-def _order(
-    checkpoint: Checkpoint, rules: Matched, weights: Mapping[str, NDArray[np.float64]], encodings: Sequence[Encoding]
-) -> NDArray[np.int64]:
-    """Return the channels of the hidden states by the range that those in groups have in them."""
-    outline = checkpoint.outline
+def _hidden_in_groups(outline: Outline, rules: Matched) -> dict[str, MinMax]:
+    """Return a range for each channel of the hidden states that are quantized in groups."""
     per_channel = {
         name: MinMax(granularity=Granularity(kind="channel", axis=-1))
         for name, rule in rules.activations.items()
@@ -211,18 +289,16 @@ def _order(
     if not per_channel:
         msg = "recipe must quantize some hidden states in groups to permute their channels, got none"
         raise IntsimError(msg)
-    calibrate(checkpoint, weights, encodings, {name: [ranges.update] for name, ranges in per_channel.items()})
-    bounds = {name: ranges.range() for name, ranges in per_channel.items()}
-    return range_order({name: high - low for name, (low, high) in bounds.items()})
+    return per_channel
 
 
-class _Weights(Mapping[str, NDArray[np.float64]]):
+class _Weights(Mapping[str, Reals]):
     """The tensors of a checkpoint, each read when it is used, so that they are never in memory together."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
 
-    def __getitem__(self, name: str) -> NDArray[np.float64]:
+    def __getitem__(self, name: str) -> Reals:
         return self._checkpoint.load(name)
 
     def __contains__(self, name: object) -> bool:

@@ -17,7 +17,7 @@ __all__ = ["Embedding", "read_embedding", "read_text_config"]
 
 PACKAGE: Final = "sentence_transformers."
 POOLINGS: Final[Mapping[str, Pooling]] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-FLAGS: Final = {  # one key for each mode, in place of pooling_mode, as releases before 5.5 wrote them
+FLAGS: Final = {  # one key for each mode, in place of pooling_mode, as older releases wrote them
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",

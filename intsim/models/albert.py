@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from intsim.models.bert import BertConfig, embeddings
-from intsim.models.config import Size, refuse
+from intsim.models.config import Count, Size, refuse
 from intsim.models.family import Family
 from intsim.models.heads import head, word_table
 from intsim.models.world import Function, Value, World
@@ -25,7 +25,7 @@ class AlbertConfig(BertConfig):
 
     embedding_size: Size = 128
     num_hidden_groups: Size = 1
-    inner_group_num: Size = 1
+    inner_group_num: Count = 1
     hidden_act: Function = "gelu_new"
 
     def __post_init__(self) -> None:

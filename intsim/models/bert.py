@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from intsim.models.config import Config, Real, Size, refuse
+from intsim.models.config import Config, Count, Real, Size, refuse
 from intsim.models.family import Family
 from intsim.models.heads import head, word_table
 from intsim.models.world import Function, Value, World
@@ -27,7 +27,7 @@ class BertConfig(Config):
     }
 
     hidden_size: Size
-    num_hidden_layers: Size
+    num_hidden_layers: Count
     num_attention_heads: Size
     intermediate_size: Size
     type_vocab_size: Size = 2

@@ -9,14 +9,16 @@ from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, Typ
 from intsim.errors import CheckpointError
 from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
 
-__all__ = ["Config", "Real", "Size", "refuse"]
+__all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
 Labels: TypeAlias = tuple[str, ...]
+Count: TypeAlias = Annotated[int, "how often a layer is there: a positive integer of at most MOST"]
 Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
 
 BESIDE: Final = ("pooling", "normalize")  # fields that config.json does not have
+MOST: Final = 1000  # a model is walked layer by layer before anything else is known of it
 
 
 def refuse(name: str, rule: str, value: object) -> NoReturn:
@@ -101,8 +103,10 @@ class Config:
 
 def _check(name: str, value: Any, hint: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint == Size and not (whole and value > 0):
+    if hint in (Size, Count) and not (whole and value > 0):
         refuse(name, "a positive integer", value)
+    if hint == Count and value > MOST:
+        refuse(name, f"at most {MOST}", value)
     if hint is int and not (whole and value >= 0):
         refuse(name, "an integer of at least 0", value)
     if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):

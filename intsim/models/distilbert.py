@@ -7,7 +7,7 @@ Shapes: B batch, T tokens, C channels, F channels of the feed-forward network, V
 from dataclasses import dataclass
 from typing import Final
 
-from intsim.models.config import Config, Size, refuse
+from intsim.models.config import Config, Count, Size, refuse
 from intsim.models.family import Family
 from intsim.models.heads import head, word_table
 from intsim.models.world import Function, Value, World
@@ -22,7 +22,7 @@ class DistilBertConfig(Config):
     """The configuration of a DistilBERT."""
 
     dim: Size
-    n_layers: Size
+    n_layers: Count
     n_heads: Size
     hidden_dim: Size
     activation: Function = "gelu"

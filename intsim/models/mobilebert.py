@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from intsim.models import bert
 from intsim.models.bert import BertConfig
-from intsim.models.config import Size, refuse
+from intsim.models.config import Count, Size, refuse
 from intsim.models.family import Family
 from intsim.models.heads import head, word_table
 from intsim.models.world import Function, Value, World
@@ -26,7 +26,7 @@ class MobileBertConfig(BertConfig):
 
     embedding_size: Size = 128
     intra_bottleneck_size: Size = 128
-    num_feedforward_networks: Size = 4
+    num_feedforward_networks: Count = 4
     trigram_input: bool = True
     use_bottleneck: bool = True
     use_bottleneck_attention: bool = False

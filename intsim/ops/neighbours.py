@@ -17,7 +17,7 @@ def neighbours(x_q: Integers, *, mask: NDArray[np.bool_], zero_point: int = 0) -
     x_q
         (..., T, C) codes.
     mask
-        (..., T), true where there is a token; any other counts as 0, and so does what is beyond the ends.
+        (..., T), true where there is a token; beside one, any other counts as 0, and so does what is beyond the ends.
     zero_point
         Code that stands for 0.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recipe laid on a model: the rule of each of its tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -29,7 +29,7 @@ class Matched:
     inputs
         Name of a product's input -> rule, where it is not the activation itself.
     notes
-        What was fitted, a sentence each.
+        What was fitted, and which names of the recipe are nobody's: a sentence each.
     """
 
     weights: Mapping[str, WeightRule]
@@ -67,13 +67,15 @@ def match(recipe: Recipe, outline: Outline) -> Matched:
             rule = replace(rule, groups=groups, **whole)
         weights[name] = rule
 
+    shared = {activation.like: name for name, activation in outline.activations.items()}
     activations: dict[str, ActivationRule] = {}
     for name, activation in outline.activations.items():
         if activation.like:
             continue
         rule = _first(recipe.activations, name, activation.role)
-        if rule.groups > 1 and activation.role in WHOLE:
-            msg = f"activation '{name}' must have one group of channels, it is the {activation.role}, got {rule.groups}"
+        if rule.groups > 1 and (activation.role in WHOLE or name in shared):
+            why = f"'{shared[name]}' has its format" if name in shared else f"it is the {activation.role}"
+            msg = f"activation '{name}' must have one group of channels, {why}, got {rule.groups}"
             raise IntsimError(msg)
         activations[name] = rule if rule.groups == 1 else replace(rule, groups=fitted(rule.groups, activation.channels))
 
@@ -82,6 +84,16 @@ def match(recipe: Recipe, outline: Outline) -> Matched:
         role = outline.activations[read.source].role
         if (found := next((rule for rule in recipe.inputs if _matches(rule, name, role)), None)) is not None:
             inputs[name] = found
+
+    asked: list[tuple[str, Sequence[WeightRule | ActivationRule], Collection[str]]] = [
+        ("weight", recipe.weights, weights),
+        ("activation", recipe.activations, activations),
+        ("input", recipe.inputs, outline.inputs),
+    ]
+    for kind, rules, names in asked:
+        for pattern in (pattern for rule in rules for pattern in rule.names):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                notes[f"no {kind} is called {pattern!r}"] = None
     return Matched(weights=weights, activations=activations, inputs=inputs, notes=tuple(notes))
 
 

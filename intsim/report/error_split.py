@@ -72,11 +72,13 @@ def in_reals(model: IntegerModel, *, saturate: bool, approximate: bool) -> Inter
     """
     functions = model.outline.functions
 
-    def interpret(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> "_Codes":
+    def interpret(name: str, operator: Any, operands: tuple[Any, ...], constants: Mapping[str, Any]) -> Any:
         choices: dict[str, Any] = {}
         if operator in _CHOOSING:
             function = functions.get(name.rpartition(".")[0])
             choices = {"saturate": saturate, "approximate": approximate, "function": function}
+        if operator is ops.position_ids:  # numbers of rows, not codes
+            return operator(*operands, **constants)
         values = _MEANING[operator](*operands, **constants, **choices)
         if name in model.formats or operator in {ops.quantize_dynamic, ops.softmax}:
             values = np.rint(values)
@@ -211,6 +213,11 @@ def _l2_normalize(x: Reals, **_rules: Any) -> Reals:
     return np.asarray(l2_normalize(x) * 2.0**UNIT_FRACTION, np.float64)
 
 
+def _neighbours(x: Reals, *, mask: NDArray[np.bool_], zero_point: Any = 0) -> Reals:
+    kept = np.pad(np.where(mask[..., None], x, zero_point), ((0, 0), (1, 1), (0, 0)), constant_values=zero_point)
+    return np.concatenate([kept[:, 2:], x, kept[:, :-2]], axis=-1)
+
+
 def _permute(x: Reals, order: NDArray[np.integer]) -> Reals:
     return x[..., order]
 
@@ -239,6 +246,7 @@ _MEANING: Final[Mapping[Any, Any]] = {
     ops.layer_norm: _layer_norm,
     ops.matmul: _matmul,
     ops.mean_pooling: _mean_pooling,
+    ops.neighbours: _neighbours,
     ops.permute: _permute,
     ops.pick_token: _pick_token,
     ops.quantize_dynamic: _quantize_dynamic,

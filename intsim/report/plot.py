@@ -37,8 +37,8 @@ def plot_report(report: Report, path: str | Path) -> None:
     figure: Any = Figure(figsize=(13, 10), layout="constrained")
     rows = figure.subfigures(2, 1, height_ratios=[1, 1.1])
     above, below = rows[0].subplots(2, 1, sharex=True)
-    _ranges(above, report, "attention.output.LayerNorm", "FFN input")
-    _ranges(below, report, ".output.dense", "FFN output")
+    _ranges(above, report, "input")
+    _ranges(below, report, "output")
     below.set_xlabel("channels of each layer")
     rows[0].suptitle("Range of every channel in the float model", fontweight="bold")
     left, right = rows[1].subplots(1, 2, width_ratios=[1.25, 1])
@@ -50,12 +50,12 @@ def plot_report(report: Report, path: str | Path) -> None:
         figure.savefig(file, format="png", dpi=140)
 
 
-def _ranges(axes: Any, report: Report, suffix: str, title: str) -> None:
+def _ranges(axes: Any, report: Report, side: str) -> None:
     """Draw a line from the lowest to the highest value of every channel, layer beside layer."""
-    kept = [bounds for name, bounds in report.ranges.items() if name.endswith(suffix)]
-    channels = kept[0][0].size
+    kept = [each for each in report.ranges.values() if each.side == side]
+    channels = kept[0].low.size
     gap = channels // 8
-    for layer, (low, high) in enumerate(kept):
+    for layer, (low, high, _) in enumerate(kept):
         start = layer * (channels + gap)
         axes.vlines(start + np.arange(channels), low.ravel(), high.ravel(), color=RANGE_COLOUR, linewidth=0.7)
         text = f"[{low.min():.3g}, {high.max():.3g}]\nfarthest: channel {np.maximum(-low, high).argmax()}"
@@ -63,7 +63,7 @@ def _ranges(axes: Any, report: Report, suffix: str, title: str) -> None:
         axes.annotate(text, middle, xycoords=axes.get_xaxis_transform(), ha="center", va="top", fontsize=8)
     middles = [layer * (channels + gap) + channels / 2 for layer in range(len(kept))]
     axes.set_xticks(middles, [f"layer {layer}" for layer in range(len(kept))])
-    axes.set_ylabel(title)
+    axes.set_ylabel(f"FFN {side}")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.3 * (high - low))  # room for the text
     axes.margins(x=0.01)

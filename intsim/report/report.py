@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from intsim._trace import Interpreter, interpreted_by
 from intsim.carrier.blocks import one_blas_thread
-from intsim.convert import quantize
+from intsim.convert import quantize_each
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.integer_checkpoint import stored_bytes
@@ -84,6 +84,14 @@ class RecipeReport:
     errors: list[ErrorOf]
 
 
+class ChannelRanges(NamedTuple):
+    """Smallest and largest value in each channel of what a feed-forward network reads or gives."""
+
+    low: Reals
+    high: Reals
+    side: Literal["input", "output"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Recipes beside the float model.
@@ -100,7 +108,7 @@ class Report:
         In the order given.
     ranges
         Name -> smallest and largest value in each channel, over the data, of the float model's feed-forward inputs
-        (``...attention.output.LayerNorm``) and outputs before the residual sum (``...output.dense``).
+        (role ``ffn-input``) and outputs before the residual sum, and which of the two it is.
     """
 
     task: GlueTask
@@ -108,11 +116,11 @@ class Report:
     reference: dict[str, float]
     reference_bytes: int
     recipes: list[RecipeReport]
-    ranges: Mapping[str, tuple[Reals, Reals]]
+    ranges: Mapping[str, ChannelRanges]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values; of the ranges, those of whole tensors."""
-        ranges = {name: [float(low.min()), float(high.max())] for name, (low, high) in self.ranges.items()}
+        ranges = {name: [float(each.low.min()), float(each.high.max())] for name, each in self.ranges.items()}
         return asdict(self) | {"ranges": ranges}
 
 
@@ -161,7 +169,7 @@ def report(
             pad_id=config.pad_token_id,
         ),
     )
-    models = [quantize(path, recipe=recipe, calibration=calibration, progress=progress) for recipe in recipes]
+    models = quantize_each(path, recipes, calibration=calibration, progress=progress)
 
     floats: list[Reals] = [np.empty(0)] * len(inquiry.encodings)
     outputs = [list(floats) for _ in models]
@@ -196,7 +204,10 @@ def report(
             )
             for recipe, model, output, total in zip(recipes, models, outputs, sums, strict=True)
         ],
-        ranges={name: estimator.range() for name, estimator in ranges.items()},
+        ranges={
+            name: ChannelRanges(*estimator.range(), "input" if name in checkpoint.outline.activations else "output")
+            for name, estimator in ranges.items()
+        },
     )
 
 

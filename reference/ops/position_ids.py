@@ -13,7 +13,7 @@ def position_ids(ids: NDArray[np.integer], *, padding: int | None = None) -> NDA
     The first such token has position ``padding`` + 1, and padding ``padding``, as in RoBERTa (Liu et al. 2019).
     """
     if padding is None:
-        return np.arange(ids.shape[-1])
+        return np.arange(ids.shape[-1], dtype=np.int64)
     positions = np.empty_like(ids)
     for row, tokens in zip(positions, ids, strict=True):
         seen = padding

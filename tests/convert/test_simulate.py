@@ -329,7 +329,7 @@ def test_ties_that_go_elsewhere_are_refused_where_ranges_are_found_while_running
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"labels": None}, "must hold tensor 'classifier.weight' to be a Bert of 66 tokens with head sequence-class"),
+        ({"labels": None}, "must hold tensor 'classifier.weight' to be Bert with head sequence-class"),
         (
             {"labels": ("no", "yes")},
             r"must have the integer model's labels, \['negative', 'positive'\], got \['no', 'yes'\]",

@@ -487,8 +487,7 @@ def test_every_tensor_is_needed(tiny_bert: TinyBert) -> None:
         stored = name if name.startswith("classifier.") else f"bert.{name}"
         path = tiny_bert(tensors={stored: None}, tokenizer=False)
         assert _error(path) == (
-            f"checkpoint DIR must hold tensor '{name}' to be "
-            "a Bert of 66 tokens with head sequence-classification, got no such tensor"
+            f"checkpoint DIR must hold tensor '{name}' to be Bert with head sequence-classification, got no such tensor"
         )
 
 
@@ -562,11 +561,19 @@ def test_classifier_of_an_encoder_is_ignored(tiny_bert: TinyBert) -> None:
     assert checkpoint.ignored == ("classifier.bias", "classifier.weight", "pooler.dense.bias", "pooler.dense.weight")
 
 
-def test_huge_layer_count_is_refused_at_once(tiny_bert: TinyBert) -> None:
+@pytest.mark.parametrize(
+    ("layers", "complaint"),
+    [
+        (1000, "must hold tensor 'encoder.layer.2.attention.self.query.weight'"),
+        (1001, "num_hidden_layers in config.json must be at most 1000, got 1001"),
+        (10**15, "num_hidden_layers in config.json must be at most 1000, got 1000000000000000"),
+    ],
+)
+def test_huge_layer_count_is_refused_at_once(tiny_bert: TinyBert, layers: int, complaint: str) -> None:
     path = tiny_bert()
-    config = json.loads((path / "config.json").read_text()) | {"num_hidden_layers": 10**15}
+    config = json.loads((path / "config.json").read_text()) | {"num_hidden_layers": layers}
     (path / "config.json").write_text(json.dumps(config))
-    assert "must hold tensor 'encoder.layer.2.attention.self.query.weight'" in _error(path)
+    assert complaint in _error(path)
 
 
 @pytest.mark.parametrize("shards", [1, 2])

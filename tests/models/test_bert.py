@@ -437,7 +437,7 @@ def test_result_carries_scale_digest_and_labels(tiny: Callable[..., Path]) -> No
 def test_an_encoder_gives_its_last_hidden_state_in_16_bits(tiny: Callable[..., Path]) -> None:
     model = intsim.load(tiny(labels=None))
     result = model([IDS])
-    assert not model.has_classifier
+    assert model.head == "none"
     assert result.values.dtype == np.int16
     assert result.values.shape == (1, len(IDS), 16)
     assert result.scale == model.formats["encoder.layer.1.output.LayerNorm"].scale

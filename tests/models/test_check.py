@@ -55,6 +55,12 @@ def test_every_tensor_is_needed(model: intsim.IntegerModel) -> None:
         assert message == f"integer checkpoint must hold tensor '{name}', got none of that name"
 
 
+def test_the_tensors_of_a_head_that_the_model_has_not_are_refused(tiny_bert: TinyBert) -> None:
+    model = intsim.quantize(tiny_bert(), recipe="ibert", calibration=TEXTS)  # hidden states without a zero point
+    message = _refusal(model, head="none")
+    assert message == "integer checkpoint must hold the tensors of its model only, got 'classifier.bias'"
+
+
 def test_every_tensor_has_one_dtype(model: intsim.IntegerModel) -> None:
     for name, values in model.tensors.items():
         for dtype in (np.uint8, np.int16, np.float32, np.bool_):

@@ -4,6 +4,7 @@
 import importlib
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,11 @@ def test_a_text_is_read_pooled_and_normalized_as_sentence_transformers_does(mini
 CASES = [
     ("bert", "mean", True, "intsim"),
     ("bert", "cls", True, "ibert"),
-    ("bert", "last", False, "tm-iqr"),
-    ("roberta", "cls", False, "peg"),
-    ("roberta", "last", True, "peg"),
+    ("bert", "last", False, "w4a8"),
+    ("electra", "cls", False, "peg"),
+    ("bert", "last", True, "peg"),
     ("distilbert", "mean", False, "zeroquant"),
-    ("mobilebert", "mean", True, "peg"),
+    ("albert", "mean", True, "peg"),
     ("albert", "last", True, "q8bert-dq"),
 ]
 some_models = pytest.mark.parametrize(("family", "pooling", "normalize", "recipe"), CASES)
@@ -233,18 +234,19 @@ def test_onnx_runtime_gives_every_integer(model, tmp_path):
 
 
 @every_mode
-@pytest.mark.parametrize("normalize", [False, True])
-def test_integers_are_near_the_floats_and_the_simulation_nearer(tmp_path, pooling, normalize):
+@pytest.mark.parametrize(("normalize", "recipe"), [(False, "intsim"), (True, "intsim"), (True, "peg")])
+def test_integers_and_their_simulation_are_near_the_floats_channel_by_channel(tmp_path, pooling, normalize, recipe):
     path = embedder(tmp_path / "model", "bert", pooling, normalize=normalize)
-    model = intsim.quantize(path, head=HEAD, calibration=TEXTS)
+    model = intsim.quantize(path, head=HEAD, recipe=recipe, calibration=TEXTS)
+    assert ("order" in model.tensors) == (recipe == "peg")
     checkpoint = open_checkpoint(path, head=HEAD)
     tokenizer = parse_tokenizer(read_tokenizer(path, head=HEAD))
     inputs = pad([encode(tokenizer, text, longest=40) for text in TEXTS])
     result = model(inputs[0], attention_mask=inputs[1], token_type_ids=inputs[2])
     reals = np.ldexp(result.values.astype(np.float64), -int(result.scale.shift)) * int(result.scale.multiplier)
     exact, simulated = floats(checkpoint, *inputs), simulation(path, model)(*inputs)
-    assert np.abs(reals - exact).max() < 0.1 * np.abs(exact).max()
-    assert np.abs(simulated - exact).max() < 0.1 * np.abs(exact).max()
+    for found in (reals, simulated):
+        assert np.abs(found - exact).max() < 0.2 * np.abs(exact).max()
     if normalize:
         np.testing.assert_allclose(np.linalg.norm(reals, axis=-1), 1, rtol=0, atol=1e-4)
 
@@ -277,9 +279,7 @@ def test_another_format_of_the_pooled_vector_is_refused(tmp_path):
 
 
 def write_pairs(file: Path) -> Path:
-    rows = [
-        ("main", "f", "y", str(i), str(i % 6), a, b) for i, (a, b) in enumerate(zip(TEXTS, TEXTS[1:], strict=False))
-    ]
+    rows = [("main", "f", "y", str(i), str(i % 6), a, b) for i, (a, b) in enumerate(pairwise(TEXTS))]
     file.write_text("".join("\t".join(row) + "\n" for row in rows))
     return file
 
@@ -292,11 +292,11 @@ def test_tasks_pool_a_model_without_a_head_as_its_files_say(tmp_path, pooling):
     assert (without.head, without.config.pooling, without.config.normalize) == ("none", pooling, False)
     results = [evaluate(model, "stsb", examples, reference=path) for model in (without, with_head)]
     assert results[0].digest == results[1].digest
-    assert results[0].metrics == results[1].metrics
-    np.testing.assert_allclose(results[0].reference["pearson"], results[1].reference["pearson"])
+    for found in ("metrics", "reference"):  # a scale apart
+        assert getattr(results[0], found) == pytest.approx(getattr(results[1], found))
     errors = report(path, ["intsim"], "stsb", examples, calibration=TEXTS)
-    assert errors.reference == results[0].reference
-    assert errors.recipes[0].metrics == results[0].metrics
+    assert errors.reference == pytest.approx(results[0].reference)
+    assert errors.recipes[0].metrics == pytest.approx(results[0].metrics)
     assert 0 < errors.recipes[0].errors[-1].squared < 0.05
 
 
@@ -314,7 +314,7 @@ def test_stages_of_the_error_of_an_embedding_end_in_its_integers(tmp_path):
             with interpreted_by(interpreter):
                 found.append(np.asarray(values(model, *inputs), np.float64))
         assert np.array_equal(found[-1], exact)
-        assert np.abs(found[0] - exact).max() < 0.1 * 2**16
+        assert np.abs(found[0] - exact).max() < 0.25 * 2**16
         np.testing.assert_allclose(np.linalg.norm(found[0], axis=-1), 2**16, rtol=1e-4)
 
 

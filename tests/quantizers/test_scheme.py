@@ -160,9 +160,12 @@ def test_a_channel_of_zeros_takes_the_largest_scale_and_zero_codes(scheme):
 
 @pytest.mark.parametrize("zeros", [0.0, [0.0, 0.0]])
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_a_tensor_of_zeros_has_no_scale(zeros, symmetric):
-    with pytest.raises(ValueError, match=r"range must contain a value other than 0, got \[0, 0\]"):
-        eight_bits(symmetric=symmetric, convention="full").params(zeros, zeros)
+def test_a_tensor_of_zeros_has_the_scale_1_and_is_exact(zeros, symmetric):
+    params = eight_bits(symmetric=symmetric, convention="full").params(zeros, zeros)
+    assert (params.scale == 1).all()
+    assert (params.zero_point == (0 if symmetric else -128)).all()
+    x = np.zeros((3, 2))
+    assert np.array_equal(dequantize(quantize(x, params), params), x)
 
 
 @every_convention

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from intsim.models.integer_model import Dynamic
 from numpy.typing import NDArray
 
 from intsim import ops
 from intsim.fixedpoint import IntRange, Rounding
+from intsim.models.formats import Dynamic
 from intsim.quantizers import AffineParams, Granularity, Scheme, dequantize, min_max, quantize
 from intsim.reference import fake_quant
 
@@ -61,13 +61,22 @@ def test_static_codes_equal(symmetric: bool, convention: Any, bits: int, granula
     _assert_same(_tied(x, params), params, twin)
 
 
+@pytest.mark.parametrize(("symmetric", "convention"), CONVENTIONS)
+def test_nothing_but_zeros_has_the_scale_1(symmetric: bool, convention: Any) -> None:
+    x = np.zeros((2, 3))
+    twin = fake_quant.affine(*fake_quant.extremes(x), bits=8, symmetric=symmetric, convention=convention)
+    _assert_same(x, Scheme(bits=8, symmetric=symmetric, convention=convention).params(0, 0), twin)
+    assert twin.scale == 1
+    assert (fake_quant.fake_quantize(x, twin) == 0).all()
+
+
 @given(st.data())
 def test_static_codes_of_any_range_equal(data: st.DataObject) -> None:
     symmetric, convention = data.draw(st.sampled_from(CONVENTIONS))
     bits = data.draw(st.integers(2, 16))
     signed = symmetric or data.draw(st.booleans())
-    ends = st.floats(-(2.0**40), 2.0**40)
-    low, high = sorted(data.draw(st.tuples(ends, ends).filter(any)))
+    ends = st.floats(-(2.0**40), 2.0**40) | st.just(0.0)
+    low, high = sorted(data.draw(st.tuples(ends, ends)))
     rule = {"bits": bits, "symmetric": symmetric, "convention": convention, "signed": signed}
     params = Scheme(**rule).params(low, high)
     code = data.draw(st.integers(params.range.min - 2, params.range.max + 2))

@@ -17,9 +17,13 @@ from intsim.reference.ops.embedding import embedding
 from intsim.reference.ops.exp import exp
 from intsim.reference.ops.gelu import gelu, gelu_new
 from intsim.reference.ops.isqrt import isqrt
+from intsim.reference.ops.l2_normalize import l2_normalize
 from intsim.reference.ops.layer_norm import layer_norm
 from intsim.reference.ops.matmul import matmul
 from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.pick_token import pick_token
+from intsim.reference.ops.pool import pool
+from intsim.reference.ops.position_ids import position_ids
 from intsim.reference.ops.relu import relu
 from intsim.reference.ops.requantize import requantize
 from intsim.reference.ops.sigmoid import sigmoid
@@ -29,8 +33,8 @@ from intsim.reference.ops.tanh import tanh
 
 Array = NDArray[Any]
 COMPARED: Final = {
-    *("activations", "add", "argmax", "embedding", "exp", "gelu", "isqrt", "layer_norm", "matmul", "mean_pooling"),
-    *("relu", "requantize", "sigmoid", "silu", "softmax", "tanh"),
+    *("activations", "add", "argmax", "embedding", "exp", "gelu", "isqrt", "l2_normalize", "layer_norm", "matmul"),
+    *("mean_pooling", "pick_token", "pool", "position_ids", "relu", "requantize", "sigmoid", "silu", "softmax", "tanh"),
 }
 PLACES: Final = 8  # last places of the dtype, relative to the size of the operands
 
@@ -187,3 +191,32 @@ def test_mean_pooling_equals_the_mean_of_the_tokens_in_torch(torch: Any, dtype: 
     mask = np.arange(6) < np.array(lengths)[:, None]
     rows = [torch.from_numpy(x[row, :length]).mean(dim=0) for row, length in enumerate(lengths)]
     assert_close(mean_pooling(x, mask).astype(dtype), torch.stack(rows), size=9)
+
+
+def test_positions_equal_those_of_torch_as_roberta_counts_them(torch):
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 4, (7, 12))
+    for padding in (0, 1, 3):
+        kept = torch.tensor(ids != padding).int()
+        theirs = torch.cumsum(kept, dim=1) * kept + padding
+        assert np.array_equal(position_ids(ids, padding=padding), theirs.numpy())
+    assert np.array_equal(position_ids(ids), np.arange(12))
+
+
+@both_precisions
+def test_unit_rows_equal_those_of_torch(torch, dtype):
+    x = np.random.default_rng(0).normal(0, 1, (5, 7)).astype(dtype)
+    x[2] = 0
+    assert_close(l2_normalize(x), torch.nn.functional.normalize(torch.tensor(x), dim=-1))
+
+
+@both_precisions
+def test_a_pooled_token_is_the_one_that_torch_gathers(torch, dtype):
+    x = np.random.default_rng(0).normal(0, 1, (3, 4, 5)).astype(dtype)
+    mask = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 1]], bool)
+    rows = torch.arange(3)
+    for mode, which, at in (("cls", "first", [0, 1, 3]), ("last", "last", [3, 2, 3])):
+        theirs = torch.tensor(x)[rows, torch.tensor(at)].numpy()
+        assert np.array_equal(pick_token(x, mask, which=which), theirs)
+        assert np.array_equal(pool(x, mask, mode), theirs)
+    assert np.array_equal(pool(x, mask, "mean"), mean_pooling(x, mask))

@@ -12,7 +12,6 @@ from typing import Any, Final, Self
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from intsim.reference.models.bert import bert
 from scipy import stats
 
 import intsim
@@ -22,6 +21,7 @@ from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.world import run
 from intsim.report import evaluate as module
 from intsim.report.evaluate import Example, evaluate
 from intsim.report.tasks import glue, squad, tagging
@@ -78,7 +78,7 @@ def _outputs(model: intsim.IntegerModel, texts: Sequence[str]) -> np.ndarray:
     for text in texts:
         encoding = encode(tokenizer, text, longest=32)
         values = model([encoding.ids], token_type_ids=[encoding.type_ids]).values[0]
-        if not model.has_classifier:
+        if model.head == "none":
             total = values.astype(int).sum(axis=0)
             values = (2 * total + len(values)) // (2 * len(values))  # the mean, halves up: the profile's step rounding
         outputs.append(values)
@@ -197,17 +197,16 @@ def _floats(path: Path, texts: Sequence[str]) -> np.ndarray:
     outputs = []
     for text in texts:
         ids, mask, types = pad([encode(tokenizer, text, longest=32)])
-        values = bert(
+        values = run(
+            checkpoint.family,
             {name: checkpoint.load(name) for name in checkpoint.names},
+            checkpoint.config,
+            checkpoint.head,
             ids,
-            num_heads=checkpoint.config.num_attention_heads,
-            num_layers=checkpoint.config.num_hidden_layers,
-            hidden_act=checkpoint.config.hidden_act,
-            eps=checkpoint.config.layer_norm_eps,
             attention_mask=mask,
             token_type_ids=types,
         )
-        outputs.append((values if checkpoint.has_classifier else mean_pooling(values, mask))[0])
+        outputs.append((values if checkpoint.head != "none" else mean_pooling(values, mask))[0])
     return np.array(outputs)
 
 
@@ -237,8 +236,7 @@ def test_an_encoders_reference_is_the_pooled_float_model(encoder: intsim.Integer
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"labels": None}, "must have a classifier just where the integer model has one"),
-        ({"labels": ("a", "b")}, "must have the integer model's labels, ['negative', 'positive'], got ('a', 'b')"),
+        ({"labels": ("a", "b")}, "must have the integer model's labels, ['negative', 'positive'], got ['a', 'b']"),
         ({"config": {"vocab_size": 20}}, "must have the integer model's vocab_size, 66, got 20"),
         (
             {"config": {"max_position_embeddings": 16}},
@@ -255,9 +253,16 @@ def test_another_models_reference_is_refused(
     assert str(caught.value) == f"reference {path} {complaint}"
 
 
-def test_a_reference_with_a_head_for_a_model_without_is_refused(encoder: intsim.IntegerModel, source: Path) -> None:
-    with pytest.raises(IntsimError, match="must have a classifier just where the integer model has one"):
-        evaluate(encoder, "stsb", PAIRS, reference=source)
+def test_a_reference_without_the_models_head_is_refused(classifier: intsim.IntegerModel, headless: Path) -> None:
+    with pytest.raises(IntsimError, match=r"must hold tensor 'classifier\.weight' to be Bert"):
+        evaluate(classifier, "sst2", CLASSES, reference=headless)
+
+
+def test_the_head_of_a_reference_is_not_read_for_a_model_without(source: Path) -> None:
+    bare = intsim.quantize(source, calibration=TEXTS, head="none")
+    result = evaluate(bare, "stsb", PAIRS, reference=source)
+    assert result.cosine is not None
+    assert 0.99 < result.cosine < 1
 
 
 def test_a_reference_that_is_no_checkpoint_is_refused(classifier: intsim.IntegerModel, tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from intsim.convert.bert import input_sources
-from intsim.reference.models.bert import bert
 
 import intsim
 from intsim import ops
@@ -24,8 +22,9 @@ from intsim.fixedpoint import Dyadic
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.profile import IBERT, INTSIM
-from intsim.recipes import load_recipe, recipe_names
+from intsim.recipes import load_recipe, match, recipe_names
 from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.world import run
 from intsim.report.error_split import PARTS, _Codes, in_reals, stages
 from intsim.report.evaluate import Example, evaluate
 from intsim.report.report import Report, format_report
@@ -73,19 +72,17 @@ def _floats(path: Path, text: str, observe: Callable[[str, Any], Any], weights: 
     checkpoint = open_checkpoint(path)
     encoding = encode(parse_tokenizer((path / "tokenizer.json").read_text()), text, longest=32)
     ids, mask, types = pad([encoding])
-    config = checkpoint.config
-    output = bert(
+    output = run(
+        checkpoint.family,
         weights or {name: checkpoint.load(name) for name in checkpoint.names},
+        checkpoint.config,
+        checkpoint.head,
         ids,
-        num_heads=config.num_attention_heads,
-        num_layers=config.num_hidden_layers,
-        hidden_act=config.hidden_act,
-        eps=config.layer_norm_eps,
         attention_mask=mask,
         token_type_ids=types,
         observe=observe,
     )
-    return output[0] if checkpoint.has_classifier else mean_pooling(output, mask)[0]
+    return output[0] if checkpoint.head != "none" else mean_pooling(output, mask)[0]
 
 
 # ---- the real meaning of every operator
@@ -132,8 +129,10 @@ def test_every_operator_of_a_model_is_within_a_code_of_its_real_meaning(source: 
 
 
 @pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
-def test_the_polynomials_are_those_of_the_integers(source: Path, profile: Any) -> None:
-    model = intsim.quantize(source, profile=profile, calibration=TEXTS)
+def test_the_polynomials_are_those_of_the_integers(tiny_bert: TinyBert, profile: Any) -> None:
+    models = {
+        act: intsim.quantize(tiny_bert(hidden_act=act), profile=profile, calibration=TEXTS) for act in ("gelu", "silu")
+    }
     x_q = np.arange(-(2**15), 2**15).astype(np.int16)
     reals = x_q.astype(np.float64).view(_Codes)
     ones = {
@@ -143,10 +142,14 @@ def test_the_polynomials_are_those_of_the_integers(source: Path, profile: Any) -
         ops.tanh: 2**14,
     }
     for operator, one in ones.items():
+        model, name = (
+            models["silu" if operator is ops.silu else "gelu"],
+            f"encoder.layer.0.intermediate.{operator.__name__}",
+        )
         integers = operator(x_q, profile=profile) / one
         found = {
             approximate: in_reals(model, saturate=True, approximate=approximate)(
-                "", operator, (reals,), {"profile": profile}
+                name, operator, (reals,), {"profile": profile}
             )
             / one
             for approximate in (True, False)
@@ -192,16 +195,16 @@ def test_quantization_and_saturation_are_fake_quantization(source: Path, saturat
             return x.clip(-(2**15) / 2**10, (2**15 - 1) / 2**10)
         return x
 
-    sources = input_sources(checkpoint.config, classifier=True)
+    rules, inputs = match(recipe, checkpoint.outline).weights, checkpoint.outline.inputs
 
     def reads(layer: str) -> str:
         module = layer.rpartition(".")[0] if layer.endswith(("query", "key", "value")) else layer.removesuffix(".dense")
-        return sources[f"{module}.input"]
+        return inputs[f"{module}.input"].source
 
     weights = {name: checkpoint.load(name) for name in checkpoint.names}
     for name in [name for name in weights if name.endswith(".weight") and "LayerNorm" not in name]:
         embedding = name.startswith("embeddings.")
-        scale = recipe.weight(name).params(weights[name], embedding=embedding).scale
+        scale = rules[name].params(weights[name], embedding=embedding).scale
         weights[name] = np.rint(weights[name] / scale) * scale
         if not embedding:
             layer = name.removesuffix(".weight")
@@ -341,8 +344,9 @@ def test_ranges_are_those_of_the_feed_forward_network(source: Path) -> None:
         into = np.concatenate(seen[f"{layer}.attention.output.LayerNorm"])
         out = np.concatenate(seen[f"{layer}.output.sum"]) - into
         for name, x in ((f"{layer}.attention.output.LayerNorm", into), (f"{layer}.output.dense", out)):
-            np.testing.assert_allclose(np.ravel(ranges[name][0]), x.min(axis=0), atol=1e-5)
-            np.testing.assert_allclose(np.ravel(ranges[name][1]), x.max(axis=0), atol=1e-5)
+            np.testing.assert_allclose(np.ravel(ranges[name].low), x.min(axis=0), atol=1e-5)
+            np.testing.assert_allclose(np.ravel(ranges[name].high), x.max(axis=0), atol=1e-5)
+            assert ranges[name].side == ("input" if x is into else "output")
 
 
 def test_the_batches_change_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,11 +371,11 @@ def test_any_number_of_processes_gives_the_same_report(
 def test_the_float_model_runs_once_over_the_data_for_all_recipes(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def counted(weights: Any, ids: Any, **options: Any) -> Any:
+    def counted(family: Any, weights: Any, config: Any, head: Any, ids: Any, **options: Any) -> Any:
         rows.append(len(ids))
-        return bert(weights, ids, **options)
+        return run(family, weights, config, head, ids, **options)
 
-    monkeypatch.setattr("intsim.report.report.bert", counted)
+    monkeypatch.setattr("intsim.report.report.run", counted)
     _report(source, ["intsim", "ibert", "w8a8"], "sst2", CLASSES)
     assert sum(rows) == len(CLASSES)
 

@@ -185,9 +185,9 @@ def test_no_text_leaves_the_widths_of_the_embedded_model(embedded: intsim.Intege
     proved = widths(embedded)
     _assert_seen_inside(proved, observe(embedded, SENTENCES))
     rng = np.random.default_rng(0)
-    for tokens in (1, 40, embedded.config["max_position_embeddings"]):
+    for tokens in (1, 40, embedded.config.longest):
         with intsim.trace("steps") as trace:
-            embedded(rng.integers(0, embedded.config["vocab_size"], (1, tokens)))
+            embedded(rng.integers(0, embedded.config.vocab_size, (1, tokens)))
         _assert_seen_inside(proved, _seen(trace))
 
 

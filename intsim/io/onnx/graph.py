@@ -302,7 +302,7 @@ class Value:
         *_, index = key
         if isinstance(index, int):
             return self.gather(self.graph.constant(np.array(index)), axis=len(key) - 1)
-        if isinstance(index, slice) and index != slice(None):
+        if index is not None and index != slice(None):
             bounds = (self.graph.constant(np.array([bound])) for bound in (index.start, index.stop, -1))
             shape = (*self.shape[:-1], index.stop - index.start)
             return self.graph.add("Slice", self, *bounds, dtype=self.dtype, shape=shape).bounded(self.magnitude)
