@@ -174,7 +174,7 @@ def test_an_evaluation_is_plain_json(classifier: intsim.IntegerModel, source: Pa
     result = evaluate(classifier, "cola", CLASSES, reference=source)
     plain = result.to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert list(plain) == ["task", "n", "metrics", "reference", "cosine", "digest"]
+    assert list(plain) == ["task", "n", "metrics", "reference", "cosine", "digest", "model_digest"]
 
 
 def test_progress_is_shown_on_stderr_where_asked_for(
