@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation that the frozen rules of a profile share."""
+"""Validation that frozen parameters share."""
 
+from collections.abc import Sequence
 from types import UnionType
 from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
-__all__ = ["Checked", "check_range"]
+__all__ = ["Checked", "check_choice", "check_kind", "check_range"]
 
 
 class Checked:
@@ -30,4 +31,30 @@ def check_range(name: str, value: int, lowest: int, highest: int) -> None:
     """
     if not lowest <= value <= highest:
         msg = f"{name} must be in [{lowest}, {highest}], got {value}"
+        raise ValueError(msg)
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Refuse a value of another type, to the letter: no bool for an int.
+
+    Raises
+    ------
+    TypeError
+        Naming it.
+    """
+    if type(value) is not kind:
+        msg = f"{name} must be of type {kind.__name__}, got {value!r}"
+        raise TypeError(msg)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises
+    ------
+    ValueError
+        Naming it.
+    """
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
         raise ValueError(msg)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,22 @@ class Trace(dict[str, NDArray[Any]]):
     ----------
     calls
         Name -> the call that gave the result of that name.
+    model_digest
+        The model's, where the trace was read from a file that tells.
+
+    Raises
+    ------
+    ValueError
+        If there is no such level.
     """
 
     def __init__(self, level: Level = "tensors") -> None:
+        if level not in get_args(Level):
+            msg = f"level must be one of {', '.join(get_args(Level))}, got {level!r}"
+            raise ValueError(msg)
         super().__init__()
         self.level: Final = level
+        self.model_digest: str | None = None
         self.calls: dict[str, Call] = {}
 
 
@@ -68,11 +79,19 @@ _interpreter: Final[ContextVar[Interpreter | None]] = ContextVar("interpreter", 
 def trace(level: Level = "tensors") -> Generator[Trace, None, None]:
     """Collect the intermediates of the models run inside the ``with`` block.
 
+    Of a thread started in it, only what runs in a copy of the block's context is collected:
+    ``Thread(target=contextvars.copy_context().run, args=(model, ids))``.
+
     Parameters
     ----------
     level
         ``tensors`` keeps the result of every operator; ``steps`` keeps its internal steps too, under ``NAME:STEP``,
         and takes the plain integer path of every operator, since only it has them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such level.
 
     Yields
     ------

@@ -428,6 +428,8 @@ def _print_comparison(result: Any) -> None:
     for side, names in (("expected", result.only_expected), ("actual", result.only_actual)):
         if names:
             click.echo(f"only in {side}: {len(names)} tensors, first {names[0]}", err=True)
+    if result.models is not None:
+        click.echo(f"expected is of model {result.models[0]}, actual of another, {result.models[1]}", err=True)
     if (first := result.first) is None:
         click.echo(f"equal: {result.compared} tensors, to the bit")
         return
@@ -470,6 +472,7 @@ def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> 
         "digest": result.digest,
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
+        "model_digest": model.digest,
     } | answer(model, result, encoding, text or "")
 
 

@@ -139,6 +139,10 @@ class IntRange:
     narrow: bool = False
 
     def __post_init__(self) -> None:
+        for name, kind in (("bits", int), ("signed", bool), ("narrow", bool)):
+            if type(value := getattr(self, name)) is not kind:
+                msg = f"{name} must be of type {kind.__name__}, got {value!r}"
+                raise TypeError(msg)
         if not 2 <= self.bits <= 32:
             msg = f"bits must be in [2, 32], got {self.bits}"
             raise ValueError(msg)

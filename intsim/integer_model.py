@@ -2,10 +2,10 @@
 """The integer model: what is loaded, called and saved."""
 
 import hashlib
-from dataclasses import dataclass, fields
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,8 +92,11 @@ class IntegerModel(Constants):
         ------
         IntsimError
             If the shapes disagree, an id is out of range, a sequence is empty or longer than the position table, or
-            has no token to pool.
+            has no token to pool; or if there is no such carrier.
         """
+        if carrier not in get_args(Carrier):
+            msg = f"carrier must be one of {', '.join(get_args(Carrier))}, got {carrier!r}"
+            raise IntsimError(msg)
         ids = _as_array("input_ids", input_ids)
         types = np.zeros_like(ids) if token_type_ids is None else _as_array("token_type_ids", token_type_ids)
         mask = np.ones_like(ids) if attention_mask is None else _as_array("attention_mask", attention_mask)
@@ -108,6 +111,7 @@ class IntegerModel(Constants):
         if self.head == "sentence-embedding" and not mask.any(axis=1).all():
             msg = "attention_mask must have a token in every text that is pooled, got a text with none"
             raise IntsimError(msg)
+        ids, types = ids.astype(np.int64, copy=False), types.astype(np.int64, copy=False)
         with cores_for(ids.size):
             values = run(self, ids, mask=mask.astype(bool), token_type_ids=types, carrier=carrier)
         return Result(values=values, scale=self.output_format.scale)
@@ -122,10 +126,6 @@ class IntegerModel(Constants):
         """
         write_checkpoint(self, path)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what is stored; what a run has prepared is prepared again."""
-        return partial(IntegerModel, **{f.name: getattr(self, f.name) for f in fields(self) if f.init}), ()
-
     @staticmethod
     def _check_input(name: str, values: NDArray[Any], shape: tuple[int, ...], size: int) -> None:
         if values.dtype.kind not in "iu" or values.ndim != 2 or values.shape != shape or values.size == 0:
@@ -137,8 +137,9 @@ class IntegerModel(Constants):
 
 
 def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    given: Any = list(values) if isinstance(values, Iterator) else values
     try:
-        return np.atleast_2d(np.asarray(values))
+        return np.atleast_2d(np.asarray(given))
     except ValueError:
         msg = f"{name} must be rows of one length, got ragged ones; pad them and give an attention_mask"
         raise IntsimError(msg) from None
@@ -150,6 +151,10 @@ def load(path: str | Path) -> IntegerModel:
     Raises
     ------
     CheckpointError
-        If there is none, its file is damaged, of another format version, or its constants fail their checks.
+        If there is none, its file is damaged, of another format version, or its constants fail their checks. Its digest
+        is verified: no bit of the file can have changed the model.
     """
-    return IntegerModel(**read_checkpoint(path))
+    parameters, digest = read_checkpoint(path)
+    model = IntegerModel(**parameters)
+    model.once("digest", lambda: digest)
+    return model

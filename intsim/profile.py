@@ -11,6 +11,7 @@ softmax, gelu and layer_norm can be another project's rule of ``intsim.kernels.r
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -42,11 +43,19 @@ __all__ = [
 Rule = TypeVar("Rule")
 
 LN2: Final = Fraction("0.69314718055994530941723212145817656808")
+DECIMAL: Final = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,40})?")
 SQRT2: Final = Fraction("1.41421356237309504880168872420969807857")
 
 
 def _constant(value: Fraction, fraction_bits: int, rounding: Rounding) -> int:
     return round_fraction(value * 2**fraction_bits, rounding)
+
+
+def _check_decimals(**decimals: str) -> None:
+    for name, decimal in decimals.items():
+        if not DECIMAL.fullmatch(decimal):
+            msg = f"{name} must be a decimal of at most 9 digits before and 40 behind the point, got {decimal!r:.40}"
+            raise ValueError(msg)
 
 
 def _check_positive(name: str, decimal: str) -> None:
@@ -71,6 +80,7 @@ class Exp(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_decimals(a=self.a, b=self.b, c=self.c)
         check_range("guard_bits", self.guard_bits, 0, 28)
         check_range("fraction bits of exp", self.fraction, 1, 28)
         _check_positive("a", self.a)
@@ -128,6 +138,7 @@ class Gelu(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_decimals(a=self.a, b=self.b)
         check_range("input_fraction of gelu", self.input_fraction, 0, 15)
         check_range("output_shift of gelu", self.output_shift, 0, MAX_SHIFT)
         _check_positive("-a", f"-{self.a}".removeprefix("--"))

@@ -146,7 +146,7 @@ def hidden_states(checkpoint: Checkpoint, floats: Mapping[str, Tensor], batch: B
         return x
 
     with torch.no_grad():
-        world = Tensors(floats, checkpoint.config, checkpoint.head, observe=keep, read=keep)
+        world = Tensors(floats, checkpoint.config, checkpoint.head, mask=batch.mask, observe=keep, read=keep)
         checkpoint.family(world, *batch)
     return states
 
@@ -171,7 +171,7 @@ def compare_layers(
             learn(name, nn.functional.mse_loss(observe(name, x)[mask], states[name][mask]))
         return observe(name, states[name])
 
-    world = Tensors(weights, checkpoint.config, checkpoint.head, observe=distil, read=read)
+    world = Tensors(weights, checkpoint.config, checkpoint.head, mask=batch.mask, observe=distil, read=read)
     checkpoint.family(world, *batch)
 
 

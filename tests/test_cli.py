@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: what it prints where, its JSON, its exit status, and one sentence for every mistake."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -27,7 +28,7 @@ from intsim.report.inspect import _row
 TinyBert = Callable[..., Path]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-SHOWN: Final = ["text", "tokens", "output", "scale", "digest", "profile", "profile_hash", "label"]
+SHOWN: Final = ["text", "tokens", "output", "scale", "digest", "profile", "profile_hash", "model_digest", "label"]
 CALIBRATION: Final = ("a good movie .", "the plot is not bad\tnot good", "not good , not bad")
 FLOAT_EMBEDDED: Final = ROOT / "tests" / "data" / "embedded-float"
 DATA: Final = {
@@ -406,7 +407,7 @@ def test_inspect_shows_the_widths_of_every_intermediate(command: Command, classi
     summary = _object(command("inspect", classifier, "--widths", "--json"))
     with intsim.trace("steps") as trace:
         intsim.load(classifier)([[2, 12, 7, 3]])
-    assert list(summary) == ["kind", "profile", "profile_hash", "tensors"]
+    assert list(summary) == ["kind", "profile", "profile_hash", "model_digest", "tensors"]
     assert [row["name"] for row in summary["tensors"]] == list(trace)
     for row in summary["tensors"]:
         assert list(row) == ["name", "bits", "given", "dtype", "min", "max"]
@@ -414,10 +415,10 @@ def test_inspect_shows_the_widths_of_every_intermediate(command: Command, classi
         assert trace[row["name"]].max() <= row["max"]
         assert row["bits"] <= row["given"]
     lines = [line.split() for line in outcome.stdout.splitlines()]
-    assert lines[:3] == [[key, summary[key]] for key in ("kind", "profile", "profile_hash")]
-    assert lines[3] == list(summary["tensors"][0])
-    assert lines[4:] == [[str(cell) for cell in row.values()] for row in summary["tensors"]]
-    assert len({len(line) for line in outcome.stdout.splitlines()[3:]}) == 1
+    assert lines[:4] == [[key, summary[key]] for key in ("kind", "profile", "profile_hash", "model_digest")]
+    assert lines[4] == list(summary["tensors"][0])
+    assert lines[5:] == [[str(cell) for cell in row.values()] for row in summary["tensors"]]
+    assert len({len(line) for line in outcome.stdout.splitlines()[4:]}) == 1
     assert outcome.stderr == ""
 
 
@@ -439,7 +440,7 @@ def test_inspect_shows_the_ranges_that_texts_reach(command: Command, classifier:
         assert row["seen_bits"] <= row["bits"]
     assert any(row["seen_bits"] < row["bits"] for row in rows)
     printed = command("inspect", classifier, "--widths", "--observe", file).stdout.splitlines()
-    assert [line.split() for line in printed[4:]] == [[str(cell) for cell in row.values()] for row in rows]
+    assert [line.split() for line in printed[5:]] == [[str(cell) for cell in row.values()] for row in rows]
 
 
 def test_inspect_says_what_widths_it_cannot_show(
@@ -465,7 +466,8 @@ def test_eval_scores_a_classifier(
     outcome = command("eval", classifier, "--task", task, "--data", data, "--json")
     result = _object(outcome)
     assert "evaluating" in outcome.stderr
-    assert list(result) == ["task", "n", "metrics", "reference", "cosine", "digest"]
+    assert list(result) == ["task", "n", "metrics", "reference", "cosine", "digest", "model_digest"]
+    assert result["model_digest"] == intsim.load(classifier).digest
     assert (result["task"], result["n"]) == (task, 4)
     assert list(result["metrics"]) == metrics
     assert all(-1 <= value <= 1 for value in result["metrics"].values())
@@ -813,10 +815,7 @@ def test_a_text_that_cannot_be_run_is_refused(command: Command, classifier: Path
 
 
 def test_a_text_for_a_model_without_tokenizer_is_refused(command: Command, classifier: Path, tmp_path: Path) -> None:
-    tensors = load_file(classifier / "model.safetensors")
-    with safe_open(classifier / "model.safetensors", framework="numpy") as file:
-        metadata = json.loads(file.metadata()["intsim"]) | {"tokenizer": None}
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"intsim": json.dumps(metadata)})
+    dataclasses.replace(intsim.load(classifier), tokenizer=None).save(tmp_path)
     expected = "model must carry a tokenizer to read text, got none; give --ids"
     assert _sentence(command("run", tmp_path, "--text", "a")) == expected
     data = _write(tmp_path / "data", DATA["cola"])

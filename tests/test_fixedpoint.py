@@ -431,3 +431,11 @@ def test_dyadics_are_equal_by_value_and_not_hashable():
     assert Dyadic(1, 2) != (1, 2)
     with pytest.raises(TypeError, match="unhashable"):
         hash(Dyadic(1, 2))
+
+
+@pytest.mark.parametrize(
+    "arguments", [(8.0,), ("8",), (True,), (np.int64(8),), (8, 1), (8, True, 0), (8, None)], ids=str
+)
+def test_a_range_of_other_types_is_refused(arguments):
+    with pytest.raises(TypeError, match=r"(bits|signed|narrow) must be of type (int|bool), got "):
+        IntRange(*arguments)

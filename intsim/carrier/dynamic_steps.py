@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.blocks import in_blocks
-from intsim.carrier.exact import Integers, magnitude, product
+from intsim.carrier.exact import Integers, Weight, magnitude, product
 from intsim.carrier.rowwise import Float64, Norm
 from intsim.carrier.steps import Residual
 from intsim.fixedpoint import INT16, INT32, Dyadic, IntRange, Rounding, rounding_right_shift
@@ -132,7 +132,7 @@ class Scaled:
 class DynamicDense:
     """``matmul``, ``Scaled``, and its codes; then, where there is a table, what it says of them."""
 
-    weight: Integers
+    weight: Weight
     scaled: Scaled
     to: IntRange
     table: Integers | None
@@ -140,7 +140,7 @@ class DynamicDense:
     @classmethod
     def build(
         cls,
-        weight: Integers,
+        weight: Weight,
         addend: Integers,
         ratio: Dyadic,
         *,
@@ -182,14 +182,14 @@ class DynamicResidual:
     m_2 / 2**t, the distance of the codes and of the zero point, and the roundings.
     """
 
-    weight: Integers
+    weight: Weight
     wide: Scaled
     residual: Residual
 
     @classmethod
     def build(
         cls,
-        weight: Integers,
+        weight: Weight,
         addend: Integers,
         ratios: tuple[Dyadic, Dyadic, Dyadic],
         norm: Norm,
@@ -214,7 +214,7 @@ class DynamicResidual:
         """
         ratio, dense, other = ratios
         share, other_share = (np.ldexp(r.multiplier.astype(np.float64), -r.shift) for r in (dense, other))
-        enough = (skip.max - skip.min) * float(other_share.max()) + (to.max - to.min) + abs(zero_point) + 2
+        enough = (skip.max - skip.min) * float(np.abs(other_share).max()) + (to.max - to.min) + abs(zero_point) + 2
         if float(share.min()) * 2.0 ** (INT32.bits - 2) < enough:
             return None
         bits = 2 + max(0, int(np.ceil(np.log2(enough / float(share.min())))))

@@ -12,9 +12,7 @@ Setting the environment variable ``INTSIM_MATMUL=integer`` keeps ``matmul`` on p
 import math
 import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -27,6 +25,8 @@ from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, round
 __all__ = [
     "Carrier",
     "Integers",
+    "Weight",
+    "Weights",
     "batched_product",
     "divide",
     "magnitude",
@@ -46,7 +46,7 @@ FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
 FLOAT32: Final = np.dtype(np.float32)
 MIN_DEPTH: Final = 256  # of a piece of a product
-KEPT: Final = 41 << 20  # bytes: those of a MiniLM
+KEPT: Final = 41 << 20  # bytes of float32 copies in a model: those of a MiniLM
 
 
 def require_integers(name: str, x: Integers) -> None:
@@ -70,6 +70,69 @@ def magnitude(x: Integers) -> int:
     return max(-int(x.min()), int(x.max())) if x.size else 0
 
 
+class Weight:
+    """A weight (N, K) whose codes do not change, and what is computed of them once.
+
+    Parameters
+    ----------
+    codes
+        The integers.
+
+    Attributes
+    ----------
+    norms
+        sum_k |w_nk|, int64.
+    keeps
+        Whether the float32 copy made for a product stays for the next one.
+    """
+
+    def __init__(self, codes: Integers) -> None:
+        self.codes: Final = codes
+        self.norms: Final = row_norms(codes)
+        self.largest_norm: Final = int(self.norms.max(initial=0))
+        self.keeps = True
+        self._floats: NDArray[np.float32] | None = None
+
+    def transposed(self) -> NDArray[np.float32]:
+        """Return the codes in float32, (K, N)."""
+        if not self.keeps:
+            self._floats = None
+            return self.codes.astype(FLOAT32).T
+        if (floats := self._floats) is None:
+            floats = self._floats = self.codes.T.astype(FLOAT32, order="C")
+        return floats
+
+
+class Weights:
+    """The weights of one model that products have read so far: float32 copies are kept if all of them fit KEPT."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Weight] = {}
+        self._lock = threading.Lock()
+
+    def prepared(self, name: str, codes: Integers) -> Weight:
+        """Return the weight of this name, whose codes are always the same."""
+        if (weight := self._by_name.get(name)) is not None:
+            return weight
+        weight = Weight(codes)
+        with self._lock:
+            weight = self._by_name.setdefault(name, weight)
+            size = sum(each.codes.size for each in self._by_name.values())
+            if size * FLOAT32.itemsize > KEPT:
+                for each in self._by_name.values():
+                    each.keeps = False
+        return weight
+
+
+def row_norms(w: Integers) -> Integers:
+    """Return sum_k |w_nk|."""
+
+    def rows(w: Integers) -> Integers:
+        return np.abs(w, dtype=np.int64).sum(axis=-1)
+
+    return in_blocks(rows, w)
+
+
 def matmul(
     x: Integers,
     w: Integers,
@@ -77,9 +140,11 @@ def matmul(
     x_bound: int,
     w_bound: int,
     bias: Integers | None = None,
-    carrier: Carrier = "auto",
+    carrier: Carrier | Weight = "auto",
 ) -> Integers:
     """Return x @ w.T + bias in int32: (..., M, K), (..., N, K) -> (..., M, N), |x| <= x_bound, |w| <= w_bound.
+
+    ``carrier`` may be ``w`` itself, prepared.
 
     Bounds
     ------
@@ -97,7 +162,7 @@ def matmul(
     products = depth * x_bound * w_bound
     total = products + (0 if bias is None else magnitude(bias))
     if total > FLOAT32_EXACT:  # the weights at hand may allow less than their dtype does
-        rows = x_bound * row_norms(w)
+        rows = x_bound * (carrier.norms if isinstance(carrier, Weight) else row_norms(w))
         products = min(products, int(rows.max(initial=0)))
         total = min(total, int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max(initial=0)))
     if total > INT32_MAX:
@@ -105,23 +170,25 @@ def matmul(
         raise ValueError(msg)
     if on_integers(carrier):
         acc = _product(x, w, np.dtype(np.int32))
-    elif products <= FLOAT32_EXACT:
-        acc = _product(x, w, FLOAT32).astype(np.int32)
     else:
-        acc = _in_pieces(x, w, FLOAT32_EXACT // (x_bound * w_bound)).astype(np.int32, copy=False)
+        operand = carrier if isinstance(carrier, Weight) else w
+        if products <= FLOAT32_EXACT:
+            acc = _product(x, operand, FLOAT32).astype(np.int32)
+        else:
+            acc = _in_pieces(x, operand, FLOAT32_EXACT // (x_bound * w_bound)).astype(np.int32, copy=False)
     if bias is not None:
         acc += bias.astype(np.int32)
     return acc
 
 
-def product(x: Integers, w: Integers) -> NDArray[Any]:
+def product(x: Integers, w: Weight) -> NDArray[Any]:
     """Return x @ w.T, less than 2**31, in any dtype: (..., K), (N, K) -> (..., N)."""
-    if magnitude(x) * _largest_norm(w) <= FLOAT32_EXACT:
+    if magnitude(x) * w.largest_norm <= FLOAT32_EXACT:
         return _product(x, w, FLOAT32)
-    return _in_pieces(x, w, FLOAT32_EXACT // (magnitude(x) * magnitude(w)))
+    return _in_pieces(x, w, FLOAT32_EXACT // (magnitude(x) * magnitude(w.codes)))
 
 
-def _in_pieces(x: Integers, w: Integers, depth: int) -> NDArray[Any]:
+def _in_pieces(x: Integers, w: Integers | Weight, depth: int) -> NDArray[Any]:
     """Return x @ w.T, less than 2**31, as the int32 sum of float32 products of ``depth`` terms, or in float64."""
     if depth < MIN_DEPTH:
         return _product(x, w, np.dtype(np.float64))
@@ -132,18 +199,20 @@ def _in_pieces(x: Integers, w: Integers, depth: int) -> NDArray[Any]:
     return acc
 
 
-def on_integers(carrier: Carrier) -> bool:
+def on_integers(carrier: Carrier | Weight) -> bool:
     """Say whether plain integers are asked for."""
     return carrier == "integer" or os.environ.get("INTSIM_MATMUL") == "integer"
 
 
-def _product(x: Integers, w: Integers, dtype: np.dtype[Any], cut: slice = slice(None)) -> NDArray[Any]:
+def _product(x: Integers, w: Integers | Weight, dtype: np.dtype[Any], cut: slice = slice(None)) -> NDArray[Any]:
     """Return x @ w[..., cut].T in ``dtype``."""
     x_carried = x.astype(dtype)
-    if w.ndim == 2:  # one large product instead of a loop of small ones
+    codes = w.codes if isinstance(w, Weight) else w
+    if codes.ndim == 2:  # one large product instead of a loop of small ones
         rows = x_carried.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        return (rows @ _transposed(w, dtype)[cut]).reshape(*x.shape[:-1], w.shape[0])
-    return batched_product(x_carried, w[..., cut], dtype)
+        floats = w.transposed() if isinstance(w, Weight) and dtype == FLOAT32 else codes.astype(dtype).T
+        return (rows @ floats[cut]).reshape(*x.shape[:-1], codes.shape[0])
+    return batched_product(x_carried, codes[..., cut], dtype)
 
 
 def batched_product(x: NDArray[Any], w: Integers, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any]:
@@ -155,68 +224,6 @@ def batched_product(x: NDArray[Any], w: Integers, dtype: np.dtype[Any] = FLOAT32
     products = np.moveaxis(np.empty((w.shape[-2], *x.shape[:-1]), dtype), 0, -1)
     np.matmul(w_carried, x_carried.swapaxes(-1, -2), out=products.swapaxes(-1, -2))
     return products
-
-
-@dataclass(slots=True)
-class _Weight:
-    """What is computed of a weight once."""
-
-    norms: Integers  # sum_k |w_nk|, int64
-    largest: int  # of them
-    size: int
-    floats: NDArray[np.float32] | None = None
-
-
-_weights: Final[dict[int, _Weight]] = {}  # of read-only arrays, by identity
-_weights_lock: Final = threading.RLock()
-
-
-def _weight(w: Integers) -> _Weight:
-    if (weight := _weights.get(id(w))) is not None:
-        return weight
-    norms = _sums(w)
-    with _weights_lock:
-        weight = _weights[id(w)] = _Weight(norms=norms, largest=int(norms.max(initial=0)), size=w.size)
-        weakref.finalize(w, _weights.pop, id(w), None)
-        if not _all_fit():
-            for other in list(_weights.values()):
-                other.floats = None
-    return weight
-
-
-def _all_fit() -> bool:
-    """Say whether float32 copies of all weights fit KEPT."""
-    return sum(weight.size for weight in list(_weights.values())) * FLOAT32.itemsize <= KEPT
-
-
-def _sums(w: Integers) -> Integers:
-    def rows(w: Integers) -> Integers:
-        return np.abs(w, dtype=np.int64).sum(axis=-1)
-
-    return in_blocks(rows, w)
-
-
-def row_norms(w: Integers) -> Integers:
-    """Return sum_k |w_nk|."""
-    return _sums(w) if w.flags.writeable else _weight(w).norms
-
-
-def _largest_norm(w: Integers) -> int:
-    return int(_sums(w).max(initial=0)) if w.flags.writeable else _weight(w).largest
-
-
-def _transposed(w: Integers, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return w.T in ``dtype``. Float32 copies are kept for the next call if those of all weights fit KEPT bytes."""
-    if w.flags.writeable or dtype != FLOAT32:
-        return w.astype(dtype).T
-    weight = _weight(w)
-    floats = weight.floats
-    if floats is None:
-        with _weights_lock:
-            if not _all_fit():
-                return w.astype(dtype).T
-            floats = weight.floats = w.T.astype(dtype, order="C")
-    return floats
 
 
 def rescale(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.blocks import in_blocks
-from intsim.carrier.exact import Integers, batched_product, product
+from intsim.carrier.exact import Integers, Weight, batched_product, product
 from intsim.carrier.rowwise import EXACT, HALF, Float64, Norm, saturated
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 
@@ -104,7 +104,7 @@ def _exactly(x: Any) -> NDArray[Any]:
 class Dense:
     """``matmul``, and ``Codes`` of it."""
 
-    weight: Integers
+    weight: Weight
     codes: Codes
 
     def __call__(self, x: Integers) -> Integers:
@@ -136,12 +136,12 @@ class Residual:
     skip counts among the codes, and all of them stay below 2**30, so that no saturation at int32 can show.
     """
 
-    weight: Integers
+    weight: Weight
     factor: Float64
     offset: Float64
     skip_factor: Float64
     skip_offset: Float64
-    rounded: Callable[[Float64], Any]
+    even: bool  # ties to even
     each: bool  # operands are rounded one by one
     zero_point: int  # added after rounding
     to: IntRange
@@ -150,7 +150,7 @@ class Residual:
     @classmethod
     def build(
         cls,
-        weight: Integers,
+        weight: Weight,
         bias: Integers,
         ratios: tuple[Dyadic, Dyadic],
         norm: Norm,
@@ -164,9 +164,9 @@ class Residual:
     ) -> "Residual | None":
         """Return the step, or None where its bounds cannot be proved."""
         even = rounding is Rounding.HALF_EVEN
-        if rounding not in HALF:
-            return None
         ratio, skip_ratio = ratios
+        if rounding not in HALF or skip_ratio.multiplier.ndim:
+            return None
         (m, unit), b = _in_units(ratio), _exactly(np.abs(bias))
         other = 2 * max(-skip.min, skip.max) * int(_in_units(skip_ratio)[0])
         reach = max(-to.min, to.max) + abs(zero_point) + 2
@@ -186,7 +186,7 @@ class Residual:
             offset=offset if each else offset - skip_zero_point * skip_factor,
             skip_factor=skip_factor,
             skip_offset=skip_offset,
-            rounded=(lambda y: np.rint(y, out=y)) if even else (lambda y: np.floor(y, out=y)),
+            even=even,
             each=each,
             zero_point=zero_point - before,
             to=to,
@@ -199,18 +199,18 @@ class Residual:
 
     def after_product(self, acc: NDArray[Any], skip: Integers) -> Integers:
         """Return LayerNorm(acc + skip), acc less its bias in any dtype: (..., N), (..., N) -> (..., N)."""
-        y, other = acc.astype(np.float64), skip.astype(np.float64)
+        y, other, round_ = acc.astype(np.float64), skip.astype(np.float64), np.rint if self.even else np.floor
         other *= self.skip_factor
         y *= self.factor
         y += self.offset
         if self.each:
-            self.rounded(y)
+            round_(y, out=y)
             other += self.skip_offset
-            self.rounded(other)
+            round_(other, out=other)
             y += other
         else:
             y += other
-            self.rounded(y)
+            round_(y, out=y)
         if self.zero_point:
             y += self.zero_point
         return self.norm(y.clip(self.to.min, self.to.max, out=y))

@@ -2,7 +2,7 @@
 """From a Hugging Face checkpoint to an integer model."""
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -44,7 +44,7 @@ def quantize(
     *,
     recipe: str | Path = "intsim",
     head: str | None = None,
-    calibration: Sequence[str] | None = None,
+    calibration: Iterable[str] | None = None,
     truncate: bool = False,
     profile: str | Profile | None = None,
     progress: bool = False,
@@ -88,7 +88,7 @@ def quantize_each(
     recipes: Sequence[str | Path],
     *,
     head: str | None = None,
-    calibration: Sequence[str] | None = None,
+    calibration: Iterable[str] | None = None,
     truncate: bool = False,
     profile: str | Profile | None = None,
     progress: bool = False,
@@ -109,7 +109,11 @@ def quantize_each(
     IntsimError
         As ``quantize``.
     """
+    texts = None if calibration is None else _texts(calibration)
     asked = [load_recipe(recipe) for recipe in recipes]
+    numerics = [
+        profile if isinstance(profile, Profile) else find_profile(profile or recipe.profile) for recipe in asked
+    ]
     checkpoint = open_checkpoint(path, head=head)
     matched = [match(recipe, checkpoint.outline) for recipe in asked]
     for recipe, rules in zip(asked, matched, strict=True):
@@ -119,10 +123,10 @@ def quantize_each(
     encodings: list[Encoding] = []
     if any(_needs_texts(recipe, rules, ranges) for recipe, rules in zip(asked, matched, strict=True)):
         tokenizer_json = read_tokenizer(path, head=checkpoint.head)
-        texts = default_calibration() if calibration is None else calibration
-        encodings = _encode(tokenizer_json, texts, checkpoint.config, truncate=truncate)
-    elif calibration is not None:
-        msg = f"calibration must be left out where every range was trained, got {len(calibration)} texts for {path}"
+        calibrated_by = default_calibration() if texts is None else texts
+        encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
+    elif texts is not None:
+        msg = f"calibration must be left out where every range was trained, got {len(texts)} texts for {path}"
         raise IntsimError(msg)
     else:
         has_tokenizer = (Path(path) / "tokenizer.json").exists()
@@ -131,8 +135,8 @@ def quantize_each(
     models: dict[int, IntegerModel] = {}
     weights = _Weights(checkpoint)
     running = {
-        i: _quantizing(checkpoint, weights, *chosen, ranges=ranges, profile=profile, tokenizer=tokenizer_json)
-        for i, chosen in enumerate(zip(asked, matched, strict=True))
+        i: _quantizing(checkpoint, weights, *chosen, ranges=ranges, tokenizer=tokenizer_json)
+        for i, chosen in enumerate(zip(asked, matched, numerics, strict=True))
     }
     while running:
         passes: dict[int, tuple[Mapping[str, Reals], dict[str, list[Observer]]]] = {}
@@ -167,13 +171,12 @@ def _quantizing(
     weights: Mapping[str, Reals],
     recipe: Recipe,
     rules: Matched,
+    profile: Profile,
     *,
     ranges: Mapping[str, tuple[np.float64, np.float64]],
-    profile: str | Profile | None,
     tokenizer: str | None,
 ) -> Generator[_Pass, None, IntegerModel]:
     """Yield the runs that a recipe needs, and return the model once they are done."""
-    numerics = profile if isinstance(profile, Profile) else find_profile(profile or recipe.profile)
     outline = checkpoint.outline
     if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
         msg = f"activation '{grouped[0]}' must have one range as in training, got groups"
@@ -227,7 +230,7 @@ def _quantizing(
             moments=moments,
             rules=rules.weights,
             correct_biases=recipe.bias_correction,
-            profile=numerics,
+            profile=profile,
         )
     except ValueError as error:
         msg = f"checkpoint {checkpoint.path} must have constants that fit the profile, got: {error}"
@@ -238,13 +241,24 @@ def _quantizing(
         model_type=checkpoint.model_type,
         head=checkpoint.head,
         config=checkpoint.config,
-        profile=numerics,
+        profile=profile,
         recipe=recipe.source,
         formats=compiled.formats,
         dynamic=dynamic,
         tensors=compiled.tensors,
         tokenizer=tokenizer,
     )
+
+
+def _texts(calibration: Iterable[str]) -> list[str]:
+    if isinstance(calibration, str | bytes):
+        msg = f"calibration must be a list of texts, got one text, {calibration!r:.40}; read_lines reads a file of them"
+        raise IntsimError(msg)
+    given: list[Any] = list(calibration)
+    if others := [text for text in given if not isinstance(text, str)]:
+        msg = f"calibration must be a list of texts, got {others[0]!r:.40} in it"
+        raise IntsimError(msg)
+    return given
 
 
 def _encode(tokenizer_json: str, texts: Sequence[str], config: Config, *, truncate: bool) -> list[Encoding]:

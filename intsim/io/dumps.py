@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from intsim._trace import Trace
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import MAX_DATA, MAX_LINE, read_text, standard_input
 from intsim.io.safetensors_file import MAX_HEADER, parse_metadata, read_any
@@ -134,7 +135,10 @@ def _read_file(path: Path, name: str) -> Dump:
         return tensors
     metadata = parse_metadata(name, text)
     check_manifest(name, tensors, metadata)
-    return {entry["name"]: tensors[entry["name"]] for entry in metadata["trace"]}
+    trace = Trace(metadata["level"])
+    trace.update((entry["name"], tensors[entry["name"]]) for entry in metadata["trace"])
+    trace.model_digest = metadata.get("model_digest")
+    return trace
 
 
 def _read_npz(path: Path, name: str) -> Dump:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integer checkpoint: one safetensors file in a folder, self-contained and reproducible byte for byte."""
+"""The integer checkpoint: one safetensors file in a folder, self-contained, checked, reproducible byte for byte."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -7,11 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from intsim.carrier.exact import Integers
-from intsim.errors import CheckpointError, IntsimError, said
+from intsim.errors import CheckpointError, IntsimError
 from intsim.io.atomic import check_writable
 from intsim.io.packing import pack, packed_bits, unpack
 from intsim.io.safetensors_file import carrying, read, write
 from intsim.models.constants import Constants
+from intsim.models.digest import digest
 from intsim.models.families import FAMILIES
 from intsim.models.formats import Dynamic, Format
 from intsim.models.world import HEADS
@@ -20,7 +21,8 @@ from intsim.profile import Profile
 __all__ = ["FILE", "check_folder", "read_checkpoint", "stored_bytes", "write_checkpoint"]
 
 FILE: Final = "model.safetensors"
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
+CONTENTS: Final = ("model_type", "head", "config", "profile", "recipe", "formats", "dynamic", "tokenizer")
 KIND: Final = carrying("formats", "an integer checkpoint of intsim")
 
 
@@ -54,15 +56,9 @@ def write_checkpoint(model: Constants, path: str | Path) -> None:
     _refuse_float(path)
     metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "model_type": model.model_type,
-        "head": model.head,
-        "config": model.config.to_json(),
-        "profile": model.profile.to_json(),
+        **model.contents(),
         "profile_hash": model.profile.hash,
-        "recipe": model.recipe,
-        "formats": {name: format_.to_json() for name, format_ in model.formats.items()},
-        "dynamic": {name: dynamic.to_json() for name, dynamic in model.dynamic.items()},
-        "tokenizer": model.tokenizer,
+        "digest": model.digest,
     }
     stored, metadata["packed"] = _packed(model)
     write(path / FILE, stored, metadata, KIND)
@@ -82,8 +78,8 @@ def _packed(model: Constants) -> tuple[dict[str, Integers], dict[str, Any]]:
     return tensors, packed
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return what ``write_checkpoint`` wrote into the folder ``path``: the parameters of ``Constants``.
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Return what ``write_checkpoint`` wrote into the folder ``path``: the parameters of ``Constants``, and the digest.
 
     Raises
     ------
@@ -92,39 +88,41 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / FILE
     tensors, metadata = read(file)
+    renew = f"intsim quantize CHECKPOINT -o {path}"
     if (version := metadata.get("format_version")) != FORMAT_VERSION:
-        msg = f"{file} must have format version {FORMAT_VERSION}, got {version}; quantize the checkpoint again"
+        msg = f"{file} must have format version {FORMAT_VERSION}, got {version}; make it anew by {renew}"
         raise CheckpointError(msg)
     try:
-        family, head = FAMILIES[metadata["model_type"]], metadata["head"]
-        HEADS.index(head)  # checks it
-        profile = Profile.from_json(metadata["profile"])
-        hash_ = metadata["profile_hash"]
         for name, form in metadata["packed"].items():
             tensors[name] = unpack(tensors[name], form["bits"], tuple(form["shape"]))
+        contents = {key: metadata[key] for key in CONTENTS}
+        hash_, expected = metadata["profile_hash"], metadata["digest"]
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise _no_metadata(file, error) from None
+    if (found := digest(contents, tensors)) != expected:
+        msg = f"{file} must have the digest that it was written with, {expected}, got {found}; make it anew by {renew}"
+        raise CheckpointError(msg)
+    try:
+        HEADS.index(contents["head"])  # checks it
         model: dict[str, Any] = {
-            "model_type": metadata["model_type"],
-            "head": head,
-            "config": family.config.from_json(metadata["config"]),
-            "profile": profile,
-            "recipe": metadata["recipe"],
-            "formats": {name: _format(value) for name, value in metadata["formats"].items()},
-            "dynamic": {name: Dynamic.from_json(value) for name, value in metadata["dynamic"].items()},
+            **contents,
+            "config": FAMILIES[contents["model_type"]].config.from_json(contents["config"]),
+            "profile": Profile.from_json(contents["profile"]),
+            "formats": {name: Format.from_json(value) for name, value in contents["formats"].items()},
+            "dynamic": {name: Dynamic.from_json(value) for name, value in contents["dynamic"].items()},
             "tensors": tensors,
-            "tokenizer": metadata["tokenizer"],
         }
     except (AttributeError, KeyError, TypeError, ValueError, IntsimError) as error:
-        msg = f"{file} must carry the metadata of an integer checkpoint, got {said(error)}"
-        raise CheckpointError(msg) from None
-    if profile.hash != hash_:
+        raise _no_metadata(file, error) from None
+    for name, kinds in (("recipe", dict), ("tokenizer", (str, type(None)))):
+        if not isinstance(model[name], kinds):
+            msg = f"{file} must have a {name} of the kind that intsim writes, got {model[name]!r:.40}"
+            raise CheckpointError(msg)
+    if (profile := model["profile"]).hash != hash_:
         msg = f"{file} must carry the hash of its profile, {profile.hash}, got {hash_}"
         raise CheckpointError(msg)
-    return model
+    return model, found
 
 
-def _format(value: dict[str, Any]) -> Format:
-    for key, kind in (("bits", int), ("signed", bool), ("narrow", bool)):
-        if type(value[key]) is not kind:
-            msg = f"{key} must be of type {kind.__name__}, got {value[key]!r}"
-            raise TypeError(msg)
-    return Format.from_json(value)
+def _no_metadata(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{file} must carry the metadata of an integer checkpoint, got {error!r}")

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._checked import check_kind
 from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import Kind, complete_file
 from intsim.io.bounded import parse_json
@@ -151,11 +152,19 @@ def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
         with path.open("rb") as file:
             header = _header(file)
             texts: dict[str, str] = header.pop("__metadata__", {})
+            check_kind("metadata", texts.get(KEY, ""), str)
             tensors = _tensors(file, header)
             return {name: tensors[name] for name in sorted(tensors)}, texts.get(KEY)
     except OSError as error:
         reason = said(error)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # the header is anyone's JSON
+    except (
+        AttributeError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ) as error:  # the header is anyone's JSON
         reason = f"a header with {said(error)}" if isinstance(error, KeyError) else said(error)
     msg = f"{path} must be a readable safetensors file, got: {reason}"
     raise CheckpointError(msg)

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
-from intsim._trace import Call, Trace
+from intsim._checked import check_choice, check_kind
+from intsim._trace import Call, Level, Trace
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 from intsim.io.safetensors_file import carrying, read, write
@@ -95,6 +96,7 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
         "level": trace.level,
         "profile": model.profile.to_json(),
         "profile_hash": model.profile.hash,
+        "model_digest": model.digest,
         "trace": manifest,
     }
     write(path, tensors, metadata, TRACE)
@@ -159,9 +161,11 @@ def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Map
         raise CheckpointError(msg)
     try:
         profile = Profile.from_json(metadata["profile"])
-        manifest = [(entry["name"], entry["dtype"], entry["shape"]) for entry in metadata["trace"]]
+        manifest = [_checked_entry(entry) for entry in metadata["trace"]]
         expected_hash = metadata["profile_hash"]
-    except (IntsimError, KeyError, TypeError) as error:
+        check_choice("level", metadata["level"], get_args(Level))
+        check_kind("model_digest", metadata.get("model_digest", ""), str)
+    except (AttributeError, IntsimError, KeyError, TypeError, ValueError) as error:
         msg = f"{path} must carry a profile and a manifest, got damaged ones: {error}; run the model again"
         raise CheckpointError(msg) from None
     if profile.hash != expected_hash:
@@ -175,6 +179,23 @@ def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Map
             msg = f"tensor '{name}' of {path} must be {dtype} {shape}, got {values.dtype} {list(values.shape)}"
             raise CheckpointError(msg)
     return profile
+
+
+def _checked_entry(entry: Mapping[str, Any]) -> tuple[str, str, list[int]]:
+    """Return name, dtype and shape of an entry of a manifest, whose fields have the types that ``write_trace`` gives.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If they have not.
+    """
+    for key, kind in {"name": str, "dtype": str, "shape": list, "operator": str}.items():
+        check_kind(key, entry[key], kind)
+    if "operands" in entry:
+        check_kind("operands", entry["operands"], list)
+        check_kind("constants", entry["constants"], dict)
+        check_choice("operator", entry["operator"], [name for name in ops.__all__ if name.islower()])
+    return entry["name"], entry["dtype"], entry["shape"]
 
 
 def read_trace(path: str | Path) -> tuple[Trace, Profile]:
@@ -211,6 +232,7 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
 
     try:
         trace = Trace(metadata["level"])
+        trace.model_digest = metadata.get("model_digest")
         for entry in cast("Sequence[Mapping[str, Any]]", metadata["trace"]):
             name = entry["name"]
             trace[name] = tensors[name]

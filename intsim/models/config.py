@@ -4,7 +4,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, TypeAlias, cast, get_args, get_type_hints
 
 from intsim.errors import CheckpointError
 from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
@@ -12,6 +12,7 @@ from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
 __all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
+Labels: TypeAlias = tuple[str, ...]
 Count: TypeAlias = Annotated[int, "how often a layer is there: a positive integer of at most MOST"]
 Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
@@ -59,7 +60,7 @@ class Config:
     pad_token_id: int = 0
     tie_word_embeddings: bool = True
     problem_type: Problem | None = None
-    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    labels: Labels = ("LABEL_0", "LABEL_1")
     pooling: Pooling = "mean"
     normalize: bool = False
 
@@ -96,7 +97,11 @@ class Config:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that ``to_json`` wrote."""
-        given: dict[str, Any] = {**values, "labels": tuple(values["labels"])}
+        labels: Any = values["labels"]
+        given: dict[str, Any] = {
+            **values,
+            "labels": tuple(cast("list[Any]", labels)) if type(labels) is list else labels,
+        }
         return cls(**given)
 
 
@@ -114,10 +119,16 @@ def _check(name: str, value: Any, hint: Any) -> None:
         refuse(name, "true or false", value)
     if hint == Problem | None and value not in (None, *get_args(Problem)):
         refuse(name, f"one of {', '.join(get_args(Problem))}", value)
+    if hint == Labels and not _are_labels(value):
+        refuse(name, "one text or more", value)
     if hint == Pooling and value not in POOLINGS:
         refuse(name, f"one of {', '.join(POOLINGS)}", value)
     if hint == Function and value not in FUNCTIONS:
         refuse(name, f"one of {', '.join(FUNCTIONS)}", value)
+
+
+def _are_labels(value: object) -> bool:
+    return type(value) is tuple and {*map(type, cast("tuple[object]", value))} == {str}
 
 
 def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:

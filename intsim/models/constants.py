@@ -2,12 +2,13 @@
 """What an integer checkpoint holds, and how the world of integers reads it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from intsim.carrier.exact import Integers
+from intsim.carrier.exact import Integers, Weight, Weights
 from intsim.fixedpoint import Dyadic
 from intsim.models.config import Config
+from intsim.models.digest import digest as digest_of
 from intsim.models.families import FAMILIES
 from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
@@ -68,6 +69,24 @@ class Constants:
         """The model's table of contents."""
         return self.once("outline", lambda: outline(self.family, self.config, self.head))
 
+    def contents(self) -> dict[str, Any]:
+        """Return all but the tensors as plain JSON values."""
+        return {
+            "model_type": self.model_type,
+            "head": self.head,
+            "config": self.config.to_json(),
+            "profile": self.profile.to_json(),
+            "recipe": self.recipe,
+            "formats": {name: format_.to_json() for name, format_ in self.formats.items()},
+            "dynamic": {name: dynamic.to_json() for name, dynamic in self.dynamic.items()},
+            "tokenizer": self.tokenizer,
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of contents and tensors, in hex: two models of one digest are the same."""
+        return self.once("digest", lambda: digest_of(self.contents(), self.tensors))
+
     @property
     def output_format(self) -> Format:
         """Format of the output."""
@@ -94,8 +113,21 @@ class Constants:
         """Return the codes of a weight, which may be those of the tensor that it views."""
         return self.tensors[weight if weight in self.tensors else next(iter(self.outline.tensors[weight].view))]
 
+    def weight(self, name: str) -> Weight:
+        """Return the weight that products read, prepared for them."""
+        weights: Weights = self.once("weights", Weights)
+        return weights.prepared(name, self.tensors[name])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what is stored; what a run has prepared is prepared again."""
+        return _made, (type(self), {each.name: getattr(self, each.name) for each in fields(self) if each.init})
+
     def once(self, name: str, build: Callable[[], T]) -> T:
         """Return what ``build`` made of the constants when it was first asked for under this name."""
         if name not in self._built:
-            self._built[name] = build()
+            self._built.setdefault(name, build())
         return self._built[name]
+
+
+def _made(kind: type[T], stored: Mapping[str, Any]) -> T:
+    return kind(**stored)

@@ -3,14 +3,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
+from intsim._checked import check_choice, check_kind
 from intsim.carrier.exact import Integers
-from intsim.fixedpoint import Dyadic, IntRange
+from intsim.fixedpoint import INT32, Dyadic, IntRange
 
 __all__ = ["Dynamic", "Format"]
+
+Granularity: TypeAlias = Literal["token", "sequence"]
+
+MAX_BITS: Final = 8  # of what is quantized while running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +27,7 @@ class Format:
     range
         The codes.
     zero_point
-        Code that stands for 0; one for each group of consecutive channels, where there are several.
+        Code that stands for 0, of int32; one for each group of consecutive channels, where there are several.
     scale
         Real step, as an exact dyadic rational; 0-d, or one for each group. The integer model never uses it; whoever
         reads its integers does.
@@ -37,9 +42,10 @@ class Format:
         if self.scale.multiplier.shape != shape:
             msg = f"scale must be one for each zero point, got shape {self.scale.multiplier.shape} for {shape}"
             raise ValueError(msg)
+        highest = min(self.range.max, INT32.max)
         for zero_point in self.zero_point if isinstance(self.zero_point, tuple) else (self.zero_point,):
-            if type(zero_point) is not int or not self.range.min <= zero_point <= self.range.max:
-                msg = f"zero_point must be an integer in [{self.range.min}, {self.range.max}], got {zero_point}"
+            if type(zero_point) is not int or not self.range.min <= zero_point <= highest:
+                msg = f"zero_point must be an integer in [{self.range.min}, {highest}], got {zero_point}"
                 raise ValueError(msg)
 
     @property
@@ -65,12 +71,19 @@ class Format:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Format":
-        """Return the format that ``to_json`` wrote."""
-        zero_point: Any = data["zero_point"]
+        """Return the format that ``to_json`` wrote.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If a field is missing, unknown or wrong.
+        """
+        given = dict(data)
+        zero_point, scale = given.pop("zero_point"), given.pop("scale")
         return cls(
-            range=IntRange(data["bits"], data["signed"], data["narrow"]),
-            zero_point=zero_point if isinstance(zero_point, int) else tuple(zero_point),
-            scale=Dyadic(data["scale"]["multiplier"], data["scale"]["shift"]),
+            zero_point=tuple(cast("list[Any]", zero_point)) if type(zero_point) is list else zero_point,
+            scale=Dyadic(**scale),
+            range=IntRange(**given),
         )
 
 
@@ -89,8 +102,18 @@ class Dynamic:
     """
 
     range: IntRange
-    per: Literal["token", "sequence"]
+    per: Granularity
     clip: bool
+
+    def __post_init__(self) -> None:
+        check_choice("per", self.per, get_args(Granularity))
+        check_kind("clip", self.clip, bool)
+        if self.range.min != -self.range.max or self.range.bits > MAX_BITS:
+            msg = f"range must be symmetric and of at most {MAX_BITS} bits, got [{self.range.min}, {self.range.max}]"
+            raise ValueError(msg)
+        if self.clip and self.per == "token":
+            msg = "clip must go with per 'sequence', got 'token'"
+            raise ValueError(msg)
 
     @property
     def unit(self) -> int:
@@ -103,5 +126,12 @@ class Dynamic:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Dynamic":
-        """Return what ``to_json`` wrote."""
-        return cls(range=IntRange(data["bits"], narrow=True), per=data["per"], clip=data["clip"])
+        """Return what ``to_json`` wrote.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If a field is missing, unknown or wrong.
+        """
+        given = dict(data)
+        return cls(range=IntRange(given.pop("bits"), narrow=True), **given)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual
-from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude, row_norms
+from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
 from intsim.carrier.steps import Attention, Codes, Dense, Residual
 from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.models.constants import Constants
@@ -43,14 +43,14 @@ def dense_activated(
 
 
 def _dense(model: Constants, name: str, weight: str, x: IntRange, out: Format, table: Integers | None) -> Step | None:
-    w, bias = model.tensors[weight], model.tensors[f"{name}.bias"]
+    w, bias = model.weight(weight), model.tensors[f"{name}.bias"]
     if not isinstance(out.zero_point, int):
         return None
     target: dict[str, Any] = {"to": out.range, "zero_point": out.zero_point, "table": table}
     rule = model.profile.requantization
     if _is_dynamic(bias) and rule.is_one_rounding:
         return DynamicDense.build(w, bias, model.ratio(name), rounding=rule.rounding, **target)
-    sums = magnitude(np.empty(0, x.dtype)) * row_norms(w)
+    sums = magnitude(np.empty(0, x.dtype)) * w.norms
     if not _is_plain(bias) or sums.max() > FLOAT32_EXACT:
         return None
     codes = _codes(model, name, acc_bound=sums, bias=bias, **target)
@@ -79,6 +79,8 @@ def attention(model: Constants, name: str, parts: tuple[str, str, str], size: in
         out, operands = model.formats[f"{name}.context"], [model.formats[part] for part in parts]
         if not isinstance(out.zero_point, int) or any(operand.zero_point for operand in operands):
             return None
+        if model.ratio(f"{name}.context").multiplier.ndim:  # heads come one by one
+            return None
         query, key, value = (magnitude(np.empty(0, operand.range.dtype)) for operand in operands)
         tokens = model.config.longest
         scores, context = size * query * key, tokens * 255 * value
@@ -100,7 +102,7 @@ def dense_residual(model: Constants, name: str, weight: str, total: str, norm_na
 
     def build() -> Step | None:
         out, skip, profile = model.formats[total], model.formats[source], model.profile
-        w, bias = model.tensors[weight], model.tensors[f"{name}.bias"]
+        w, bias = model.weight(weight), model.tensors[f"{name}.bias"]
         if not isinstance(out.zero_point, int) or not isinstance(skip.zero_point, int):
             return None
         rule = profile.requantization

@@ -196,7 +196,8 @@ class IntegerWorld:
     def _unscaled(self, x: Product) -> Unscaled:  # (..., K) -> (..., N)
         name, codes, bias = x.name, x.operand.codes, self._tensors[f"{x.name}.bias"]
         weight = self._tensors[x.weight]
-        multiply: Callable[..., Integers] = partial(call, carrier=self._carrier)
+        carrier = "integer" if on_integers(self._carrier) else self._model.weight(x.weight)
+        multiply: Callable[..., Integers] = partial(call, carrier=carrier)
         if x.operand.bound is not None:
             acc = multiply(f"{name}.acc", ops.matmul, codes, weight)
             return Unscaled([call(f"{name}.scaled", ops.scale_rows, acc, x.operand.bound)], addend=bias)
@@ -207,7 +208,8 @@ class IntegerWorld:
         for group, group_bias in enumerate(bias):
             columns = slice(group * size, (group + 1) * size)
             operands = codes[..., columns], weight[:, columns]
-            accs.append(multiply(f"{name}.acc.{group}", ops.matmul, *operands, bias=group_bias))
+            acc = call(f"{name}.acc.{group}", ops.matmul, *operands, bias=group_bias, carrier=self._carrier)
+            accs.append(acc)
         return Unscaled(accs)
 
     def _codes(self, x: Product) -> Integers:
@@ -306,7 +308,8 @@ class IntegerWorld:
             return self._rescale(name, Unscaled([y]))
 
         is_table = rule.operator is not ops.gelu or isinstance(self._profile.gelu, Gelu)
-        if is_table and self._formats[name].groups == 1 and not self._whole:
+        is_one = not self._model.ratio(name).multiplier.ndim and self._formats[name].groups == 1  # for all channels
+        if is_table and is_one and not self._whole:
             step = fused.dense_activated(self._model, x.name, x.weight, x.operand.range, apply)
             if step is not None:
                 return Activation(name, step(*x.operand.arrays))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
-from intsim.carrier.exact import Integers, divide, rescale
+from intsim.carrier.exact import Carrier, Integers, Weight, divide, rescale
 from intsim.fixedpoint import (
     INT16,
     INT32,
@@ -92,7 +92,13 @@ def add(run: Run, operands: list[Integers], ratios: list[Dyadic], **constants: A
 
 
 def matmul(
-    x: Integers, w: Integers, *, bias: Integers | None = None, x_zero_point: int = 0, w_zero_point: int = 0
+    x: Integers,
+    w: Integers,
+    *,
+    bias: Integers | None = None,
+    x_zero_point: int = 0,
+    w_zero_point: int = 0,
+    carrier: Carrier | Weight = "auto",
 ) -> Steps:
     """Multiply by weights (N, K), or by another interval (2, ..., N, K).
 
@@ -103,7 +109,7 @@ def matmul(
         x, w = x.astype(np.int64) - x_zero_point, w.astype(np.int64) - w_zero_point
         terms = x[:, None, ..., :, None, :] * w[None, :, ..., None, :, :]
         return {"": saturate(np.stack([terms.min(axis=(0, 1)), terms.max(axis=(0, 1))]).sum(axis=-1), INT32)}
-    both = ops.matmul(x, w, bias=bias)
+    both = ops.matmul(x, w, bias=bias, carrier=carrier)
     positive = ops.matmul(x, np.maximum(w, 0))
     return {"": positive + (both - positive)[::-1]}
 
@@ -134,8 +140,9 @@ def _require_accumulator(x: Integers, w: Integers, *, x_zero_point: int = 0, w_z
     ops.matmul(x[:1], furthest, x_zero_point=x_zero_point, w_zero_point=w_zero_point)
 
 
-def dynamic_bound(x: Integers, *, clip: bool, zero_point: int, **_: Any) -> Steps:
+def dynamic_bound(x: Integers, *, clip: bool, zero_point: int, **others: Any) -> Steps:
     """Bound the largest magnitude by that of the ends; in eighths if clipped, where it is no larger."""
+    ops.dynamic_bound(x, clip=clip, zero_point=zero_point, **others)  # judges the format
     furthest = np.abs(x.astype(np.int32) - zero_point).max(axis=(0, -1), keepdims=True) << 3 * clip
     return {"": np.concatenate([np.zeros_like(furthest), furthest])}
 

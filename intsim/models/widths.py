@@ -116,7 +116,7 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
             zero_point = constants.get("w_zero_point", 0)
             return intervals.attend(*operands, tokens=tokens, profile=model.profile, w_zero_point=zero_point)
         if operator is ops.matmul:
-            return intervals.matmul(*operands, **{name: c for name, c in constants.items() if name != "carrier"})
+            return intervals.matmul(*operands, **constants)
         if operator is ops.add:
             return intervals.add(run, *operands, **constants)
         if operator is ops.softmax:

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer matrix product with an int32 accumulator."""
 
+from typing import Final, get_args
+
 import numpy as np
 
-from intsim.carrier.exact import Carrier, Integers, magnitude, require_integers
+from intsim._checked import check_choice
+from intsim.carrier.exact import Carrier, Integers, Weight, magnitude, require_integers
 from intsim.carrier.exact import matmul as carried_matmul
 
 __all__ = ["matmul"]
+
+CARRIERS: Final = get_args(Carrier)
 
 
 def matmul(
@@ -16,7 +21,7 @@ def matmul(
     x_zero_point: int = 0,
     w_zero_point: int = 0,
     bias: Integers | None = None,
-    carrier: Carrier = "auto",
+    carrier: Carrier | Weight = "auto",
 ) -> Integers:
     """Return the accumulator sum_k (x_k - x_zero_point) (w_k - w_zero_point) + bias.
 
@@ -31,7 +36,8 @@ def matmul(
     bias
         (N,) int32 in units of the accumulator.
     carrier
-        ``auto`` uses floating-point BLAS where it is proved exact, ``integer`` plain NumPy integers. Same bits.
+        ``auto`` uses floating-point BLAS where it is proved exact, ``integer`` plain NumPy integers; ``w_q`` as a
+        ``Weight`` is ``auto`` without preparing it again. Same bits.
 
     Returns
     -------
@@ -43,13 +49,15 @@ def matmul(
     TypeError
         If an operand is not an integer array of at most 16 bits, or ``bias`` not an integer array.
     ValueError
-        If the sum of products and bias could leave int32; it never wraps.
+        If the sum of products and bias could leave int32; it never wraps. If the carrier is another.
 
     Bounds
     ------
     max_n(max|x| sum_k |w_nk| + |bias_n|) < 2**31, max|x| the dtype's; int8 x int8 without zero points passes up to
     K = 131_071 whatever the codes.
     """
+    if not isinstance(carrier, Weight):
+        check_choice("carrier", carrier, CARRIERS)
     if bias is not None:
         require_integers("bias", bias)
     x, x_bound = _centre("x_q", x_q, x_zero_point)

@@ -76,6 +76,8 @@ class Evaluation:
     digest
         SHA-256 of the integer outputs, int32 little-endian, in the order of the data; of a masked language model, of
         the SHA-256 of each text's.
+    model_digest
+        The integer model's own digest, where it was one that ran.
     """
 
     task: Task
@@ -84,6 +86,7 @@ class Evaluation:
     reference: dict[str, float] | None
     cosine: float | None
     digest: str
+    model_digest: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as plain JSON values."""
@@ -225,7 +228,8 @@ def evaluate(
     if reference is not None:
         open_reference(reference, model)  # is refused here, not in a process
     with in_processes(_answerer, model, reference, inquiry.method, jobs=jobs) as work:
-        return _gather(task, len(examples), inquiry, work, progress=progress)
+        result = _gather(task, len(examples), inquiry, work, progress=progress)
+    return replace(result, model_digest=model.digest)
 
 
 def evaluate_runner(

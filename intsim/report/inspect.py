@@ -50,6 +50,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
             "kind": "trace",
             "profile": profile.name,
             "profile_hash": profile.hash,
+            "model_digest": metadata.get("model_digest"),
             "tensors": [_row(entry["name"], tensors[entry["name"]]) for entry in metadata["trace"]],
         }
     if (path / "config.json").exists() or not (path / integer_checkpoint.FILE).exists():
@@ -74,6 +75,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "recipe": model.recipe.get("name", ""),
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
+        "digest": model.digest,
         "bytes": sum(values.nbytes for values in model.tensors.values()),
         "activations": {name: format_.to_json() for name, format_ in model.formats.items()},
         "tensors": [_row(name, values) for name, values in model.tensors.items()],
@@ -111,7 +113,13 @@ def summarise_widths(path: str | Path, texts: Iterable[str] | None = None) -> di
             low, high = seen[name]
             row |= {"seen_bits": replace(width, min=low, max=high).bits, "seen_min": low, "seen_max": high}
         rows.append(row)
-    return {"kind": "widths", "profile": model.profile.name, "profile_hash": model.profile.hash, "tensors": rows}
+    return {
+        "kind": "widths",
+        "profile": model.profile.name,
+        "profile_hash": model.profile.hash,
+        "model_digest": model.digest,
+        "tensors": rows,
+    }
 
 
 def _row(name: str, values: NDArray[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._trace import Trace
 from intsim.errors import IntsimError
 from intsim.io.dumps import Dump, HexWords
 
@@ -53,6 +54,8 @@ class Comparison:
         Names of all that differ.
     only_expected, only_actual
         Names that one side lacks; a partial dump is no error.
+    models
+        Digests of the models, where both sides are trace files that tell them, and tell different ones.
     """
 
     compared: int
@@ -60,6 +63,7 @@ class Comparison:
     differing: tuple[str, ...]
     only_expected: tuple[str, ...]
     only_actual: tuple[str, ...]
+    models: tuple[str, str] | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""
@@ -81,6 +85,7 @@ def compare(expected: Dump, actual: Dump, *, max_errors: int = 20) -> Comparison
     IntsimError
         If no tensor is on both sides, or a tensor has no dtype on either.
     """
+    digests = [dump.model_digest for dump in (expected, actual) if isinstance(dump, Trace) and dump.model_digest]
     common = [name for name in expected if name in actual]
     if not common:
         msg = "dumps must have at least one tensor name in common, got none"
@@ -98,6 +103,7 @@ def compare(expected: Dump, actual: Dump, *, max_errors: int = 20) -> Comparison
         differing=tuple(differing),
         only_expected=tuple(name for name in expected if name not in actual),
         only_actual=tuple(name for name in actual if name not in expected),
+        models=(digests[0], digests[1]) if len({*digests}) == 2 else None,  # of both, and not the same
     )
 
 

@@ -82,7 +82,9 @@ def diagnose(expected: Trace, actual: Dump) -> Diagnosis:
     if not expected.calls:
         msg = "expected must be a trace of level steps, got one whose calls cannot be repeated; run with --level steps"
         raise IntsimError(msg)
-    results: Dump = {name: expected[name] for name in expected.calls}
+    results = Trace(expected.level)
+    results.update((name, expected[name]) for name in expected.calls)
+    results.model_digest = expected.model_digest
     comparison = compare(results, actual)
     if (first := comparison.first) is None:
         return Diagnosis(comparison=comparison, operator=None, mismatches=0, explain_all=(), explain_some=())

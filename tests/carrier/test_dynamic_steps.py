@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from intsim import ops
 from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual, Scaled, quotients
+from intsim.carrier.exact import Weight
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, rounding_divide, saturate
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
 from intsim.profile import IBERT, INTSIM
@@ -18,7 +19,7 @@ from intsim.profile import IBERT, INTSIM
 CARRIED = [Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN]
 GUESSED = [*CARRIED, Rounding.HALF_AWAY]
 LARGEST = 2**22  # times the largest bound and multiplier: 2**61
-EYE = np.eye(3, dtype=np.int8)
+EYE = Weight(np.eye(3, dtype=np.int8))
 narrow = st.sampled_from([INT8, UINT8, INT16, IntRange(4), IntRange(12)])
 
 
@@ -185,7 +186,7 @@ def test_a_residual_is_the_sum_and_its_layer_norm(rounding, each, to, skip_zero_
     zero_point = 0 if each else data.draw(st.sampled_from([0, -5, to.max]))
     acc, bound, wide, addend = data.draw(products(data.draw(st.sampled_from([IntRange(24), INT32, INT16])), 0))
     skip = np.array([[data.draw(edge_integers(-128, 127)) for _ in "abc"] for _ in acc], np.int8)
-    pair = Dyadic(2**22, 30), Dyadic(data.draw(edge_integers(1, 2**30 - 1)), 30)
+    pair = Dyadic(2**22, 30), Dyadic(data.draw(edge_integers(-(2**30) + 1, 2**30 - 1)), 30)
     params = LayerNormParams(weight=Dyadic([2**28, -(2**27), 3], [40] * 3), bias=np.arange(3) << 38, eps=2)
     step = DynamicResidual.build(
         EYE,
@@ -214,13 +215,17 @@ def test_what_rounds_elsewhere_or_could_saturate_in_between_is_refused():
     constants = {"skip": INT8, "skip_zero_point": 0, "to": INT16, "zero_point": 0, "each": False}
     constants["rounding"] = Rounding.HALF_UP
 
-    def residual(dense, requantization=Rounding.HALF_UP):
-        ratios = Dyadic(1, 8), dense, Dyadic(1, int(dense.shift))
+    def residual(dense, requantization=Rounding.HALF_UP, other=1):
+        ratios = Dyadic(1, 8), dense, Dyadic(other, int(dense.shift))
         return DynamicResidual.build(EYE, np.zeros(3, int), ratios, norm, requantization=requantization, **constants)
 
     assert residual(Dyadic(1, 13))
     assert residual(Dyadic(1, 14)) is None  # 2**30 / 2**14 is no more than 2**16
     assert residual(Dyadic(0, 1)) is None
+    for other in (2**20, 2**22):  # 255 times this over 2**13 is no more than 2**17 - 2**16 - 2, or is
+        assert (residual(Dyadic(1, 13), other=other) is None) == (residual(Dyadic(1, 13), other=-other) is None)
+    assert residual(Dyadic(1, 13), other=-(2**22)) is None
+    assert residual(Dyadic(1, 13), other=-(2**20)).wide.near == residual(Dyadic(1, 13), other=2**20).wide.near
     assert residual(Dyadic(1, 8), Rounding.TOWARD_ZERO) is None
     dense = {"to": INT8, "zero_point": 0, "rounding": Rounding.TOWARD_ZERO}
     assert DynamicDense.build(EYE, np.zeros(3, int), Dyadic(1, 8), **dense) is None

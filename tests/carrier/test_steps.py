@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from intsim import ops, trace
 from intsim._trace import call
 from intsim.carrier import exact, rowwise
-from intsim.carrier.exact import row_norms
+from intsim.carrier.exact import Weight
 from intsim.carrier.steps import Codes, Residual
 from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
@@ -119,7 +119,7 @@ def test_a_residual_is_the_sum_and_its_layer_norm(case, skip_zero_point):
     params = LayerNormParams(weight=Dyadic([2**28, -(2**27), 3, 2**29], [40] * 4), bias=np.arange(4) << 38, eps=2)
     norm = carried_norm(params, to=INT8, profile=profile)
     step = Residual.build(
-        np.eye(4, dtype=np.int8),
+        Weight(np.eye(4, dtype=np.int8)),
         bias,
         pair,
         norm,
@@ -229,38 +229,46 @@ def test_a_deep_product_beyond_2_to_24_is_cut_into_exact_pieces():
     for step in range(3):  # of odd sums: a single float32 sum would have dropped a bit
         x[0, step] += 1
         assert np.array_equal(ops.matmul(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
-    assert np.array_equal(exact.product(x, w), x.astype(np.int64) @ w.astype(np.int64).T)
+    assert np.array_equal(exact.product(x, Weight(w)), x.astype(np.int64) @ w.astype(np.int64).T)
 
 
-def test_what_is_kept_of_a_weight_goes_with_it_and_a_weight_that_may_change_is_not_kept():
-    kept = len(exact._weights)
+def test_what_is_prepared_of_a_weight_gives_its_product():
+    rng = np.random.default_rng(0)
+    for depth in (7, 2000, 3000):
+        x, w = rng.integers(-128, 128, (3, depth)).astype(np.int8), rng.integers(-128, 128, (5, depth)).astype(np.int8)
+        weight, bias = Weight(w), rng.integers(-999, 999, 5).astype(np.int32)
+        expected = x.astype(np.int64) @ w.astype(np.int64).T
+        for _ in range(2):
+            assert np.array_equal(ops.matmul(x, w, carrier=weight), expected)
+            assert np.array_equal(ops.matmul(x, w, bias=bias, carrier=weight), expected + bias)
+            assert np.array_equal(exact.product(x, weight), expected)
+            assert weight.norms.tolist() == np.abs(w.astype(np.int64)).sum(axis=1).tolist()
+
+
+def test_nothing_is_kept_of_an_array_that_is_multiplied():
     w = np.full((4, 2000), 3, np.int8)
     x = np.ones((2, 2000), np.int8)
-    assert ops.matmul(x, w)[0, 0] == 6000
-    w[:] = 5
-    assert ops.matmul(x, w)[0, 0] == 10_000
-    assert len(exact._weights) == kept
-    w.setflags(write=False)
-    for _ in range(2):
-        assert ops.matmul(x, w)[0, 0] == 10_000
-    assert len(exact._weights) == kept + 1
-    assert row_norms(w).tolist() == [10_000] * 4
-    del w
-    assert len(exact._weights) == kept
+    for code in (3, 5):
+        w.setflags(write=True)
+        w[:] = code
+        w.setflags(write=False)
+        assert ops.matmul(x, w)[0, 0] == 2000 * code
 
 
-def test_copies_of_weights_are_kept_only_where_all_fit(monkeypatch):
-    monkeypatch.setattr(exact, "_weights", {})
+def test_copies_of_weights_are_kept_only_where_all_of_a_model_fit(monkeypatch):
     monkeypatch.setattr(exact, "KEPT", 3 * 4 * 64)
-    weights = [np.full((8, 8), i, np.int8) for i in range(4)]
-    x = np.eye(8, dtype=np.int8)
+    weights, x = exact.Weights(), np.eye(8, dtype=np.int8)
+    for i in range(4):
+        w = np.full((8, 8), i, np.int8)
+        weight = weights.prepared(str(i), w)
+        assert weight is weights.prepared(str(i), w)
+        assert np.array_equal(ops.matmul(x, w, carrier=weight), np.full((8, 8), i))
+        kept = [weights.prepared(str(j), w) for j in range(i + 1)]
+        assert {each.keeps for each in kept} == {i < 3}
+        assert {each.transposed() is each.transposed() for each in kept} == {i < 3}
 
-    def multiply():
-        for i, w in enumerate(weights):
-            w.setflags(write=False)
-            assert np.array_equal(ops.matmul(x, w), np.full((8, 8), i))
-        return [exact._weights[id(w)].floats is not None for w in weights]
 
-    assert multiply() == [False] * 4
-    weights.pop()
-    assert multiply() == [True] * 3
+@pytest.mark.parametrize("carrier", ["nope", None, 1])
+def test_a_carrier_that_there_is_not_is_refused(carrier):
+    with pytest.raises(ValueError, match="carrier must be one of auto, integer, got"):
+        ops.matmul(np.eye(2, dtype=np.int8), np.eye(2, dtype=np.int8), carrier=carrier)

@@ -158,7 +158,7 @@ def test_a_student_starts_as_the_simulation_of_its_recipe(script: Any, torch: An
         last[name] = observe(name, x)
         return last[name]
 
-    world = script.Tensors(lesson.weights, checkpoint.config, "none", observe=keep, read=read)
+    world = script.Tensors(lesson.weights, checkpoint.config, "none", mask=batch.mask, observe=keep, read=read)
     checkpoint.family(world, *batch)
     found = last[checkpoint.outline.hidden_states[-1]].detach().numpy()
     wanted = simulation(path, lesson.integers)(*batch)

@@ -346,6 +346,7 @@ def test_the_graph_takes_any_batch_and_length_and_names_what_it_gives(embedded, 
     assert run.get_modelmeta().custom_metadata_map == {
         "profile": "intsim",
         "profile_hash": embedded.profile.hash,
+        "model_digest": embedded.digest,
         "output_multiplier": str(scale.multiplier),
         "output_shift": str(scale.shift),
     }

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import intsim
 from intsim.errors import CheckpointError
+from intsim.models import Dynamic, Format
 
 TinyBert = Callable[..., Path]
 TEXTS = ("a good movie .", "the plot is not bad\tnot good")
@@ -48,8 +51,6 @@ def test_the_undamaged_model_is_accepted(model: intsim.IntegerModel) -> None:
 
 def test_every_tensor_is_needed(model: intsim.IntegerModel) -> None:
     for name in model.tensors:
-        if name == "classifier.weight":  # without it the model is an encoder
-            continue
         message = _refusal(model, tensors=_without(model.tensors, name))
         assert message == f"integer checkpoint must hold tensor '{name}', got none of that name"
 
@@ -285,3 +286,74 @@ def test_a_sum_that_does_not_fit_int16_is_refused(model: intsim.IntegerModel) ->
     assert message.startswith(
         "'embeddings.LayerNorm' must stay within the bounds of layer_norm, got: x_q must have codes"
     )
+
+
+# Whatever passes runs, and gives what its operators give
+
+
+RECIPES = ("intsim", "ibert", "mixed", "peg", "tm-iqr", "zeroquant")
+CHANGES = ("format", "dynamic", "multiplier", "channels")
+
+
+@pytest.fixture(scope="module")
+def models(tiny_bert: Callable[..., Path]) -> dict[str, intsim.IntegerModel]:
+    source = tiny_bert()
+    return {recipe: intsim.quantize(source, recipe=recipe, calibration=["a good movie ."]) for recipe in RECIPES}
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> Format:
+    signed, narrow = draw(st.sampled_from([(True, False), (True, True), (False, False)]))
+    to = intsim.IntRange(draw(st.sampled_from([2, 4, 8, 8, 9, 16, 17, 31, 32])), signed, narrow)
+    zero_point = draw(st.sampled_from([0, to.min, min(to.max, 2**31 - 1), 1]))
+    groups = draw(st.sampled_from([None, None, 2, 8]))
+    if groups is None:
+        return Format(range=to, zero_point=zero_point, scale=intsim.Dyadic(1, 5))
+    return Format(range=to, zero_point=(zero_point,) * groups, scale=intsim.Dyadic([1] * groups, [5] * groups))
+
+
+@given(data=st.data())
+def test_a_changed_model_is_refused_or_runs_like_its_operators(
+    models: dict[str, intsim.IntegerModel], data: st.DataObject
+) -> None:
+    model = models[data.draw(st.sampled_from(RECIPES))]
+    formats, dynamic, tensors = dict(model.formats), dict(model.dynamic), dict(model.tensors)
+    for change in data.draw(st.lists(st.sampled_from(CHANGES), min_size=1, max_size=2)):
+        name = data.draw(st.sampled_from([key for key in tensors if key.endswith(".multiplier")]))
+        shift, values = name.replace("multiplier", "shift"), tensors[name]
+        if change == "format":
+            formats[data.draw(st.sampled_from([*formats]))] = data.draw(forms())
+        elif change == "dynamic":
+            per, clip = data.draw(st.sampled_from([("token", False), ("sequence", False), ("sequence", True)]))
+            to = intsim.IntRange(data.draw(st.sampled_from([2, 4, 8])), narrow=True)
+            dynamic[data.draw(st.sampled_from([*model.outline.inputs]))] = Dynamic(range=to, per=per, clip=clip)
+        elif change == "multiplier":
+            tensors[name] = data.draw(st.sampled_from([-values, values // 3, 0 * values, values * 0 + 2**31 - 1]))
+        elif values.ndim == 0:
+            channels = data.draw(st.sampled_from([2, 16, 32]))
+            tensors[name], tensors[shift] = np.full(channels, values), np.full(channels, tensors[shift])
+            tensors[name][0] *= -1
+    try:
+        changed = dataclasses.replace(model, formats=formats, dynamic=dynamic, tensors=tensors)
+    except CheckpointError:
+        return
+    ids, mask = [[2, 9, 10, 11, 3], [2, 20, 21, 3, 0]], [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    with intsim.trace():
+        expected = changed(ids, attention_mask=mask, carrier="integer").values
+    assert np.array_equal(changed(ids, attention_mask=mask).values, expected)
+
+
+@pytest.mark.parametrize("bits", [17, 32])
+def test_a_format_too_wide_to_be_quantized_while_running_is_refused(
+    models: dict[str, intsim.IntegerModel], bits: int
+) -> None:
+    formats = _format(models["zeroquant"], "embeddings.LayerNorm", range=intsim.IntRange(bits))
+    message = _refusal(models["zeroquant"], formats=formats)
+    name = "encoder.layer.0.attention.self.input.bound"
+    rule = "must stay within the bounds of dynamic_bound, got: x_q must have at most 16 bits, got int32"
+    assert message == f"'{name}' {rule}"
+
+
+def test_a_zero_point_beyond_int32_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"zero_point must be an integer in \[0, 2147483647\], got 2147483648"):
+        Format(range=intsim.IntRange(32, signed=False), zero_point=2**31, scale=intsim.Dyadic(1, 0))

@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -156,14 +156,12 @@ def test_each_process_takes_its_share_of_the_cores(
         def __init__(self, _jobs: int, _context: Any, initializer: Callable[..., None], arguments: Any) -> None:
             initializer(*arguments)
 
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_error: object) -> None: ...
+        def shutdown(self, *, cancel_futures: bool) -> None: ...
 
         map = staticmethod(map)
 
     monkeypatch.setattr(blocks, "THREADS", cores)
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)  # a process of a pool dies at once, this one tells
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     shared = evaluate(encoder, "stsb", PAIRS, jobs=jobs)
     assert threads == blocks.THREADS
@@ -174,7 +172,7 @@ def test_an_evaluation_is_plain_json(classifier: intsim.IntegerModel, source: Pa
     result = evaluate(classifier, "cola", CLASSES, reference=source)
     plain = result.to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert list(plain) == ["task", "n", "metrics", "reference", "cosine", "digest"]
+    assert list(plain) == ["task", "n", "metrics", "reference", "cosine", "digest", "model_digest"]
 
 
 def test_progress_is_shown_on_stderr_where_asked_for(

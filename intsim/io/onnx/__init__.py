@@ -35,7 +35,7 @@ def export(model: Constants, path: str | Path) -> int:
 
     Its inputs are input_ids, attention_mask and token_type_ids, int64 of shape (batch, tokens), within the ranges that
     ``IntegerModel.__call__`` checks. Every result that a trace shows is the node output of that name. The metadata give
-    the profile, its hash, and the scale of the output, output_multiplier / 2**output_shift.
+    the profile, its hash, the model's digest, and the scale of the output, output_multiplier / 2**output_shift.
 
     ONNX Runtime should be 1.25 or newer: older ones are reported to multiply uint8 matrices wrongly on CPUs with AMX or
     VNNI (its pull request 27671).
@@ -92,6 +92,7 @@ def _metadata(model: Constants) -> dict[str, str]:
     return {
         "profile": model.profile.name,
         "profile_hash": model.profile.hash,
+        "model_digest": model.digest,
         "output_multiplier": str(scale.multiplier),
         "output_shift": str(scale.shift),
     }
