@@ -2,7 +2,7 @@
 """Every witness whose package is installed, and the table of what they said.
 
 ``python -m tests.kernels.collect`` examines them all, prints the table and writes ``intsim/witnesses.json``, which
-``intsim profiles --witnesses`` shows, and the table in README.
+``intsim profiles --witnesses`` shows, and the table of the page on kernels.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from intsim.verify.witness import Row, Witness, examine
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "intsim/witnesses.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "notebooks" / "reference" / "kernels.md"
 BEGIN, END = "<!-- witnesses -->\n", "<!-- end of witnesses -->\n"
 MODULES = sorted(
     path.stem for path in Path(__file__).parent.glob("*_witnesses.py") if not path.stem.startswith("test_")
@@ -56,9 +56,9 @@ def main() -> None:
         rows.append(examine(witness))
         print(markdown(rows).splitlines()[-1], flush=True)
     TABLE.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
-    readme = README.read_text(encoding="utf-8")
-    head, rest = readme.split(BEGIN)
-    README.write_text(head + BEGIN + markdown(rows) + END + rest.split(END)[1], encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    head, rest = page.split(BEGIN)
+    PAGE.write_text(head + BEGIN + markdown(rows) + END + rest.split(END)[1], encoding="utf-8")
 
 
 if __name__ == "__main__":

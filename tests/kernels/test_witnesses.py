@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 
 import pytest
-from kernels.collect import BEGIN, END, MODULES, README, TABLE, collect, markdown
+from kernels.collect import BEGIN, END, MODULES, PAGE, TABLE, collect, markdown
 
 from intsim.verify.witness import Row, Witness, examine, telling_neighbours
 
@@ -54,7 +54,7 @@ def test_the_table_has_a_row_for_every_witness_and_no_other():
 
 def test_readme_shows_the_table():
     rows = [Row(**row) for row in json.loads(TABLE.read_text(encoding="utf-8"))]
-    assert markdown(rows) == README.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    assert markdown(rows) == PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
 
 
 def name_of(row: dict) -> tuple[str, ...]:
