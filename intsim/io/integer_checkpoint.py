@@ -125,4 +125,4 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def _no_metadata(file: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{file} must carry the metadata of an integer checkpoint, got {error!r}")
+    return CheckpointError(f"{file} must carry the metadata of an integer checkpoint, got {said(error)}")
