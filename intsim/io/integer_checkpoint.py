@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from intsim.carrier.exact import Integers
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import check_writable
 from intsim.io.packing import pack, packed_bits, unpack
 from intsim.io.safetensors_file import carrying, read, write
