@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from intsim.carrier.exact import Integers
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import check_writable
 from intsim.io.packing import pack, packed_bits, unpack
 from intsim.io.safetensors_file import carrying, read, write
@@ -125,4 +125,4 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def _no_metadata(file: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{file} must carry the metadata of an integer checkpoint, got {error!r}")
+    return CheckpointError(f"{file} must carry the metadata of an integer checkpoint, got {said(error)}")

@@ -164,7 +164,7 @@ def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
         OverflowError,
         TypeError,
         ValueError,
-    ) as error:  # the header is anyone's JSON
+    ) as error:  # anyone's JSON
         reason = f"a header with {said(error)}" if isinstance(error, KeyError) else said(error)
     msg = f"{path} must be a readable safetensors file, got: {reason}"
     raise CheckpointError(msg)

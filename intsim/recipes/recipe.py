@@ -222,7 +222,8 @@ def load_recipe(name: str | Path) -> Recipe:
             text = read_text(file, most=MAX_RECIPE)
         except (OSError, ValueError) as error:
             known = ", ".join(recipe_names())
-            msg = f"recipe must be one of {known}, or a readable TOML file, got {file!r}: {said(error)}"
+            reason = "" if isinstance(error, OSError) else f": {said(error)}"
+            msg = f"recipe must be one of {known}, or a readable TOML file, got {file!r}{reason}"
             raise IntsimError(msg) from None
     try:
         data = tomllib.loads(text)

@@ -194,10 +194,10 @@ def test_options_that_contradict_the_header_are_refused():
 
 def test_vectors_that_end_early_or_are_empty_are_not_passed():
     header, lines = split(generated("gelu"))
-    for part in (lines[:-1], lines + lines[:1]):
+    for part, got in ((lines[:-1], len(lines) - 1), (lines + lines[:1], "more")):
         status, _, err = call("verify", "gelu", data=b"".join(header + part))
         assert status == 3
-        assert f"must have {len(lines)} cases as their header says, got {len(part)}" in err
+        assert f"must have {len(lines)} cases as their header says, got {got}" in err
     for nothing in (b"", b"# operator: gelu\n"):
         status, _, err = call("verify", "gelu", data=nothing)
         assert status == 3
