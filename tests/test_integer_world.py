@@ -299,21 +299,9 @@ def test_an_allowance_is_of_one_name_only(path):
 
 # From top to bottom: what is in a room imports of its own room and of those below it.
 HOUSE: Final = (
-    *(
-        "cli",
-        "_status",
-        "pytest_plugin",
-        "report",
-        "testing",
-        "verify",
-        "convert",
-        "reference",
-        "integer_model",
-        "io",
-        "recipes",
-    ),
-    *("models", "_hypothesis", "strategies", "quantizers", "engines", "ops", "profile", "kernels", "requantization"),
-    *("float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
+    *("cli", "pytest_plugin", "report", "testing", "verify", "_status", "convert", "reference", "integer_model"),
+    *("recipes", "io", "models", "_hypothesis", "strategies", "quantizers", "engines", "ops", "profile", "kernels"),
+    *("requantization", "float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
 )
 ENGINES: Final = {"intsim.kernels.onnxruntime", "intsim.kernels.torch"}  # kernels that are made of operators
 
