@@ -85,7 +85,7 @@ def _points(result: Evaluation, metric: str) -> float:
 def _with_8_bit_sums(recipe: str, folder: Path) -> Path:
     """Write the preset with residual sums of 8 bits."""
     text = (resources.files("intsim.recipes") / f"{recipe}.toml").read_text(encoding="utf-8")
-    head, names, tail = text.partition('"*.sum"')
+    head, names, tail = text.partition('["embedding", "residual"')
     assert names
     assert tail.count("bits = 16") >= 1
     path = folder / f"{recipe}-8"
