@@ -41,7 +41,7 @@ class ErrorOf:
     Parameters
     ----------
     name
-        ``embeddings.LayerNorm`` and ``encoder.layer.N.output.LayerNorm``: hidden states, of tokens, not of padding;
+        One of the outline's ``hidden_states``, of tokens, not of padding;
         ``output``: what is scored, logits or pooled sentences.
     relative
         Mean over the elements of |x - x_float| / (|x_float| + 1e-8): Yao et al. 2022 (ZeroQuant), eq. (3).
