@@ -15,9 +15,11 @@ from intsim.carrier.exact import Carrier, Integers
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic
 from intsim.io.integer_checkpoint import read_checkpoint, write_checkpoint
+from intsim.generate import Sampling, new_tokens
+from intsim.models.cache import Cache
 from intsim.models.check import check
 from intsim.models.constants import Constants
-from intsim.models.integers import run
+from intsim.models.integers import advance, run
 from intsim.ops import argmax
 
 __all__ = ["IntegerModel", "Result", "load"]
@@ -34,10 +36,13 @@ class Result:
         embeddings of texts (B, C); or the last hidden state (B, T, C).
     scale
         values * scale are the real outputs.
+    cache
+        The texts up to now, where the model was given a cache.
     """
 
     values: Integers
     scale: Dyadic
+    cache: Cache | None = None
 
     @property
     def digest(self) -> str:
@@ -73,6 +78,8 @@ class IntegerModel(Constants):
         *,
         attention_mask: ArrayLike | None = None,
         token_type_ids: ArrayLike | None = None,
+        cache: Cache | None = None,
+        last: bool = False,
         carrier: Carrier = "auto",
     ) -> Result:
         """Run the model.
@@ -85,6 +92,11 @@ class IntegerModel(Constants):
             (B, T), true or 1 where there is a token; all tokens by default. Padding never changes a bit elsewhere.
         token_type_ids
             (B, T) segment ids; 0 by default.
+        cache
+            Of a decoder: the texts so far, ``start()`` or a result's ``cache``, which ``input_ids`` go on with. The
+            integers are those of the whole texts at once, however they are split. It is not changed.
+        last
+            Of a decoder: whether only the logits of the last token of each text are asked for.
         carrier
             ``integer`` keeps the matrix products on plain integers. Same bits.
 
@@ -92,7 +104,7 @@ class IntegerModel(Constants):
         ------
         IntsimError
             If the shapes disagree, an id is out of range, a sequence is empty or longer than the position table, or
-            has no token to pool; or if there is no such carrier.
+            has no token to pool; if there is no such carrier; or if the cache is another model's, or another batch's.
         """
         if carrier not in get_args(Carrier):
             msg = f"carrier must be one of {', '.join(get_args(Carrier))}, got {carrier!r}"
@@ -105,16 +117,81 @@ class IntegerModel(Constants):
         self._check_input("input_ids", ids, ids.shape, self.config.vocab_size)
         self._check_input("token_type_ids", types, ids.shape, self.config.type_vocab_size)
         self._check_input("attention_mask", mask, ids.shape, 2)
-        if ids.shape[1] > (longest := self.config.longest):
-            msg = f"text must be at most {longest} tokens long, got {ids.shape[1]}"
+        if (length := ids.shape[1] + (cache.columns if cache else 0)) > (longest := self.config.longest):
+            msg = f"text must be at most {longest} tokens long, got {length}"
             raise IntsimError(msg)
-        if self.head == "sentence-embedding" and not mask.any(axis=1).all():
+        if cache is not None:
+            self._check_cache(cache, len(ids))
+        if last and self.head != "causal-lm":
+            msg = f"last must be asked of a causal language model, got one with head {self.head}"
+            raise IntsimError(msg)
+        if (last or self.head == "sentence-embedding") and not mask.any(axis=1).all():
             msg = "attention_mask must have a token in every text that is pooled, got a text with none"
             raise IntsimError(msg)
         ids, types = ids.astype(np.int64, copy=False), types.astype(np.int64, copy=False)
         with cores_for(ids.size):
-            values = run(self, ids, mask=mask.astype(bool), token_type_ids=types, carrier=carrier)
-        return Result(values=values, scale=self.output_format.scale)
+            how: dict[str, Any] = {"mask": mask.astype(bool), "token_type_ids": types, "carrier": carrier, "last": last}
+            if cache is None:
+                values = run(self, ids, **how)
+            else:
+                values, cache = advance(self, ids, cache, **how)
+        return Result(values=values, scale=self.output_format.scale, cache=cache)
+
+    def start(self) -> Cache:
+        """Return the cache of a decoder that has read nothing.
+
+        Raises
+        ------
+        IntsimError
+            If the model is no decoder, or has a range that is found for each sequence.
+        """
+        if not self.outline.cached:
+            msg = f"model must be a decoder to have a cache, got a {self.model_type}"
+            raise IntsimError(msg)
+        if names := [name for name, how in self.dynamic.items() if how.per == "sequence"]:
+            msg = f"input '{names[0]}' must be quantized per token for a cache to keep its integers, got per sequence"
+            raise IntsimError(msg)
+        return Cache(model=self.digest)
+
+    def generate(
+        self,
+        input_ids: ArrayLike,
+        *,
+        max_new_tokens: int,
+        attention_mask: ArrayLike | None = None,
+        top_k: int = 1,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """Continue texts with a decoder.
+
+        Parameters
+        ----------
+        input_ids, attention_mask
+            As ``model(...)`` takes them: texts of several lengths are padded, on the left or on the right.
+        max_new_tokens
+            At most so many for each text; fewer where it ends, or where the context does.
+        top_k, temperature, seed
+            1 takes the token with the largest logit, of equal ones that with the lowest id; more draw it from so many,
+            see ``intsim.ops.sample_token``.
+
+        Returns
+        -------
+        list of list of int
+            The new ids of each text, up to and with the one that ends it.
+
+        Raises
+        ------
+        IntsimError
+            As ``model(...)``, and if an option is out of range.
+        """
+        ids = _as_array("input_ids", input_ids)
+        mask = np.ones_like(ids) if attention_mask is None else _as_array("attention_mask", attention_mask)
+        sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
+        steps = list(new_tokens(self, ids, mask, most=max_new_tokens, sampling=sampling))
+        texts = np.stack(steps, axis=1).tolist() if steps else [[] for _ in ids]
+        ends = set(self.config.eos_token_id)
+        return [text[: next((i + 1 for i, token in enumerate(text) if token in ends), None)] for text in texts]
 
     def save(self, path: str | Path) -> None:
         """Write the integer checkpoint into the folder ``path``, all of it or nothing.
@@ -125,6 +202,14 @@ class IntegerModel(Constants):
             If the folder cannot be written.
         """
         write_checkpoint(self, path)
+
+    def _check_cache(self, cache: Cache, batch: int) -> None:
+        if not self.outline.cached or cache.model != self.digest:
+            msg = f"cache must be of this model, {self.digest[:12]}, got one of {cache.model[:12]}"
+            raise IntsimError(msg)
+        if cache.columns and len(cache.mask) != batch:
+            msg = f"cache must be of as many texts as input_ids, {batch}, got {len(cache.mask)}"
+            raise IntsimError(msg)
 
     @staticmethod
     def _check_input(name: str, values: NDArray[Any], shape: tuple[int, ...], size: int) -> None:

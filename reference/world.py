@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.reference.ops.activations import ACTIVATIONS
+from intsim.reference.ops.causal_mask import causal_mask
 from intsim.reference.ops.embedding import embedding
 from intsim.reference.ops.l2_normalize import l2_normalize
 from intsim.reference.ops.layer_norm import layer_norm
 from intsim.reference.ops.matmul import matmul
 from intsim.reference.ops.pool import pool
 from intsim.reference.ops.position_ids import position_ids
+from intsim.reference.ops.rms_norm import rms_norm
+from intsim.reference.ops.rotary import rotary
+from intsim.reference.ops.rotary_frequencies import rotary_frequencies
 from intsim.reference.ops.softmax import softmax
 
 __all__ = ["Floats", "Observer", "run"]
@@ -72,11 +76,16 @@ class Floats:
     def _weight(self, name: str) -> Array:
         return self.weights[re.sub(r"@\d+", "", name)]  # of a layer that runs several times, NAME@3
 
-    def positions(self, ids: NDArray[np.integer], *, padding: int | None = None) -> NDArray[np.integer]:
-        return position_ids(ids, padding=padding)
+    def positions(
+        self, ids: NDArray[np.integer], *, padding: int | None = None, mask: NDArray[np.bool_] | None = None, first: int = 0
+    ) -> NDArray[np.integer]:
+        return position_ids(ids, padding=padding) if mask is None else (mask.cumsum(axis=-1) - 1).clip(min=0) + first
 
-    def embedding(self, name: str, ids: NDArray[np.integer], rows: int, columns: int, *, role: str) -> Named:
-        return Named(name, embedding(ids, self._weight(f"{name}.weight")))
+    def embedding(
+        self, name: str, ids: NDArray[np.integer], rows: int, columns: int, *, role: str, root_scaled: bool = False
+    ) -> Named:
+        found = embedding(ids, self._weight(f"{name}.weight"))
+        return Named(name, found * math.sqrt(columns) if root_scaled else found)
 
     def sum(self, name: str, *terms: Named, role: str) -> Named:
         total = terms[0].x
@@ -88,6 +97,10 @@ class Floats:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
         return Named(name, self._observe(name, layer_norm(x.x, weight=weight, bias=bias, eps=eps)))
 
+    def rms_norm(self, name: str, x: Named, *, eps: float, role: str, unit_offset: bool = False) -> Named:
+        weight = self._weight(f"{name}.weight") + (1 if unit_offset else 0)
+        return Named(name, self._observe(name, rms_norm(x.x, weight=weight, eps=eps)))
+
     def affine(self, name: str, x: Named, *, role: str) -> Named:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
         return Named(name, self._observe(name, x.x * weight + bias))
@@ -95,8 +108,9 @@ class Floats:
     def read(self, name: str, x: Named) -> Named:
         return Named(name, self._read(name, x.x))
 
-    def linear(self, name: str, x: Named, rows: int, **_where: Any) -> Named:
-        return Named(name, matmul(x.x, self._weight(f"{name}.weight"), bias=self._weight(f"{name}.bias")))
+    def linear(self, name: str, x: Named, rows: int, *, bias: str | None = "", **_where: Any) -> Named:
+        addend = None if bias is None else self._weight(f"{name}.bias")
+        return Named(name, matmul(x.x, self._weight(f"{name}.weight"), bias=addend))
 
     def requantize(self, x: Named, *, role: str) -> Named:
         return Named(x.name, self._observe(x.name, x.x))
@@ -104,16 +118,46 @@ class Floats:
     def activation(self, name: str, x: Named, *, function: str, role: str) -> Named:
         return Named(name, self._observe(name, ACTIVATIONS[function](self._observe(x.name, x.x))))
 
-    def attention(
-        self, name: str, query: Named, key: Named, value: Named, mask: NDArray[np.bool_], *, heads: int
+    def multiply(self, name: str, x: Named, y: Named, *, role: str) -> Named:
+        return Named(name, self._observe(name, x.x * self._observe(y.name, y.x)))
+
+    def rotary(
+        self,
+        x: Named,
+        positions: NDArray[np.integer],
+        *,
+        heads: int,
+        size: int,
+        pairing: str,
     ) -> Named:
-        def split(x: Named) -> Array:  # (B, T, H D) -> (B, H, T, D)
+        observed = self._observe(x.name, x.x)
+        by_head = observed.reshape(*observed.shape[:2], heads, -1)  # (B, T, H, D)
+        angles = (positions[..., None] * rotary_frequencies(self.config, size))[:, :, None].astype(observed.dtype)  # (B, T, 1, R / 2)
+        rotated = rotary(by_head, np.cos(angles), np.sin(angles), pairing=pairing)
+        return Named(f"{x.name}.rotated", rotated.reshape(observed.shape))
+
+    def attention(
+        self,
+        name: str,
+        query: Named,
+        key: Named,
+        value: Named,
+        mask: NDArray[np.bool_],
+        *,
+        heads: int,
+        key_heads: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
+    ) -> Named:
+        def split(x: Named, heads: int) -> Array:  # (B, T, H D) -> (B, H, T, D)
             observed = self._observe(x.name, x.x)
             return observed.reshape(*observed.shape[:2], heads, -1).swapaxes(1, 2)
 
-        q, k, v = split(query), split(key), split(value)
+        q, k, v = split(query, heads), split(key, key_heads or heads), split(value, key_heads or heads)
+        k, v = (x.repeat(heads // (key_heads or heads), axis=1) for x in (k, v))
+        keep = causal_mask(mask, window=window) if causal else mask[:, None, None, :]
         scores = self._observe(f"{name}.scores", matmul(q, k) / math.sqrt(q.shape[-1]))  # (B, H, T, T)
-        probs = self._observe(f"{name}.probs", softmax(scores, mask=mask[:, None, None, :]))
+        probs = self._observe(f"{name}.probs", softmax(scores, mask=keep))
         context = matmul(probs, v.swapaxes(-1, -2)).swapaxes(1, 2)  # (B, T, H, D)
         return Named(f"{name}.context", self._observe(f"{name}.context", context.reshape(*context.shape[:2], -1)))
 
@@ -124,14 +168,17 @@ class Floats:
     def first(self, x: Named) -> Named:
         return Named(x.name, x.x[:, 0])
 
+    def asked(self, x: Named) -> Named:
+        return x
+
     def pool(self, name: str, x: Named, mode: str) -> Named:
         return Named(name, self._observe(name, pool(x.x, self.mask, mode)))
 
     def normalize(self, name: str, x: Named) -> Named:
         return Named(name, self._observe(name, l2_normalize(x.x)))
 
-    def logits(self, name: str, x: Named, rows: int, **_where: Any) -> Array:
-        return self.requantize(self.linear(name, x, rows), role="logits").x
+    def logits(self, name: str, x: Named, rows: int, *, bias: str | None = "", **_where: Any) -> Array:
+        return self.requantize(self.linear(name, x, rows, bias=bias), role="logits").x
 
     def output(self, x: Named) -> Array:
         return x.x

@@ -33,6 +33,28 @@ FAIRSEQ: Final[Mapping[str, Any]] = {  # real ones read 512 tokens and have 514 
     "eos_token_id": 2,
 }
 FACTORIZED: Final[Mapping[str, Any]] = {"embedding_size": 12}
+GATED: Final[Mapping[str, Any]] = {  # four heads of 6 channels over keys and values of two
+    "vocab_size": 70,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 36,
+    "max_position_embeddings": 40,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "use_cache": False,
+}
+GPT: Final[Mapping[str, Any]] = {
+    "vocab_size": 70,
+    "n_embd": 24,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_inner": 36,
+    "n_positions": 40,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "use_cache": False,
+}
 FAMILIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "bert": SIZES,
     "roberta": {**SIZES, **FAIRSEQ},
@@ -56,6 +78,14 @@ FAMILIES: Final[Mapping[str, Mapping[str, Any]]] = {
         "num_feedforward_networks": 3,
     },
     "ibert": {**SIZES, **FAIRSEQ},
+    "llama": {**GATED, "num_key_value_heads": 2},
+    "mistral": {**GATED, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
+    "qwen2": {**GATED, "num_key_value_heads": 2},
+    "gemma": {**GATED, "num_key_value_heads": 1, "head_dim": 8},
+    "gpt2": GPT,
+    "gptj": {**GPT, "rotary_dim": 4},
+    "gpt_neox": {**GATED, "rotary_pct": 0.34},
+    "opt": {**GATED, "ffn_dim": 36, "pad_token_id": 1},
 }
 """The configuration of each family; what is not named here is transformers' default."""
 
@@ -74,6 +104,8 @@ HEADS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     ),
     "question-answering": ("AutoModelForQuestionAnswering", {}),
     "masked-lm": ("AutoModelForMaskedLM", {"tie_word_embeddings": True}),
+    "causal-lm": ("AutoModelForCausalLM", {"tie_word_embeddings": False}),
+    "causal-lm-tied": ("AutoModelForCausalLM", {"tie_word_embeddings": True}),
     "masked-lm-untied": ("AutoModelForMaskedLM", {"tie_word_embeddings": False}),
 }
 """The class of transformers that makes a head, and its part of the configuration."""

@@ -17,13 +17,15 @@ from intsim.carrier.exact import Integers
 from intsim.convert.adaround import adaround
 from intsim.convert.calibrate import Moments
 from intsim.convert.gptq import gptq
+from intsim.convert.rotary_frequencies import rotary_frequencies
+from intsim.convert.rotary_table import rotary_table
 from intsim.errors import CheckpointError
 from intsim.fixedpoint import INT16, INT32, MAX_SHIFT, Dyadic
 from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.functions import function_rule
 from intsim.models.outline import Outline
-from intsim.models.world import OWN, Function, Head, Pooling, tensor_name, term_name
+from intsim.models.world import OWN, Function, Head, Pairing, Pooling, View, rotated_name, tensor_name, term_name
 from intsim.ops.l2_normalize import UNIT_FRACTION
 from intsim.profile import LayerNorm, Profile
 from intsim.quantizers import AffineParams, dequantize, quantize
@@ -208,7 +210,7 @@ class Compiler:
         floor = np.reshape(smallest, params.scale.shape) if per_row else np.max(smallest)
         # where the weights are nothing but 0 the bias alone decides
         scale = np.maximum(params.scale, floor) if w.any() else np.where(floor > 0, floor, params.scale)
-        params = replace(params, scale=scale)
+        params = replace(params, root_scaled=root_scaled)
         if source and rule.rounding != "nearest":
             w = ROUNDINGS[rule.rounding](w, params, self._moments[source].second)
         self._codes[name], self._scales[name] = quantize(w, params), params.scale
@@ -217,13 +219,19 @@ class Compiler:
             # few tokens that the clipped weights were for, and would be added to all the others.
             top = params.range.max * params.scale
             self._errors[name] = dequantize(self._codes[name], params) - self._weights[name].clip(-top, top)
-        earlier = [part for part in tensor.view if part in self._codes and part != name]
+        earlier = [part for part in tensor.parts if part in self._codes and part != name]
         if not any(np.array_equal(self._codes[part], self._codes[name]) for part in earlier):
             self.tensors[name] = self._codes[name]
         return params.scale
 
+    def _stored_bias(self, name: str) -> Reals:
+        bias = tensor_name(f"{name}.bias")
+        if bias in self._outline.tensors:
+            return self._weights[bias]
+        return np.zeros(self._outline.tensors[tensor_name(f"{name}.weight")].shape[0])
+
     def _bias(self, name: str, source: str) -> Reals:
-        bias = self._weights[tensor_name(f"{name}.bias")]
+        bias = self._stored_bias(name)
         error = self._errors.get(tensor_name(f"{name}.weight"))
         return bias if error is None else bias - error @ self._moments[source].mean
 
@@ -252,7 +260,7 @@ class Compiler:
             raise CheckpointError(msg)
         groups = max(groups, self._groups_of.get(read, 1))
         # a channel whose weights all but vanish beside its bias takes a scale that the bias fits
-        smallest = np.abs(self._weights[tensor_name(f"{name}.bias")]) / (s_x.min() * 2**30)
+        smallest = np.abs(self._stored_bias(name)) / (s_x.min() * 2**30)
         s_w = self._weight(weight, smallest if groups == 1 else smallest.max(), source)
         acc_scale, bias = _rows(s_x * s_w, groups), self._bias(name, source)
         offsets = self._codes[tensor_name(weight)].astype(np.int64) * zero_point
@@ -266,11 +274,11 @@ class Compiler:
 
     # ---- the walk
 
-    def positions(self, ids: None, *, padding: int | None = None) -> None:
+    def positions(self, ids: None, *, padding: int | None = None, mask: None = None, first: int = 0) -> None:
         """Positions have no scale."""
 
-    def embedding(self, name: str, ids: None, rows: int, columns: int, *, role: str) -> Rows:
-        return Rows(name, self._weight(f"{name}.weight"))
+    def embedding(self, name: str, ids: None, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Rows:
+        return Rows(name, self._weight(f"{name}.weight") * (math.sqrt(columns) if root_scaled else 1))
 
     def sum(self, name: str, *terms: Rows | Product | Codes, role: str) -> Codes:
         s_y, ratios = self._scale(name), dict[str, Reals]()
@@ -330,7 +338,7 @@ class Compiler:
         return Codes(name, x.name)
 
     def linear(
-        self, name: str, x: Codes, rows: int, *, role: str, view: Mapping[str, int] = OWN, bias: str = ""
+        self, name: str, x: Codes, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
     ) -> Product:
         return Product(name, self._product(name, x))
 
@@ -344,7 +352,33 @@ class Compiler:
         self._rescale(name, float(rule.output_scale), self._scale(name))
         return Codes(name, name)
 
-    def attention(self, name: str, query: Product, key: Product, value: Product, mask: None, *, heads: int) -> Codes:
+    def multiply(self, name: str, x: Codes, y: Product, *, role: str) -> Codes:
+        y_codes = self.requantize(y, role="gate")
+        self._rescale(name, self._scale(x.name) * self._scale(y_codes.name), self._scale(name))
+        return Codes(name, name)
+
+    def rotary(
+        self, x: Product, positions: None, *, heads: int, size: int, pairing: Pairing
+    ) -> Product:
+        scale = self._scale(self.requantize(x, role="rotation").name)
+        if "rotary.cos" not in self.tensors:
+            cos, sin = rotary_table(rotary_frequencies(self.config, size), self.config.longest)
+            self.tensors["rotary.cos"], self.tensors["rotary.sin"] = cos, sin
+        return Product(rotated_name(x.name), Accumulator(scale=_rows(scale, 1)))
+
+    def attention(
+        self,
+        name: str,
+        query: Product,
+        key: Product,
+        value: Product,
+        mask: None,
+        *,
+        heads: int,
+        key_heads: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
+    ) -> Codes:
         q, k, v = (self.requantize(x, role="") for x in (query, key, value))
         size = self._outline.activations[q.name].channels // heads
         scores = self._scale(q.name) * self._scale(k.name) / math.sqrt(size)
@@ -360,6 +394,9 @@ class Compiler:
     def first(self, x: Codes) -> Codes:
         return x
 
+    def asked(self, x: Codes) -> Codes:
+        return x
+
     def pool(self, name: str, x: Codes, mode: Pooling) -> Codes:
         self.formats[name] = self.formats[x.name]
         return Codes(name, x.name)
@@ -368,7 +405,7 @@ class Compiler:
         self.formats[name] = Format(range=INT32, zero_point=0, scale=Dyadic(1, UNIT_FRACTION))
         return Codes(name, name)
 
-    def logits(self, name: str, x: Codes, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Codes:
+    def logits(self, name: str, x: Codes, rows: int, *, view: View = OWN, bias: str | None = "") -> Codes:
         product = self.linear(name, x, rows, role="head.logits", view=view, bias=bias)
         self._rescale(name, product.acc, 2.0**-LOGIT_FRACTION)
         self.formats[name] = Format(range=INT32, zero_point=0, scale=Dyadic(1, LOGIT_FRACTION))

@@ -24,7 +24,7 @@ from intsim.models.config import Config, refuse
 from intsim.models.families import FAMILIES
 from intsim.models.family import ARCHITECTURES, Family
 from intsim.models.outline import Outline, outline
-from intsim.models.world import HEADS, Head
+from intsim.models.world import HEADS, Head, Stored
 
 __all__ = ["Checkpoint", "StoredTensor", "open_checkpoint"]
 
@@ -52,10 +52,11 @@ class StoredTensor:
 
 
 class Piece(NamedTuple):
-    """A stored tensor that is part of a tensor of the model, maybe transposed."""
+    """A stored tensor that is part of a tensor of the model, maybe transposed, or holds it among others."""
 
     stored: StoredTensor
     transposed: bool = False
+    where: Stored | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +117,16 @@ class Checkpoint:
         """
         if name in self.ranges:
             return _read_values(name, self.ranges[name], dtype)
-        parts = [_read_values(name, piece.stored, dtype) for piece in self.pieces[name]]
-        parts = [part.T if piece.transposed else part for piece, part in zip(self.pieces[name], parts, strict=True)]
+        parts = [_part(_read_values(name, piece.stored, dtype), piece) for piece in self.pieces[name]]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def _part(values: NDArray[Float], piece: Piece) -> NDArray[Float]:
+    values = values.T if piece.transposed else values
+    if (where := piece.where) is None:
+        return values
+    by_head = values.reshape(where.heads, where.parts, -1, *values.shape[1:])  # rows (H, parts, N / H)
+    return by_head[:, where.index].reshape(-1, *values.shape[1:])
 
 
 def _read_values(name: str, stored: StoredTensor, dtype: type[Float]) -> NDArray[Float]:
@@ -235,12 +243,17 @@ def _find(
 
     pieces: dict[str, tuple[Piece, ...]] = {}
     for name, tensor in contents.tensors.items():
-        if not tensor.view or (name in tensors and tensors[name].shape == tensor.shape):
+        if isinstance(where := tensor.view, Stored):
+            rows, *columns = tensor.shape
+            shape, transposed = (rows * where.parts, *columns), where.transposed and bool(columns)
+            stored = piece(f"{where.name}.{name.rpartition('.')[2]}", shape, transposed=transposed)
+            pieces[name] = (stored._replace(where=where),)
+        elif not tensor.view or (name in tensors and tensors[name].shape == tensor.shape):
             pieces[name] = (piece(name, tensor.shape),)
         else:
             pieces[name] = tuple(
                 piece(part.removeprefix("^"), (*tensor.shape[:-1], columns), transposed=part.startswith("^"))
-                for part, columns in tensor.view.items()
+                for part, columns in where.items()
             )
     return pieces
 

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is proved of an integer model before it runs: every constant is there, and no operator can overflow."""
 
-from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from intsim.errors import CheckpointError
 from intsim.models.constants import Constants
 from intsim.models.outline import Outline, Shape
 from intsim.models.widths import check_widths
-from intsim.models.world import OWN, Function, Pooling, tensor_name, term_name
+from intsim.models.world import OWN, Function, Pairing, Pooling, Stored, View, rotated_name, tensor_name, term_name
 
 __all__ = ["check"]
 
@@ -45,6 +44,7 @@ class _Checker(Outline):
         super().__init__(config=model.config, head=model.head)
         self._model = model
         self.names: set[str] = set()
+        self._rotated: set[str] = set()
 
     def tensor(self, name: str, dtype: str, *shapes: tuple[int, ...]) -> None:
         """Require a tensor of one of these shapes."""
@@ -76,10 +76,10 @@ class _Checker(Outline):
         if self._model.formats.get(name) != self._model.formats[source]:
             _refuse(f"activation '{name}' must have the format of '{source}', got another")
 
-    def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str) -> Shape:
+    def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Shape:
         self.tensor(f"{name}.weight", "int8", (rows, columns))
         self._ratio(name, (), (columns,))
-        return super().embedding(name, ids, rows, columns, role=role)
+        return super().embedding(name, ids, rows, columns, role=role, root_scaled=root_scaled)
 
     def sum(self, name: str, *terms: Shape, role: str) -> Shape:
         total, channels = super().sum(name, *terms, role=role), terms[0].channels
@@ -96,7 +96,7 @@ class _Checker(Outline):
         self._codes(name, channels)
         return total
 
-    def layer_norm(self, name: str, x: Shape, *, eps: float, role: str) -> Shape:
+    def _norm(self, name: str, x: Shape) -> None:
         if self._model.formats[x.name].groups > 1:
             self._ratio(f"{x.name}.wide", (x.channels,))
         self._ratio(name, (x.channels,))
@@ -107,7 +107,14 @@ class _Checker(Outline):
         except ValueError as error:
             _refuse(f"LayerNorm '{name}' must have valid constants, got: {error}")
         self._codes(name, x.channels)
+
+    def layer_norm(self, name: str, x: Shape, *, eps: float, role: str) -> Shape:
+        self._norm(name, x)
         return super().layer_norm(name, x, eps=eps, role=role)
+
+    def rms_norm(self, name: str, x: Shape, *, eps: float, role: str, unit_offset: bool = False) -> Shape:
+        self._norm(name, x)
+        return super().rms_norm(name, x, eps=eps, role=role, unit_offset=unit_offset)
 
     def affine(self, name: str, x: Shape, *, role: str) -> Shape:
         self._ratio(name, (x.channels,))
@@ -122,10 +129,10 @@ class _Checker(Outline):
         return super().read(name, x)
 
     def linear(
-        self, name: str, x: Shape, rows: int, *, role: str, view: Mapping[str, int] = OWN, bias: str = ""
+        self, name: str, x: Shape, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
     ) -> Shape:
         weight, columns, dynamic = tensor_name(f"{name}.weight"), x.channels, x.name in self._model.dynamic
-        if weight not in self._model.tensors and len(view) == 1:  # the codes of the tensor that it views
+        if weight not in self._model.tensors and not isinstance(view, Stored) and len(view) == 1:  # the codes of the tensor that it views
             (weight,) = view
         self.tensor(weight, "int8", (rows, columns))
         stacked = [(groups, rows) for groups in range(2, columns + 1) if columns % groups == 0 and not dynamic]
@@ -137,7 +144,10 @@ class _Checker(Outline):
         self._ratio(name, *([(), (rows,)] if bias.ndim == 1 else [(len(bias), 1), (len(bias), rows)]))
 
     def requantize(self, x: Shape, *, role: str) -> Shape:
-        self._product_ratio(x.name, x.name, x.channels)
+        if x.name in self._rotated:
+            self._ratio(x.name, ())
+        else:
+            self._product_ratio(x.name, x.name, x.channels)
         self._codes(x.name, x.channels)
         return super().requantize(x, role=role)
 
@@ -147,13 +157,44 @@ class _Checker(Outline):
         self._codes(name, x.channels)
         return super().activation(name, x, function=function, role=role)
 
-    def attention(self, name: str, query: Shape, key: Shape, value: Shape, mask: Shape, *, heads: int) -> Shape:
+    def multiply(self, name: str, x: Shape, y: Shape, *, role: str) -> Shape:
+        self.requantize(y, role="gate")
+        self._ratio(name, (), (x.channels,))
+        self._codes(name, x.channels)
+        return super().multiply(name, x, y, role=role)
+
+    def rotary(
+        self, x: Shape, positions: Shape, *, heads: int, size: int, pairing: Pairing
+    ) -> Shape:
+        self.requantize(x, role="rotation")
+        found = self._model.formats[x.name]
+        if found.range.bits > 8 and found.zero_point != 0:
+            _refuse(f"activation '{x.name}' must have zero point 0 or at most 8 bits, got {found.zero_point}")
+        for part in ("cos", "sin"):
+            self.tensor(f"rotary.{part}", "int16", (self.config.longest, size >> 1))
+        self._rotated.add(rotated_name(x.name))
+        return super().rotary(x, positions, heads=heads, size=size, pairing=pairing)
+
+    def attention(
+        self,
+        name: str,
+        query: Shape,
+        key: Shape,
+        value: Shape,
+        mask: Shape,
+        *,
+        heads: int,
+        key_heads: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
+    ) -> Shape:
         for x in (query, key, value):
             self.requantize(x, role="")
         self._ratio(f"{name}.scores", ())
-        self._ratio(f"{name}.context", (), (value.channels,))
-        self._codes(f"{name}.context", value.channels)
-        return super().attention(name, query, key, value, mask, heads=heads)
+        self._ratio(f"{name}.context", (), (query.channels,))
+        self._codes(f"{name}.context", query.channels)
+        how: dict[str, Any] = {"heads": heads, "key_heads": key_heads, "causal": causal, "window": window}
+        return super().attention(name, query, key, value, mask, **how)
 
     def neighbours(self, name: str, x: Shape, mask: Shape) -> Shape:
         self._same_format(name, x.name)
@@ -167,7 +208,7 @@ class _Checker(Outline):
         self._codes(name, x.channels, symmetric=True)
         return super().normalize(name, x)
 
-    def logits(self, name: str, x: Shape, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Shape:
+    def logits(self, name: str, x: Shape, rows: int, *, view: View = OWN, bias: str | None = "") -> Shape:
         logits = super().logits(name, x, rows, view=view, bias=bias)
         self._product_ratio(name, name, rows)
         self._codes(name, rows, symmetric=True)

@@ -4,10 +4,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, TypeAlias, cast, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 from intsim.errors import CheckpointError
-from intsim.models.world import FUNCTIONS, POOLINGS, Function, Pooling
+from intsim.models.world import Pooling
 
 __all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
@@ -53,6 +53,8 @@ class Config:
 
     FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Field -> the values it may have, if it is there: what else they select is not implemented."""
+    ALIASES: ClassVar[Mapping[str, str]] = {}
+    """Name in config.json -> the field, where they differ."""
 
     vocab_size: Size
     max_position_embeddings: Size
@@ -77,6 +79,7 @@ class Config:
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration in a config.json, the fields that it leaves out at transformers' defaults."""
+        values = {**values, **{ours: values[name] for name, ours in cls.ALIASES.items() if name in values}}
         for name, allowed in cls.FIXED.items():
             if name in values and values[name] not in (None, *allowed):
                 refuse(name, " or ".join(map(repr, allowed)), values[name])
@@ -115,16 +118,14 @@ def _check(name: str, value: Any, hint: Any) -> None:
         refuse(name, f"at most {most}", value)
     if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):
         refuse(name, "a positive, finite number", value)
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        refuse(name, f"one of {', '.join(get_args(hint))}", value)
     if hint is bool and not isinstance(value, bool):
         refuse(name, "true or false", value)
     if hint == Problem | None and value not in (None, *get_args(Problem)):
         refuse(name, f"one of {', '.join(get_args(Problem))}", value)
     if hint == Labels and not _are_labels(value):
         refuse(name, "one text or more", value)
-    if hint == Pooling and value not in POOLINGS:
-        refuse(name, f"one of {', '.join(POOLINGS)}", value)
-    if hint == Function and value not in FUNCTIONS:
-        refuse(name, f"one of {', '.join(FUNCTIONS)}", value)
 
 
 def _are_labels(value: object) -> bool:

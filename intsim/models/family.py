@@ -16,6 +16,8 @@ ARCHITECTURES: Final[dict[str, Head]] = {
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForMaskedLM": "masked-lm",
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
 }
 """How the name of a transformers class ends -> the head it has."""
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What follows the body of an encoder: the heads that all families share, and where their own go."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
-from intsim.models.world import OWN, Value, World
+from intsim.models.world import OWN, Value, View, World
 
 __all__ = ["HeadFunction", "head", "word_table"]
 
@@ -39,6 +39,6 @@ def head(w: World, x: Value, *, classify: HeadFunction, predict: HeadFunction) -
             return predict(w, x)  # (B, T, V)
 
 
-def word_table(w: World, columns: int) -> Mapping[str, int]:
+def word_table(w: World, columns: int) -> View:
     """Return the view of a decoder's weight that is the table of words, where the configuration ties them."""
     return {"embeddings.word_embeddings.weight": columns} if w.config.tie_word_embeddings else OWN

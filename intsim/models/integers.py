@@ -8,8 +8,8 @@ Products and sums wait until their reader is known: a layer that reads them may 
 proved to give the same integers (``fused``).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -22,12 +22,13 @@ from intsim.carrier.blocks import Part, in_blocks, in_parts, is_alone, one_threa
 from intsim.carrier.exact import Carrier, Integers, on_integers
 from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
+from intsim.models.cache import Cache
 from intsim.models.constants import Constants
 from intsim.models.functions import function_rule, pooling_operator
-from intsim.models.world import OWN, Function, Head, Pooling, tensor_name, term_name
+from intsim.models.world import OWN, Function, Head, Pairing, Pooling, View, rotated_name, tensor_name, term_name
 from intsim.profile import Gelu
 
-__all__ = ["run"]
+__all__ = ["advance", "run"]
 
 BLOCK: Final = 1024  # tokens at a time
 SCORES: Final = 1 << 17  # scores at a time
@@ -40,6 +41,7 @@ def run(
     mask: NDArray[np.bool_],
     token_type_ids: Integers,
     carrier: Carrier = "auto",
+    last: bool = False,
 ) -> Integers:
     """Run the model.
 
@@ -51,33 +53,62 @@ def run(
         (B, T); ``mask`` is true where there is a token.
     carrier
         Of the matrix products.
+    last
+        Whether a decoder's logits are asked for the last token of each text only.
 
     Returns
     -------
     ndarray
         What the head gives, int32 logits, or the last hidden state (B, T, C) in its format.
     """
+    return _run(model, (input_ids, mask, token_type_ids), None, carrier=carrier, last=last)[0]
+
+
+def advance(
+    model: Constants,
+    input_ids: Integers,
+    cache: Cache,
+    *,
+    mask: NDArray[np.bool_],
+    token_type_ids: Integers,
+    carrier: Carrier = "auto",
+    last: bool = False,
+) -> tuple[Integers, Cache]:
+    """Run a decoder on the tokens that follow those of ``cache``; return what ``run`` does, and the next cache."""
+    names = model.outline.cached
+    if cache.columns == 0:
+        empty = {name: (len(input_ids), 0, model.outline.activations[name].channels) for name in names}
+        codes = {name: np.empty(shape, model.formats[name].range.dtype) for name, shape in empty.items()}
+        cache = replace(cache, mask=np.zeros((len(input_ids), 0), np.bool_), codes=codes)
+    values, *kept = _run(model, (input_ids, mask, token_type_ids), cache, carrier=carrier, last=last)
+    mask = np.concatenate([cache.mask, mask], axis=1)
+    return values, replace(cache, mask=mask, codes=dict(zip(names, kept, strict=True)))
+
+
+def _run(
+    model: Constants, inputs: tuple[Any, Any, Any], cache: Cache | None, *, carrier: Carrier, last: bool
+) -> tuple[Integers, ...]:
+    """Return the output, and what is kept of every key and value, earlier tokens first, where there is a cache."""
+
+    def together(ids: Any, mask: Any, types: Any, *past: Any, part: Part | None = None, **how: Any) -> Any:
+        world = IntegerWorld(model, mask, past=past, last=last, part=part, **how)
+        return (model.family(world, ids, mask, types), *world.kept)
+
+    past = () if cache is None else (cache.mask, *cache.codes.values())
     if observed() or on_integers(carrier):
-        world = IntegerWorld(model, mask, carrier=carrier, whole=True)
-        return model.family(world, input_ids, mask, token_type_ids)
-
-    def together(ids: Any, mask: Any, types: Any, part: Part | None = None) -> Integers:
-        return model.family(IntegerWorld(model, mask, part=part), ids, mask, types)
-
+        return together(*inputs, *past, carrier=carrier, whole=True)
     if is_alone():
-        return together(input_ids, mask, token_type_ids)
-    if len(input_ids) > 1:  # sequences never depend on each other
-
-        @one_thread()
-        def sequences(*inputs: Any) -> Integers:
-            return together(*inputs)
-
-        return in_blocks(sequences, input_ids, mask, token_type_ids, rows=max(1, BLOCK // input_ids.shape[1]))
+        return together(*inputs, *past)
+    batch, tokens = inputs[0].shape
+    if batch > 1:  # sequences never depend on each other
+        return in_blocks(one_thread()(together), *inputs, *past, rows=max(1, BLOCK // tokens))
     if any(how.per == "sequence" for how in model.dynamic.values()):
-        return together(input_ids, mask, token_type_ids)
+        return together(*inputs, *past)
     # Tokens depend on each other only by what attention reads of them; what follows the first one is all in its part.
-    parts = in_parts(partial(together, input_ids, mask, token_type_ids), input_ids.shape[1], axis=1)
-    return np.concatenate(parts, axis=1) if parts[0].ndim > 2 else parts[0]
+    parts = in_parts(lambda part: together(*inputs, *past, part=part), tokens, axis=1)
+    outputs = [values for values, *_ in parts]
+    _, *kept = parts[0]
+    return (np.concatenate(outputs, axis=1) if outputs[0].ndim > 2 else outputs[0], *kept)
 
 
 class Activation(NamedTuple):
@@ -124,6 +155,13 @@ class Total:
     codes: Integers | None = None
 
 
+class Rotated(NamedTuple):
+    """A product after its rotation, on its way to codes."""
+
+    name: str
+    codes: Integers
+
+
 class Unscaled(NamedTuple):
     """What is to be rescaled: terms of different scales, and an addend in units of their products."""
 
@@ -144,8 +182,17 @@ class IntegerWorld:
         Of the matrix products.
     whole
         Whether every operator runs by itself, because somebody looks at it.
+    past
+        The mask (B, S) of the tokens before, and the codes that are kept of them, (B, S, C_kv) each; or nothing.
+    last
+        Whether logits are asked for the last token of each text only.
     part
         The tokens that this thread works on, where several share a sequence.
+
+    Attributes
+    ----------
+    kept
+        What is kept of all tokens up to now, as in ``past``, where that was given.
     """
 
     def __init__(
@@ -155,14 +202,21 @@ class IntegerWorld:
         *,
         carrier: Carrier = "auto",
         whole: bool = False,
+        past: Sequence[Any] = (),
+        last: bool = False,
         part: Part | None = None,
     ) -> None:
         self.config: Any = model.config
         self.head: Head = model.head
         self._model, self._tensors, self._formats, self._profile = model, model.tensors, model.formats, model.profile
         self._carrier: Carrier = carrier
-        self._whole, self._part = whole, part
+        self._whole, self._part, self._last = whole, part, last
         self._mask = mask
+        self._columns = np.concatenate([past[0], mask], axis=1) if past else mask  # of all tokens, (B, S)
+        self._past = iter(past[1:]) if past else None
+        self._rotation: list[Integers] = []  # cos and sin of each token
+        self._masks: dict[int | None, NDArray[np.bool_]] = {}
+        self.kept: list[Integers] = []
 
     def _mine(self, x: Any) -> Any:  # the tokens of my part: (..., T)
         return x if self._part is None else x[..., self._part.rows]
@@ -174,6 +228,9 @@ class IntegerWorld:
 
     def _centred(self, x: Activation) -> Integers:  # codes less their zero point
         return x.codes.astype(np.int32) - np.int32(self._formats[x.name].offset(x.codes.shape[-1]))
+
+    def _about_zero(self, x: Activation) -> Integers:
+        return self._centred(x) if self._zero_points(x=x.name) else x.codes
 
     def _into(self, name: str, x: Integers, to: IntRange | None = None) -> dict[str, Any]:
         """Return range and zero point of the format ``name``, or of a fixed format of the profile."""
@@ -212,7 +269,9 @@ class IntegerWorld:
             accs.append(acc)
         return Unscaled(accs)
 
-    def _codes(self, x: Product) -> Integers:
+    def _codes(self, x: Product | Rotated) -> Integers:
+        if isinstance(x, Rotated):
+            return self._rescale(x.name, Unscaled([x.codes]))
         if not self._whole and (step := fused.dense(self._model, x.name, x.weight, x.operand.range)) is not None:
             return step(*x.operand.arrays)
         return self._rescale(x.name, self._unscaled(x))
@@ -244,12 +303,16 @@ class IntegerWorld:
 
     # ---- the layers
 
-    def positions(self, ids: Integers, *, padding: int | None = None) -> Integers:
+    def positions(
+        self, ids: Integers, *, padding: int | None = None, mask: NDArray[np.bool_] | None = None, first: int = 0
+    ) -> Integers:
+        if mask is not None:
+            return call("position_ids", ops.token_positions, self._columns, queries=ids.shape[-1], first=first)
         if padding is None:
             return np.arange(ids.shape[-1], dtype=np.int64, like=ids)
         return call("embeddings.position_ids", ops.position_ids, ids, padding=padding)
 
-    def embedding(self, name: str, ids: Integers, rows: int, columns: int, *, role: str) -> Rows:
+    def embedding(self, name: str, ids: Integers, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Rows:
         return Rows(name, call(name, ops.embedding, self._mine(ids), self._tensors[f"{name}.weight"]))
 
     def sum(self, name: str, *terms: Any, role: str) -> Total:
@@ -263,11 +326,18 @@ class IntegerWorld:
                     return Activation(name, step(*dense.operand.arrays, skip.codes))
             case _:
                 pass
-        source, codes = self._activation(x)
-        if self._formats[source].groups > 1:  # LayerNorm reads one scale
-            codes = self._rescale(f"{source}.wide", Unscaled([self._centred(Activation(source, codes))]), INT16)
+        return self._norm(name, ops.layer_norm, self._activation(x))
+
+    def rms_norm(self, name: str, x: Total | Activation, *, eps: float, role: str, unit_offset: bool = False) -> Any:
+        x = self._activation(x)
+        return self._norm(name, ops.rms_norm, Activation(x.name, self._about_zero(x)))
+
+    def _norm(self, name: str, operator: Callable[..., Integers], x: Activation) -> Activation:
+        source, codes = x
+        if self._formats[source].groups > 1:  # norms read one scale
+            codes = self._rescale(f"{source}.wide", Unscaled([self._centred(x)]), INT16)
         params, to = self._model.layer_norm_params(name), self._formats[name].range
-        return Activation(name, call(name, ops.layer_norm, codes, params, to=to, profile=self._profile))
+        return Activation(name, call(name, operator, codes, params, to=to, profile=self._profile))
 
     def affine(self, name: str, x: Total | Activation, *, role: str) -> Activation:
         codes = self._centred(self._activation(x))
@@ -291,7 +361,7 @@ class IntegerWorld:
         return Operand(x.codes, out.range)
 
     def linear(
-        self, name: str, x: Operand, rows: int, *, role: str, view: Mapping[str, int] = OWN, bias: str = ""
+        self, name: str, x: Operand, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
     ) -> Product:
         weight = tensor_name(f"{name}.weight")
         return Product(name, x, weight if weight in self._tensors else next(iter(view)))
@@ -315,18 +385,66 @@ class IntegerWorld:
                 return Activation(name, step(*x.operand.arrays))
         return Activation(name, apply(self._rescale(x.name, self._unscaled(x), rule.input_range)))
 
+    def multiply(self, name: str, x: Activation, y: Product, *, role: str) -> Activation:
+        operands, ratio = (x.codes, self._codes(y)), self._model.ratio(name)
+        zero_points = self._zero_points(a_zero_point=x.name, b_zero_point=y.name)
+        constants = {**self._into(name, x.codes), "rounding": self._profile.rounding, **zero_points}
+        return Activation(name, call(name, ops.multiply, *operands, ratio, **constants))
+
+    def rotary(
+        self,
+        x: Product,
+        positions: Integers,
+        *,
+        heads: int,
+        size: int,
+        pairing: Pairing,
+    ) -> Rotated:
+        if not self._rotation:
+            rows = self._mine(positions)
+            tables = "rotary.cos", "rotary.sin"
+            self._rotation += (call(name, ops.embedding, rows, self._tensors[name]) for name in tables)
+        cos, sin = (table[:, None] for table in self._rotation)  # (B, 1, T, R / 2)
+        codes = self._about_zero(self.requantize(x, role="rotation")).astype(np.int16)
+        name, how = rotated_name(x.name), {"pairing": pairing, "rounding": self._profile.rounding}
+        return Rotated(name, _joined(call(f"{name}.acc", ops.rotary, _split(codes, heads), cos, sin, **how)))
+
+    def _kept(self, *new: Integers) -> Sequence[Integers]:  # (B, T, C) -> with all earlier tokens, (B, S, C)
+        if self._past is None:
+            return new
+        columns = [np.concatenate([next(self._past), codes], axis=1) for codes in new]
+        self.kept += columns
+        return columns
+
     def attention(
-        self, name: str, query: Product, key: Product, value: Product, mask: NDArray[np.bool_], *, heads: int
+        self,
+        name: str,
+        query: Product | Rotated,
+        key: Product | Rotated,
+        value: Product,
+        mask: NDArray[np.bool_],
+        *,
+        heads: int,
+        key_heads: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
     ) -> Activation:
         q, k, v = (self._codes(x) for x in (query, key, value))
         if self._part is not None:
             k, v = self._part.all_of(k, v)
-        keep, context = mask[..., None, None, :], f"{name}.context"
-        q, k, v = (_split(x, heads) for x in (q, k, v))  # (B, H, T, D)
+        keep, context, key_heads = mask[..., None, None, :], f"{name}.context", key_heads or heads
+        if causal:
+            k, v = self._kept(k, v)
+            keep = self._seen(mask.shape[-1], window)
+        q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
+        if (group := heads // key_heads) > 1:  # queries of the heads that share keys, one below the other
+            q = q.reshape(-1, key_heads, group * q.shape[-2], q.shape[-1])
+            keep = keep.repeat(group, axis=1).reshape(-1, 1, group * keep.shape[-2], keep.shape[-1])
         names = query.name, key.name, value.name
         if not self._whole and (step := fused.attention(self._model, name, names, q.shape[-1])) is not None:
             at_once = max(1, SCORES // (q.shape[-2] * k.shape[-2]))
-            return Activation(context, _joined(in_blocks(step, q, k, v, keep, core=2, rows=at_once)))
+            y = in_blocks(step, q, k, v, keep, core=2, rows=at_once)
+            return Activation(context, _joined(y.reshape(-1, heads, y.shape[-2] // group, y.shape[-1])))
         multiply: Callable[..., Integers] = partial(call, carrier=self._carrier)
         zero_points = self._zero_points(x_zero_point=query.name, w_zero_point=key.name)
         scores = multiply(f"{name}.scores.acc", ops.matmul, q, k, **zero_points)  # (B, H, T, T)
@@ -334,7 +452,15 @@ class IntegerWorld:
         probs = call(f"{name}.probs", ops.softmax, scores, ratio, profile=profile, mask=keep)
         zero_points = self._zero_points(w_zero_point=value.name)
         acc = multiply(f"{context}.acc", ops.matmul, probs, v.swapaxes(-1, -2), **zero_points)
+        acc = acc.reshape(-1, heads, acc.shape[-2] // group, acc.shape[-1])
         return Activation(context, self._rescale(context, Unscaled([_joined(acc)])))
+
+    def _seen(self, queries: int, window: int | None) -> NDArray[np.bool_]:  # (B, 1, T, S)
+        if window not in self._masks:
+            name = "causal_mask" if window is None else f"causal_mask.{window}"
+            mask = call(name, ops.causal_mask, self._columns, queries=queries, window=window)
+            self._masks[window] = mask if self._part is None else mask[..., self._part.rows, :]
+        return self._masks[window]
 
     def neighbours(self, name: str, x: Total | Activation, mask: NDArray[np.bool_]) -> Activation:
         source, codes = self._activation(x)
@@ -347,6 +473,14 @@ class IntegerWorld:
     def first(self, x: Activation) -> Activation:
         return Activation(x.name, x.codes[:, 0])
 
+    def asked(self, x: Total | Activation) -> Activation:
+        source, codes = self._activation(x)
+        if not self._last:
+            return Activation(source, codes)
+        if self._part is not None:
+            (codes,) = self._part.all_of(codes)
+        return Activation(source, call("last_token", ops.pick_token, codes, self._mask, which="last"))
+
     def pool(self, name: str, x: Total | Activation, mode: Pooling) -> Activation:
         _, codes = self._activation(x)
         if self._part is not None:
@@ -357,7 +491,7 @@ class IntegerWorld:
     def normalize(self, name: str, x: Activation) -> Activation:
         return Activation(name, call(name, ops.l2_normalize, x.codes, profile=self._profile))
 
-    def logits(self, name: str, x: Operand, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Integers:
+    def logits(self, name: str, x: Operand, rows: int, *, view: View = OWN, bias: str | None = "") -> Integers:
         return self._codes(self.linear(name, x, rows, role="head.logits", view=view, bias=bias))
 
     def output(self, x: Activation) -> Integers:

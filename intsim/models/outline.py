@@ -7,7 +7,7 @@ from typing import Any
 
 from intsim.models.config import Config
 from intsim.models.family import Family
-from intsim.models.world import OWN, Function, Head, Pooling, tensor_name
+from intsim.models.world import OWN, Function, Head, Pairing, Pooling, Stored, View, rotated_name, tensor_name
 
 __all__ = ["Activation", "Input", "Outline", "Shape", "Tensor", "Total", "outline"]
 
@@ -31,14 +31,19 @@ class Tensor:
 
     ``axes`` are those of its channels, -1 for others. ``role`` is that of a weight, else empty, and ``source`` the
     activation that it is multiplied with. Where it is not stored itself, ``view`` names the stored tensors that it
-    consists of, side by side, and the columns of each; ``^`` before a name transposes it.
+    consists of, side by side, and the columns of each, ``^`` before a name transposing it; or how it is ``Stored``.
     """
 
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     role: str = ""
-    view: Mapping[str, int] = field(default_factory=dict[str, int])
+    view: View = field(default_factory=lambda: OWN)
     source: str = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The tensors that it is a view of, if these are tensors of the model."""
+        return () if isinstance(self.view, Stored) else tuple(self.view)
 
     @property
     def is_embedding(self) -> bool:
@@ -85,6 +90,8 @@ class Outline:
         Name -> what it is.
     functions
         Name of an activation -> the function that gives it.
+    cached
+        Keys and values that causal attention reads: those of earlier tokens are kept in a cache.
     result
         The output.
     """
@@ -96,6 +103,7 @@ class Outline:
     inputs: dict[str, Input] = field(default_factory=dict[str, Input])
     sums: dict[str, Total] = field(default_factory=dict[str, Total])
     functions: dict[str, Function] = field(default_factory=dict[str, Function])
+    cached: list[str] = field(default_factory=list[str])
     result: Shape = Shape(name="", channels=0, axis=-1)
     _same: list[int] = field(default_factory=list[int])
 
@@ -113,7 +121,13 @@ class Outline:
     @property
     def hidden_states(self) -> list[str]:
         """The activations between the layers, those before the first and behind the last included."""
-        return [name for name, activation in self.activations.items() if activation.role in {"norm", "output"}]
+        normed = [name for name, activation in self.activations.items() if activation.role in {"norm", "output"}]
+        stream = [
+            name
+            for name, activation in self.activations.items()
+            if activation.role in {"embedding", "residual.ffn.stream"}
+        ]
+        return normed if len(stream) < 2 else [*stream[:-1], normed[-1]]
 
     # ---- the walk
 
@@ -140,10 +154,10 @@ class Outline:
         )
         return x
 
-    def positions(self, ids: Shape, *, padding: int | None = None) -> Shape:
+    def positions(self, ids: Shape, *, padding: int | None = None, mask: Shape | None = None, first: int = 0) -> Shape:
         return ids
 
-    def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str) -> Shape:
+    def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Shape:
         axis = self._axis()
         self._tensor(f"{name}.weight", rows, columns, axes=(-1, axis), role=role)
         return Shape(name=name, channels=columns, axis=axis)
@@ -158,6 +172,10 @@ class Outline:
     def layer_norm(self, name: str, x: Shape, *, eps: float, role: str) -> Shape:
         return self.affine(name, x, role=role)
 
+    def rms_norm(self, name: str, x: Shape, *, eps: float, role: str, unit_offset: bool = False) -> Shape:
+        self._tensor(f"{name}.weight", x.channels, axes=(x.axis,))
+        return self._activation(replace(x, name=name), role)
+
     def affine(self, name: str, x: Shape, *, role: str) -> Shape:
         for part in ("weight", "bias"):
             self._tensor(f"{name}.{part}", x.channels, axes=(x.axis,))
@@ -168,14 +186,16 @@ class Outline:
         return replace(x, name=name)
 
     def linear(
-        self, name: str, x: Shape, rows: int, *, role: str, view: Mapping[str, int] = OWN, bias: str = ""
+        self, name: str, x: Shape, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
     ) -> Shape:
         axis = self._axis()
-        for part in view:
+        self._tensor(f"{name}.weight", rows, x.channels, axes=(axis, x.axis), role=role, view=view, source=x.name)
+        for part in self.tensors[tensor_name(f"{name}.weight")].parts:
             if (tensor := self.tensors.get(part)) is not None:
                 self._unite(tensor.axes[-1], x.axis)
-        self._tensor(f"{name}.weight", rows, x.channels, axes=(axis, x.axis), role=role, view=view, source=x.name)
-        self._tensor(f"{name}.bias", rows, axes=(axis,), view={bias: rows} if bias else OWN)
+        if bias is not None:
+            stored = view if isinstance(view, Stored) else OWN
+            self._tensor(f"{name}.bias", rows, axes=(axis,), view={bias: rows} if bias else stored)
         return replace(x, name=name, channels=rows, axis=axis)
 
     def requantize(self, x: Shape, *, role: str) -> Shape:
@@ -184,6 +204,17 @@ class Outline:
     def activation(self, name: str, x: Shape, *, function: Function, role: str) -> Shape:
         self.functions[name] = function
         return self._activation(replace(x, name=name), role)
+
+    def multiply(self, name: str, x: Shape, y: Shape, *, role: str) -> Shape:
+        self._unite(x.axis, y.axis)
+        self._activation(y, "gate")
+        return self._activation(replace(x, name=name), role)
+
+    def rotary(
+        self, x: Shape, positions: Shape, *, heads: int, size: int, pairing: Pairing
+    ) -> Shape:
+        self._activation(x, "rotation")
+        return replace(x, name=rotated_name(x.name))
 
     def attention(
         self,
@@ -194,16 +225,25 @@ class Outline:
         mask: Shape,
         *,
         heads: int,
+        key_heads: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
     ) -> Shape:
         for role, x in zip(("query", "key", "value"), (query, key, value), strict=True):
             self._activation(x, role)
-        return self._activation(replace(value, name=f"{name}.context"), "context")
+        if causal:
+            self.cached += [key.name, value.name]
+        axis = value.axis if value.channels == query.channels else self._axis()  # shared values are repeated
+        return self._activation(replace(query, name=f"{name}.context", axis=axis), "context")
 
     def neighbours(self, name: str, x: Shape, mask: Shape) -> Shape:
         return self._activation(replace(x, name=name, channels=3 * x.channels, axis=self._axis()), "embedding", x.name)
 
     def first(self, x: Shape) -> Shape:
         return replace(x, of_token=False)
+
+    def asked(self, x: Shape) -> Shape:
+        return x
 
     def pool(self, name: str, x: Shape, mode: Pooling) -> Shape:
         self.output(x)
@@ -212,7 +252,7 @@ class Outline:
     def normalize(self, name: str, x: Shape) -> Shape:
         return self._activation(replace(x, name=name), "head")
 
-    def logits(self, name: str, x: Shape, rows: int, *, view: Mapping[str, int] = OWN, bias: str = "") -> Shape:
+    def logits(self, name: str, x: Shape, rows: int, *, view: View = OWN, bias: str | None = "") -> Shape:
         return self.linear(name, x, rows, role="head.logits", view=view, bias=bias)
 
     def output(self, x: Shape) -> Shape:

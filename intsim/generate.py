@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts continued by an integer decoder, token by token."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.errors import IntsimError
+from intsim.fixedpoint import Dyadic
+from intsim.ops import argmax, sample_token
+
+if TYPE_CHECKING:
+    from intsim.integer_model import IntegerModel, Result
+
+__all__ = ["Sampling", "new_tokens"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen: the one with the largest logit, or one drawn by ``ops.sample_token``.
+
+    Parameters
+    ----------
+    top_k
+        How many tokens it is drawn from; 1 is the largest.
+    temperature
+        What logits are divided by before; the ratio of scales takes it in, once.
+    seed
+        Of the draws.
+    """
+
+    top_k: int = 1
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if type(self.top_k) is not int or self.top_k < 1:
+            msg = f"top_k must be a positive integer, got {self.top_k!r}"
+            raise IntsimError(msg)
+        if isinstance(self.temperature, bool) or not 0.01 <= self.temperature <= 100:
+            msg = f"temperature must be in [0.01, 100], got {self.temperature!r}"
+            raise IntsimError(msg)
+
+    def chooser(self, model: "IntegerModel") -> Callable[["Result", int], NDArray[np.int64]]:
+        """Return the function from the logits of the last tokens and the number of the draw to the next tokens."""
+        if self.top_k == 1:
+            return lambda result, _: argmax(result.values)
+        scale = model.output_format.scale
+        real = int(scale.multiplier) * 2.0 ** -int(scale.shift) / (self.temperature * float(model.profile.score_scale))
+        how: dict[str, Any] = {"ratio": Dyadic.from_real(np.asarray(real), bits=30), "seed": self.seed}
+        how |= {"top_k": self.top_k, "profile": model.profile}
+        return lambda result, draw: sample_token(result.values, draw=draw, **how)
+
+
+def new_tokens(
+    model: "IntegerModel", ids: NDArray[Any], mask: NDArray[np.bool_], *, most: int, sampling: Sampling
+) -> Generator[NDArray[np.int64], None, None]:
+    """Yield the next token of each text, (B,), until ``most``, the end of every text or that of the context.
+
+    A text that has ended goes on with a token that ends it. Texts do not depend on each other.
+    """
+    choose, ends = sampling.chooser(model), np.array(model.config.eos_token_id, np.int64)
+    going = np.ones(len(ids), np.bool_)
+    cache, room = model.start(), model.config.longest - ids.shape[1]
+    for draw in range(min(most, room + 1)):
+        result = model(ids, attention_mask=mask, cache=cache, last=True)
+        cache, tokens = result.cache, choose(result, draw)
+        tokens = np.where(going, tokens, ends[0] if len(ends) else 0)
+        yield tokens
+        going &= ~np.isin(tokens, ends)
+        if not going.any():
+            return
+        ids, mask = tokens[:, None], np.ones((len(tokens), 1), np.bool_)

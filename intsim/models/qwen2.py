@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Qwen2 (Yang et al. 2024): a LLaMA whose queries, keys and values have biases."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from intsim.models.decoder import stored
+from intsim.models.family import Family
+from intsim.models.llama import LlamaConfig, gated
+from intsim.models.world import Value, World
+
+__all__ = ["QWEN2", "Qwen2Config", "qwen2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qwen2Config(LlamaConfig):
+    """The configuration of a Qwen2."""
+
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"use_sliding_window": (False,)}
+
+
+def qwen2(w: World, ids: Value, mask: Value, _types: Value) -> Value:
+    """Run a Qwen2."""
+    return gated(w, ids, mask, bias="")
+
+
+QWEN2: Final = Family(forward=qwen2, config=Qwen2Config, architecture="Qwen2", prefix="model.", rename=stored)
