@@ -187,11 +187,14 @@ class LayerNorm(Checked):
     """LayerNorm by exact integer square root.
 
     ``exact`` centring subtracts sum(x) from N x, ``rounded-mean`` subtracts the rounded mean from x.
-    ``output_fraction`` counts the fraction bits of (x - mean) / std.
+    ``output_fraction`` counts the fraction bits of (x - mean) / std. Rows of wide integers, and all rows that RMSNorm
+    reads, are shifted to ``row_bits`` bits first.
     """
 
     centring: Literal["exact", "rounded-mean"]
     output_fraction: int
+
+    row_bits: ClassVar[int] = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()

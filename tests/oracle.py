@@ -385,8 +385,13 @@ def layer_norm(
     lo: int,
     hi: int,
     profile: Profile,
+    *,
+    wide: bool = False,
 ) -> list[int]:
-    """Normalize one row; multiplier and bias (zero point included) are per channel, eps >= 1."""
+    """Normalize one row; multiplier and bias (zero point included) are per channel, eps >= 1.
+
+    A wide row is shifted to 16 bits once it is centred.
+    """
     _require(eps >= 1, "eps must be at least 1", eps)
     count = len(row)
     total = sum(row)
@@ -401,12 +406,48 @@ def layer_norm(
     else:
         msg = f"centring must be 'exact' or 'rounded-mean', got {centring!r}"
         raise ValueError(msg)
-    deviation = isqrt(variance)
+    if wide:
+        normalized = _over_root_mean_square(centred, count**2 * eps, profile)
+    else:
+        deviation = isqrt(variance)
+        unit = 2 ** profile["layer_norm"]["output_fraction"]
+        normalized = [rounding_divide(c * unit, deviation, profile["step_rounding"]) for c in centred]
+    return _affine(normalized, multipliers, biases, shift, lo, hi, profile)
+
+
+def rms_norm(
+    row: Row,
+    multipliers: Row,
+    biases: Row,
+    shift: int,
+    eps: int,
+    lo: int,
+    hi: int,
+    profile: Profile,
+) -> list[int]:
+    """Divide one row by its root mean square; the parameters are those of ``layer_norm``."""
+    _require(eps >= 1, "eps must be at least 1", eps)
+    normalized = _over_root_mean_square(row, eps, profile)
+    return _affine(normalized, multipliers, biases, shift, lo, hi, profile)
+
+
+def _over_root_mean_square(row: Row, eps: int, profile: Profile) -> list[int]:
+    """Shift a row to 15 bits and a sign, so far that eps stays below 2**61 with it, and divide by its root."""
+    mode, count = profile["step_rounding"], len(row)
+    k = 0
+    while max(map(abs, row)) >= 2 ** (15 + k) or eps >= 2 ** (61 + 2 * k):
+        k += 1
+    row = [rounding_shift(x, k, mode) for x in row]
+    eps = max(1, rounding_shift(eps, 2 * k, mode))
+    root = isqrt(count * sum(x * x for x in row) + eps)
     unit = 2 ** profile["layer_norm"]["output_fraction"]
-    normalized = [rounding_divide(c * unit, deviation, profile["step_rounding"]) for c in centred]
+    return [rounding_divide(count * x * unit, root, mode) for x in row]
+
+
+def _affine(row: Row, multipliers: Row, biases: Row, shift: int, lo: int, hi: int, profile: Profile) -> list[int]:
     return [
         saturate(rounding_shift(y * m + b, shift, profile["rounding"]), lo, hi)
-        for y, m, b in zip(normalized, multipliers, biases, strict=True)
+        for y, m, b in zip(row, multipliers, biases, strict=True)
     ]
 
 

@@ -33,7 +33,8 @@ def quotients(
     Parameters
     ----------
     x
-        (..., C) integers of at most 16 bits.
+        (..., C) integers that fit int32; they and the difference are exact in float64, and in float32 where they have
+        16 bits, or where the zero point is 0 and |q| up to M as below.
     bound
         (..., 1), not negative.
 
@@ -42,13 +43,14 @@ def quotients(
     With integers a = (x - zero_point) multiplier and b = bound, q = a / b is a tie or 1 / 2b away from every tie. M is
     the power of two above the codes, and M b < 2**(p - 1) for p bits of significand. Up to |q| = M, a is exact, and
     fl(q) and fl(fl(q) + 1/2) move by at most M / 2**(p + 1) each, together less than 1 / 2b: they reach neither the tie
-    nor the integer above it, and leave neither, as rounding keeps order. Beyond, it keeps them above the codes too. A
-    quotient by infinity is 0.
+    nor the integer above it, and leave neither, as rounding keeps order. Beyond, three roundings take at most 3 M
+    2**-p < 1 from M, which leaves the highest code. A quotient by infinity is 0.
     """
     bits = (magnitude(bound) << to.bits - to.signed).bit_length() + 1
     if bits > 53 or rounding not in (Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN):
         return None
-    dtype = np.dtype(np.float32 if bits <= 24 else np.float64)
+    single = bits <= 24 and (x.dtype.itemsize <= 2 or not zero_point)
+    dtype = np.dtype(np.float32 if single else np.float64)
 
     def rows(x: Integers, bound: Integers) -> Integers:
         y = x.astype(dtype)

@@ -8,15 +8,17 @@ that it cannot. A float64 holds every integer up to 2**53, and such an integer t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
-from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange, Rounding, rounding_divide
+from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange, Rounding, round_fraction, rounding_divide
 
-__all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "saturated"]
+__all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "eps_by_shift", "saturated"]
 
 Float64: TypeAlias = NDArray[np.float64]
 
@@ -24,6 +26,7 @@ EXACT: Final = 1 << 53
 HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0.0}  # RND(x) = floor(x + half), or rint
 FLOORED: Final = (Rounding.FLOOR, Rounding.HALF_UP)
 HAIR: Final = 2.0**-48
+MAX_ROW_SHIFT: Final = 31  # integers below 2**46, to 15 bits and a sign
 
 
 def carried(x: Integers) -> Float64:
@@ -220,6 +223,20 @@ class Norm:
         if not self.even:
             return saturated(x, self.to)
         return np.rint(x, out=x).clip(self.to.min, self.to.max, out=x).astype(self.to.dtype)
+
+
+@lru_cache(maxsize=256)
+def eps_by_shift(eps: int, rounding: Rounding) -> tuple[int, NDArray[np.int64]]:
+    """Return the least shift e of rows, and the eps that goes with rows shifted by k = 0 ... 31, 0 where k < e.
+
+    It is max(1, RND(eps / 2**(2 k))), and e = max(0, floor((bits(eps) - 60) / 2)) the first to bring eps < 2**89 to
+    2**61 or less.
+    """
+    least = max(0, eps.bit_length() - 60 >> 1)
+    shifted = [max(1, round_fraction(Fraction(eps, 1 << 2 * k), rounding)) for k in range(least, MAX_ROW_SHIFT + 1)]
+    table = np.array([0] * least + shifted, np.int64)
+    table.setflags(write=False)
+    return least, table
 
 
 def _squares(x: Float64) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from intsim.ops.position_ids import position_ids
 from intsim.ops.quantize_dynamic import quantize_dynamic
 from intsim.ops.relu import relu
 from intsim.ops.requantize import requantize
+from intsim.ops.rms_norm import rms_norm
 from intsim.ops.scale_rows import scale_rows
 from intsim.ops.sigmoid import sigmoid
 from intsim.ops.silu import silu
@@ -45,6 +46,7 @@ __all__ = [
     "quantize_dynamic",
     "relu",
     "requantize",
+    "rms_norm",
     "scale_rows",
     "sigmoid",
     "silu",

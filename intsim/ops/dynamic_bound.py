@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The range of an activation, found while running: per token, per sequence, or clipped by token maxima (TM-IQR)."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.exact import Integers, require_integers
-from intsim.fixedpoint import INT32, saturate
 
 __all__ = ["dynamic_bound"]
+
+LAST: Final = 1 << 33  # above every |x - zero_point|
 
 
 def dynamic_bound(
@@ -29,7 +30,7 @@ def dynamic_bound(
     Parameters
     ----------
     x_q
-        (..., T, C) integers of at most 16 bits.
+        (..., T, C) integers whose dtype fits int32.
     per
         ``token``: one bound for each row, (..., T, 1); ``sequence``: one for all its tokens, (..., 1, 1).
     clip
@@ -42,29 +43,32 @@ def dynamic_bound(
     Returns
     -------
     ndarray
-        int32, 0 for tokens that hold nothing but 0, and for sequences without a token.
+        int32, or int64 where ``x_q`` has more than 16 bits; 0 for tokens that hold nothing but 0, and for sequences
+        without a token.
 
     Raises
     ------
     TypeError
-        If ``x_q`` is not an integer array of at most 16 bits.
+        If ``x_q`` is not an integer array whose dtype fits int32.
     ValueError
         If ``clip`` is asked for tokens.
 
     Bounds
     ------
-    |x - zero_point| < 2**17, so eight times it is below 2**20, and 5 (4 q3) below 2**22.
+    |x - zero_point| < 2**17, so eight times it is below 2**20, and 5 (4 q3) below 2**22. Of 32 bits: 2**33, 2**36 and
+    2**38.
 
     Source
     ------
     Token-wise: Yao et al. 2022 (ZeroQuant), section 4.1. ``clip``: El-Kurdi et al. 2022, Algorithm 2.
     """
     require_integers("x_q", x_q)
-    if x_q.dtype.itemsize > 2:
-        msg = f"x_q must have at most 16 bits, got {x_q.dtype}"
+    if not np.can_cast(x_q.dtype, np.int32):
+        msg = f"x_q must have codes that fit int32, got {x_q.dtype}"
         raise TypeError(msg)
-    highest, lowest = (end(x_q, axis=-1, initial=zero_point).astype(np.int32) for end in (np.max, np.min))
-    maxima = np.maximum(highest - np.int32(zero_point), np.int32(zero_point) - lowest)  # (..., T)
+    dtype = np.int32 if x_q.dtype.itemsize <= 2 else np.int64
+    highest, lowest = (end(x_q, axis=-1, initial=zero_point).astype(dtype) for end in (np.max, np.min))
+    maxima = np.maximum(highest - dtype(zero_point), dtype(zero_point) - lowest)  # (..., T)
     if per == "token":
         if clip:
             msg = "clip must be asked for sequences, got per='token'"
@@ -74,13 +78,12 @@ def dynamic_bound(
     bound = (maxima * keep).max(axis=-1, keepdims=True, initial=0)
     if clip:
         bound = np.minimum(8 * bound, _threshold(maxima, keep))
-    return saturate(bound[..., None], INT32)
+    return bound[..., None].astype(dtype)
 
 
 def _threshold(maxima: Integers, keep: NDArray[np.bool_]) -> Integers:
     """Return 8 (q3 + 1.5 (q3 - q1)) over the kept positions of the last axis, which stays with length 1."""
-    last = np.iinfo(maxima.dtype).max
-    ordered = np.sort(np.where(keep, maxima, last), axis=-1).astype(np.int64)
+    ordered = np.sort(np.where(keep, maxima.astype(np.int64), LAST), axis=-1)
     steps = np.maximum(keep.sum(axis=-1, keepdims=True) - 1, 0)  # n - 1
 
     def four_times(position_in_quarters: Integers) -> Integers:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer LayerNorm: exact sums, integer square root, one division per element."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from intsim._trace import recording_steps, step
 from intsim.carrier import rowwise
 from intsim.carrier.blocks import in_blocks
 from intsim.carrier.exact import Integers, divide, require_integers, rescale
-from intsim.fixedpoint import INT32, Dyadic, IntRange, isqrt, rounding_divide
-from intsim.profile import LayerNorm, Profile
+from intsim.fixedpoint import INT32, Dyadic, IntRange, Rounding, isqrt, rounding_divide
+from intsim.ops.row_shift import over_root_mean_square
+from intsim.profile import LayerNorm, Profile, native
 
-__all__ = ["LayerNormParams", "carried_norm", "layer_norm"]
+__all__ = ["LayerNormParams", "carried_norm", "layer_norm", "require_channels"]
 
 MAX_CHANNELS: Final = 1 << 14
 
@@ -51,6 +53,31 @@ class LayerNormParams:
             msg = f"eps must be in [1, 2**61), got {self.eps}"
             raise ValueError(msg)
 
+    def applied(self, y: Integers, *, to: IntRange, rounding: Rounding) -> Integers:
+        """Return saturate(RND((y * multiplier + bias) / 2**t)) of normalised values."""
+        step("normalised", y)
+        one = Dyadic(1, self.weight.shift.flat[0])
+        return rescale([y, self.bias], [self.weight, one], zero_point=0, to=to, rounding=rounding)
+
+
+def require_channels(x_q: Integers, fits: Any) -> None:
+    """Refuse what a norm does not take: codes that do not fit a dtype, more than 2**14 channels.
+
+    Raises
+    ------
+    TypeError
+        If ``x_q`` is not an integer array whose dtype fits the other.
+    ValueError
+        If there are more channels.
+    """
+    require_integers("x_q", x_q)
+    if not np.can_cast(x_q.dtype, fits):
+        msg = f"x_q must have codes that fit {np.dtype(fits)}, got {x_q.dtype}"
+        raise TypeError(msg)
+    if x_q.shape[-1] > MAX_CHANNELS:
+        msg = f"x_q must have at most {MAX_CHANNELS} channels, got {x_q.shape[-1]}"
+        raise ValueError(msg)
+
 
 def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Integers:
     """Normalise over the last axis, scale and shift by channel.
@@ -63,12 +90,19 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
 
         y = P(c * 2**f / isqrt(v)),   out = saturate(R((y * multiplier + bias) / 2**t))
 
-    A rule of another project computes y.
+    A rule of another project computes y. Wide codes, whose dtype does not fit int16, have a c too large to square: each
+    row of it is shifted to 16 bits first::
+
+        k = max(e, bits(max |c|) - 15),   c' = P(c / 2**k),   eps' = max(1, P(N**2 eps / 2**(2 k)))
+        v = N sum c'**2 + eps',   y = P(N c' * 2**f / isqrt(v))
+
+    where e = max(0, floor((bits(N**2 eps) - 60) / 2)) keeps eps' below 2**61, and the unit of eps is that of c**2, as
+    for narrow codes: N**2 times the variance with exact centring, the variance itself with a rounded mean.
 
     Parameters
     ----------
     x_q
-        (..., N) codes that fit int16. With exact centring their zero point cancels.
+        (..., N) codes whose dtype fits int32. With exact centring their zero point cancels.
     params
         Weight, bias and eps in integers.
     to
@@ -84,32 +118,30 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     Raises
     ------
     TypeError
-        If ``x_q`` is not an integer array whose dtype fits int16.
+        If ``x_q`` is not an integer array whose dtype fits int32.
     ValueError
         If there are more than 2**14 channels, or the affine part could leave int64.
+    IntsimError
+        If codes are wide and the rule is another project's.
 
     Bounds
     ------
     |x| <= 2**15 and N <= 2**14: |sum x| <= 2**29, |c| < 2**30, x**2 <= 2**30, N sum x**2 <= 2**58, so v < 2**62 for
     eps < 2**61. |c| <= sqrt((N - 1) v) and isqrt(v) >= sqrt(v) / sqrt(3), so |y| <= 2**f * sqrt(3 N) < 2**24.
 
+    Wide: |x| <= 2**31, so |sum x| <= 2**45 and |c| < 2**46; N**2 eps < 2**89. The rest is in ``row_shift``.
+
     Source
     ------
     Kim et al. 2021 (I-BERT), section 3.6.
     """
-    require_integers("x_q", x_q)
-    channels = x_q.shape[-1]
+    require_channels(x_q, np.int32)
+    rule, channels = profile.layer_norm, x_q.shape[-1]
     if not np.can_cast(x_q.dtype, np.int16):
-        msg = f"x_q must have codes that fit int16, got {x_q.dtype}"
-        raise TypeError(msg)
-    if channels > MAX_CHANNELS:
-        msg = f"x_q must have at most {MAX_CHANNELS} channels, got {channels}"
-        raise ValueError(msg)
-    rule, one = profile.layer_norm, Dyadic(1, params.weight.shift.flat[0])
+        return in_blocks(_wide(params, rule=native(rule, LayerNorm), to=to, profile=profile), x_q)
 
     def affine(y: Integers) -> Integers:
-        step("normalised", y)
-        return rescale([y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
+        return params.applied(y, to=to, rounding=profile.rounding)
 
     def rows(x_q: Integers) -> Integers:
         if not isinstance(rule, LayerNorm):  # another project's, which computes itself
@@ -137,6 +169,25 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
         return norm(rowwise.carried(x_q))
 
     return in_blocks(carried, x_q)
+
+
+def _wide(
+    params: LayerNormParams, *, rule: LayerNorm, to: IntRange, profile: Profile
+) -> Callable[[Integers], Integers]:
+    """Return the function of rows whose codes have more than 16 bits."""
+
+    def rows(x_q: Integers) -> Integers:
+        x, channels = x_q.astype(np.int64), x_q.shape[-1]
+        total = x.sum(axis=-1, keepdims=True)
+        if rule.centring == "exact":
+            centred = channels * x - total
+        else:
+            centred = x - rounding_divide(total, np.array(channels), profile.rounding)
+        step("centred", centred)
+        y = over_root_mean_square(centred, eps=channels**2 * params.eps, rule=rule, profile=profile)
+        return params.applied(y, to=to, rounding=profile.rounding)
+
+    return rows
 
 
 def carried_norm(params: LayerNormParams, *, to: IntRange, profile: Profile) -> rowwise.Norm | None:

@@ -20,7 +20,7 @@ def quantize_dynamic(
     Parameters
     ----------
     x_q
-        (..., T, C) integers of at most 16 bits.
+        (..., T, C) integers whose dtype fits int32.
     bound
         Of ``dynamic_bound``: one for each row or each sequence. Where it is 0, so are the codes.
     unit
@@ -40,11 +40,12 @@ def quantize_dynamic(
     Raises
     ------
     TypeError
-        If an operand is not an integer array.
+        If an operand is not an integer array, or that of ``x_q`` does not fit int32.
 
     Bounds
     ------
-    |x - zero_point| unit q_max < 2**17 * 2**3 * 2**15.
+    |x - zero_point| unit q_max < 2**33 * 2**3 * 2**15, and 2**17 for 16 bits where the first is 2**33; the bound is
+    below 2**36. Twice their sum is far from 2**63.
 
     Source
     ------
@@ -52,8 +53,11 @@ def quantize_dynamic(
     """
     require_integers("x_q", x_q)
     require_integers("bound", bound)
+    if not np.can_cast(x_q.dtype, np.int32):
+        msg = f"x_q must have codes that fit int32, got {x_q.dtype}"
+        raise TypeError(msg)
     constants: dict[str, Any] = {"multiplier": unit * to.max, "to": to, "rounding": rounding}
     if (codes := quotients(x_q, bound, zero_point=zero_point, **constants)) is not None:
         return codes
-    centred = x_q.astype(np.int32) - np.int32(zero_point)
+    centred = x_q.astype(np.int64) - zero_point
     return divide(np.where(bound > 0, centred, 0), np.maximum(bound, 1), **constants)

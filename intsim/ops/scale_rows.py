@@ -29,6 +29,11 @@ def scale_rows(acc: Integers, bound: Integers) -> Integers:
         If an operand is not an integer array.
     ValueError
         If a product could leave int64.
+
+    Bounds
+    ------
+    Bounds of int16 codes are below 2**20, in eighths too: every int32 accumulator goes with them. Those of int32 codes
+    with zero point 0 are at most 2**31, for every |acc| < 2**32, and 2**34 in eighths, for |acc| < 2**29.
     """
     require_integers("acc", acc)
     require_integers("bound", bound)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from intsim.fixedpoint import INT16, IntRange
+from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.ops import dynamic_bound
 from intsim.strategies import code_arrays
 
@@ -16,7 +16,9 @@ MAXIMA = st.lists(st.integers(0, 6) | st.integers(0, 65535), min_size=1, max_siz
 
 
 @given(
-    x=code_arrays(INT16, shape=st.tuples(*[st.integers(1, 6)] * 3)),
+    x=st.sampled_from([INT16, IntRange(20), INT32]).flatmap(
+        lambda codes: code_arrays(codes, shape=st.tuples(*[st.integers(1, 6)] * 3))
+    ),
     zero_point=st.sampled_from([-32768, -3, 0, 32767]),
     clip=st.booleans(),
     data=st.data(),
@@ -26,7 +28,7 @@ def test_bounds_equal_the_oracles(x: np.ndarray, zero_point: int, clip: bool, da
     mask = mask.reshape(x.shape[:2])
     per_token = dynamic_bound(x, per="token", zero_point=zero_point)
     per_sequence = dynamic_bound(x, per="sequence", clip=clip, zero_point=zero_point, mask=mask)
-    assert per_token.dtype == per_sequence.dtype == np.int32
+    assert per_token.dtype == per_sequence.dtype == (np.int32 if x.dtype == np.int16 else np.int64)
     for row, keep, tokens, bound in zip(x.tolist(), mask.tolist(), per_token, per_sequence, strict=True):
         zeros = [zero_point] * x.shape[-1]
         assert tokens[:, 0].tolist() == oracle.dynamic_bounds(row, zeros, keep, per="token", clip=False)
@@ -88,6 +90,14 @@ def test_the_farthest_code_from_the_farthest_zero_point_is_65535_away() -> None:
     assert dynamic_bound(np.array([[-32768]], np.int16), per="token").tolist() == [[32768]]
 
 
+def test_the_farthest_code_of_32_bits_is_farther_than_int32_counts() -> None:
+    x = np.array([[-(2**31), 2**31 - 1]], np.int32)
+    for zero_point, bound in ((0, 2**31), (2**31 - 1, 2**32 - 1)):
+        assert dynamic_bound(x, per="token", zero_point=zero_point).tolist() == [[bound]]
+        assert dynamic_bound(x, per="sequence", zero_point=zero_point).tolist() == [[bound]]
+        assert dynamic_bound(x, per="sequence", zero_point=zero_point, clip=True).tolist() == [[8 * bound]]
+
+
 def test_quartiles_of_the_widest_spread_stay_exact() -> None:
     assert _clipped([0] * 3 + [65535] * 10) == 8 * 65535
     assert _clipped([0] * 12 + [65535] * 4) == 5 * 65535  # q3 a quarter of the way: 8 * 2.5 / 4
@@ -111,8 +121,8 @@ def test_leading_axes_are_kept() -> None:
 # ---- refusals
 
 
-@pytest.mark.parametrize("x", [np.zeros((2, 2)), np.zeros((2, 2), np.bool_), np.zeros((2, 2), np.int32)])
-def test_an_operand_that_is_not_a_16_bit_integer_is_refused(x: np.ndarray) -> None:
+@pytest.mark.parametrize("x", [np.zeros((2, 2)), np.zeros((2, 2), np.bool_), np.zeros((2, 2), np.int64)])
+def test_an_operand_that_is_not_an_integer_of_32_bits_is_refused(x: np.ndarray) -> None:
     with pytest.raises(TypeError, match="x_q must"):
         dynamic_bound(x, per="token")
 

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intsim.carrier import blocks
+from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding
 from intsim.ops import LayerNormParams, layer_norm
-from intsim.profile import IBERT, INTSIM
+from intsim.profile import IBERT, IBERT_CODE, INTSIM
 
 ONE = 2**16  # the scale of (x - mean) / std
 codes = st.integers(-4, 4) | edge_integers(-(2**15), 2**15 - 1)
@@ -237,9 +238,9 @@ def test_what_is_not_an_integer_array_is_refused(dtype):
         layer_norm(np.zeros((2, 3), dtype), plain(3), to=INT8, profile=INTSIM)
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "int32", "uint32", "int64"])
-def test_codes_that_do_not_fit_int16_are_refused(dtype):
-    with pytest.raises(TypeError, match="x_q must have codes that fit int16"):
+@pytest.mark.parametrize("dtype", ["uint32", "int64"])
+def test_codes_that_do_not_fit_int32_are_refused(dtype):
+    with pytest.raises(TypeError, match="x_q must have codes that fit int32"):
         layer_norm(np.zeros((2, 3), dtype), plain(3), to=INT8, profile=INTSIM)
 
 
@@ -259,3 +260,90 @@ def test_the_parameters_cannot_be_changed():
     constants = plain(2)
     with pytest.raises(ValueError, match="read-only"):
         constants.bias[0] = 1
+
+
+# ---- wide codes, shifted by row
+
+
+@given(case=cases(), width=st.integers(1, 32), to=ranges, profile=profiles, data=st.data())
+def test_wide_rows_are_normalised_as_the_oracle_does_it(case, width, to, profile, data):
+    rows, multipliers, biases, shift, eps = case
+    wide = edge_integers(-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+    rows = [[data.draw(wide) for _ in row] for row in rows]
+    y = layer_norm(np.array(rows, np.int32), params(multipliers, biases, shift, eps), to=to, profile=profile)
+    assert y.dtype == to.dtype
+    numbers = profile.to_json()
+    assert y.tolist() == [
+        oracle.layer_norm(row, multipliers, biases, shift, eps, to.min, to.max, numbers, wide=True) for row in rows
+    ]
+
+
+@both_presets
+@pytest.mark.parametrize("channels", [1, 2, 3, 48, 768, 2**14])
+@pytest.mark.parametrize("bits", [8, 17, 20, 24, 32])
+@pytest.mark.parametrize("eps", [7, 2**61 - 1])
+def test_wide_rows_of_a_real_width_are_those_of_the_oracle(profile, channels, bits, eps):
+    x = np.random.default_rng(channels).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (3, channels))
+    x[1:, 1:] >>= bits // 2  # a massive activation
+    multipliers, biases, shift = real_params(channels)
+    numbers = profile.to_json()
+    y = layer_norm(x.astype(np.int32), params(multipliers, biases, shift, eps), to=INT8, profile=profile)
+    assert y.tolist() == [
+        oracle.layer_norm(row, multipliers, biases, shift, eps, -128, 127, numbers, wide=True) for row in x.tolist()
+    ]
+
+
+@both_presets
+@pytest.mark.parametrize("eps", [1, 2**61 - 1])
+@pytest.mark.parametrize("pattern", [(-(2**31), 2**31 - 1), (2**31 - 1, *[-(2**31)] * (2**14 - 1)), (-(2**31),)])
+def test_the_largest_wide_rows_stay_inside_int64(profile, eps, pattern):
+    row = (list(pattern) * 2**14)[: 2**14]
+    y = layer_norm(np.array([row], np.int32), plain(2**14, eps), to=INT32, profile=profile)
+    numbers = profile.to_json()
+    assert y.tolist() == [
+        oracle.layer_norm(row, [1] * 2**14, [0] * 2**14, 0, eps, INT32.min, INT32.max, numbers, wide=True)
+    ]
+
+
+@both_presets
+@pytest.mark.parametrize("channels", [3, 64, 768])
+@pytest.mark.parametrize("eps", [1, 2**20, 2**40, 2**55])
+def test_eps_means_the_same_for_wide_codes_as_for_narrow_ones(profile, channels, eps):
+    x = np.random.default_rng(eps % 97).integers(-(2**14), 2**14, (5, channels))
+    narrow = layer_norm(x.astype(np.int16), plain(channels, eps), to=INT32, profile=profile)
+    wide = layer_norm(x.astype(np.int32), plain(channels, eps), to=INT32, profile=profile)
+    assert (np.abs(wide - narrow) <= 2**-12 * np.abs(narrow).max() + 64).all()  # the shift, and a root of one more bit
+
+
+def test_a_wide_row_does_not_lose_what_a_massive_activation_would_hide_from_an_int16_scale():
+    x = np.full((1, 8), 3, np.int32)
+    x[0, ::2] = -3
+    for scale in (1, 2**12, 2**28):
+        y = layer_norm(x * np.int32(scale), plain(8), to=INT32, profile=INTSIM)
+        assert np.abs(np.abs(y) - ONE).max() <= (scale == 1) * 64 + 4
+
+
+@both_presets
+def test_wide_rows_of_zero_variance_give_the_bias_alone(profile):
+    for code in (-(2**31), -7, 0, 2**31 - 1):
+        x = np.full((2, 3), code, np.int32)
+        y = layer_norm(x, params([2**30] * 3, [5 << 20, -(7 << 20), 0], 20, 1), to=INT8, profile=profile)
+        assert y.tolist() == [[5, -7, 0]] * 2
+
+
+@both_presets
+def test_neither_batching_nor_blocks_change_a_bit_of_wide_rows(profile, monkeypatch):
+    rng = np.random.default_rng(1)
+    x = rng.integers(-(2**31), 2**31, (3, 17, 48)).astype(np.int32)
+    x[:, ::2] //= 2**18
+    multipliers, biases, shift = real_params(48)
+    constants = params(multipliers, biases, shift, 3)
+    whole = layer_norm(x, constants, to=INT16, profile=profile)
+    for block in (1, 48, 100, 300):
+        monkeypatch.setattr(blocks, "BLOCK", block)
+        assert np.array_equal(layer_norm(x, constants, to=INT16, profile=profile), whole)
+
+
+def test_wide_codes_are_refused_where_the_rule_is_another_projects():
+    with pytest.raises(IntsimError, match="rule must be intsim's own LayerNorm"):
+        layer_norm(np.zeros((2, 3), np.int32), plain(3), to=INT8, profile=IBERT_CODE)

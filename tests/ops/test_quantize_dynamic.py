@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.fixedpoint import INT16, IntRange, Rounding
+from intsim.fixedpoint import INT16, INT32, IntRange, Rounding
 from intsim.ops import dynamic_bound, quantize_dynamic
 from intsim.strategies import code_arrays
 
@@ -15,7 +15,9 @@ NARROW8 = IntRange(8, narrow=True)
 
 
 @given(
-    x=code_arrays(INT16, shape=st.tuples(*[st.integers(1, 5)] * 2)),
+    x=st.sampled_from([INT16, IntRange(20), IntRange(24), INT32]).flatmap(
+        lambda codes: code_arrays(codes, shape=st.tuples(*[st.integers(1, 5)] * 2))
+    ),
     bits=st.integers(2, 16),
     unit=st.sampled_from([1, 8]),
     rounding=st.sampled_from(Rounding),
@@ -25,8 +27,11 @@ NARROW8 = IntRange(8, narrow=True)
 def test_codes_equal_the_oracles(
     x: np.ndarray, bits: int, unit: int, rounding: Rounding, zero_point: int, data: st.DataObject
 ) -> None:
-    bounds = st.integers(0, 4) | st.integers(0, unit * 65535)  # smaller than the row too, as a clip leaves it
-    bound = np.array(data.draw(st.lists(bounds, min_size=len(x), max_size=len(x))), np.int32)[:, None]
+    largest = 65535 if x.dtype == np.int16 else 2**32 - 1
+    bounds = (
+        st.integers(0, 4) | st.integers(0, unit * 65535) | st.integers(0, unit * largest)
+    )  # smaller than the row too, as a clip leaves it
+    bound = np.array(data.draw(st.lists(bounds, min_size=len(x), max_size=len(x))))[:, None]
     to = IntRange(bits, narrow=True)
     codes = quantize_dynamic(x, bound, unit=unit, to=to, rounding=rounding, zero_point=zero_point)
     assert codes.dtype == to.dtype
@@ -66,6 +71,39 @@ def test_the_extremes_of_16_bits_are_exact() -> None:
     to = IntRange(16, narrow=True)
     y = quantize_dynamic(x, bound, unit=8, to=to, rounding=Rounding.FLOOR, zero_point=32767)
     assert y.tolist() == [[-32767, 0, -16384]]  # -32767 * 32767 / 65535 = -16383.25
+
+
+@pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN])
+@pytest.mark.parametrize("zero_point", [0, 5, -32768])
+def test_wide_codes_beside_every_tie_are_those_of_the_oracle(rounding: Rounding, zero_point: int) -> None:
+    """Bounds that float32 carries and bounds that float64 carries; codes far beyond them too."""
+    for bound in (3, 2**14 + 1, 2**15, 2**20 - 3, 2**24 + 1, 2**31, 2**32 - 1):
+        ties = [(2 * k + 1) * bound // (2 * 127) for k in range(-128, 128)]
+        far = [-(2**31), -(2**24) - 1, 2**24 + 1, 2**31 - 1]
+        codes = sorted({x + d + zero_point for x in [*ties, *far] for d in (-1, 0, 1)})
+        x = np.array([[code for code in codes if -(2**31) <= code < 2**31]], np.int32)
+        y = quantize_dynamic(x, np.array([[bound]]), unit=1, to=NARROW8, rounding=rounding, zero_point=zero_point)
+        assert y[0].tolist() == [
+            oracle.quantize_dynamic(code, bound, zero_point=zero_point, unit=1, bits=8, rounding=rounding)
+            for code in x[0].tolist()
+        ]
+
+
+def test_the_extremes_of_32_bits_are_exact() -> None:
+    x = np.array([[-(2**31), 2**31 - 1, 0]], np.int32)
+    to = IntRange(16, narrow=True)
+    for zero_point, codes in ((0, [-32767, 32766, 0]), (2**31 - 1, [-32767, 0, -16384])):
+        bound = dynamic_bound(x, per="sequence", clip=True, zero_point=zero_point)
+        y = quantize_dynamic(x, bound, unit=8, to=to, rounding=Rounding.FLOOR, zero_point=zero_point)
+        assert y.tolist() == [codes]
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64])
+def test_codes_that_do_not_fit_int32_are_refused(dtype: type[np.integer]) -> None:
+    with pytest.raises(TypeError, match="x_q must have codes that fit int32"):
+        quantize_dynamic(
+            np.ones((2, 2), dtype), np.ones((2, 1), np.int32), unit=1, to=NARROW8, rounding=Rounding.HALF_UP
+        )
 
 
 @pytest.mark.parametrize("which", [0, 1])

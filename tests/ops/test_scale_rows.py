@@ -22,6 +22,12 @@ def test_products_are_exact(acc: np.ndarray, data: st.DataObject) -> None:
         assert scaled.tolist() == (acc.astype(object) * bound.astype(object)).tolist()
 
 
+def test_every_accumulator_goes_with_every_bound_of_32_bits() -> None:
+    acc = np.array([[-(2**31), 2**31 - 1]])
+    assert scale_rows(acc, np.array([[2**31]])).tolist() == [[-(2**62), 2**62 - 2**31]]
+    assert scale_rows(acc // 4, np.array([[2**33]])).tolist() == [[-(2**62), 2**62 - 2**33]]
+
+
 def test_the_last_of_int64_is_reached_and_one_more_is_refused() -> None:
     bound = np.array([[7]])
     acc = np.array([[(2**63 - 1) // 7, -((2**63 - 1) // 7)]])
