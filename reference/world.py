@@ -99,7 +99,7 @@ class Floats:
 
     def rms_norm(self, name: str, x: Named, *, eps: float, role: str, unit_offset: bool = False) -> Named:
         weight = self._weight(f"{name}.weight") + (1 if unit_offset else 0)
-        return Named(name, self._observe(name, rms_norm(x.x, weight=weight, eps=eps)))
+        return Named(name, self._observe(name, rms_norm(x.x, weight=weight, bias=np.zeros_like(weight), eps=eps)))
 
     def affine(self, name: str, x: Named, *, role: str) -> Named:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")

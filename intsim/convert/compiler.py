@@ -210,7 +210,7 @@ class Compiler:
         floor = np.reshape(smallest, params.scale.shape) if per_row else np.max(smallest)
         # where the weights are nothing but 0 the bias alone decides
         scale = np.maximum(params.scale, floor) if w.any() else np.where(floor > 0, floor, params.scale)
-        params = replace(params, root_scaled=root_scaled)
+        params = replace(params, scale=scale)
         if source and rule.rounding != "nearest":
             w = ROUNDINGS[rule.rounding](w, params, self._moments[source].second)
         self._codes[name], self._scales[name] = quantize(w, params), params.scale
@@ -298,9 +298,18 @@ class Compiler:
         return Codes(name, name)
 
     def layer_norm(self, name: str, x: Codes, *, eps: float, role: str) -> Codes:
+        weight, beta = (self._weights[tensor_name(f"{name}.{part}")] for part in ("weight", "bias"))
+        rule = self._profile.layer_norm
+        exact = isinstance(rule, LayerNorm) and rule.centring == "exact"
+        return self._norm(name, x, weight, beta, eps=eps * (len(weight) if exact else 1) ** 2)
+
+    def rms_norm(self, name: str, x: Codes, *, eps: float, role: str, unit_offset: bool = False) -> Codes:
+        weight = self._weights[tensor_name(f"{name}.weight")] + (1 if unit_offset else 0)
+        return self._norm(name, x, weight, np.zeros_like(weight), eps=eps * len(weight) ** 2)
+
+    def _norm(self, name: str, x: Codes, weight: Reals, beta: Reals, *, eps: float) -> Codes:
         """Fold gamma, beta and the output's zero point into one multiply-add per channel."""
         s_x, s_y = float(self._scale(x.name).max()), self._scale(name)
-        weight, beta = (self._weights[tensor_name(f"{name}.{part}")] for part in ("weight", "bias"))
         if self._groups_of.get(x.name, 1) > 1:  # brought to one scale first, whose 16 bits hold the widest group
             params = self._activations[x.name]
             furthest = np.maximum(params.range.max - params.zero_point, params.zero_point - params.range.min)
@@ -315,8 +324,7 @@ class Compiler:
             msg = f"LayerNorm '{name}' must have a bias below 2**61 in units of its product, got {got}"
             raise CheckpointError(msg)
         self.tensors[f"{name}.bias"] = np.rint(bias).astype(np.int64)
-        exact = isinstance(rule, LayerNorm) and rule.centring == "exact"
-        eps_q = eps * ((channels if exact else 1) / s_x) ** 2
+        eps_q = eps / s_x**2
         if eps_q >= 2.0**61:
             msg = f"LayerNorm '{name}' must have an eps below 2**61 in units of its variance, got {eps_q:.3g}"
             raise CheckpointError(msg)
