@@ -4,6 +4,7 @@
 from intsim.fixedpoint import isqrt
 from intsim.ops.add import add
 from intsim.ops.argmax import argmax
+from intsim.ops.causal_mask import causal_mask
 from intsim.ops.dynamic_bound import dynamic_bound
 from intsim.ops.embedding import embedding
 from intsim.ops.exp import exp
@@ -12,6 +13,7 @@ from intsim.ops.l2_normalize import l2_normalize
 from intsim.ops.layer_norm import LayerNormParams, layer_norm
 from intsim.ops.matmul import matmul
 from intsim.ops.mean_pooling import mean_pooling
+from intsim.ops.multiply import multiply
 from intsim.ops.neighbours import neighbours
 from intsim.ops.permute import permute
 from intsim.ops.pick_token import pick_token
@@ -19,6 +21,7 @@ from intsim.ops.position_ids import position_ids
 from intsim.ops.quantize_dynamic import quantize_dynamic
 from intsim.ops.relu import relu
 from intsim.ops.requantize import requantize
+from intsim.ops.rotary import rotary
 from intsim.ops.scale_rows import scale_rows
 from intsim.ops.sigmoid import sigmoid
 from intsim.ops.silu import silu
@@ -29,6 +32,7 @@ __all__ = [
     "LayerNormParams",
     "add",
     "argmax",
+    "causal_mask",
     "dynamic_bound",
     "embedding",
     "exp",
@@ -38,6 +42,7 @@ __all__ = [
     "layer_norm",
     "matmul",
     "mean_pooling",
+    "multiply",
     "neighbours",
     "permute",
     "pick_token",
@@ -45,6 +50,7 @@ __all__ = [
     "quantize_dynamic",
     "relu",
     "requantize",
+    "rotary",
     "scale_rows",
     "sigmoid",
     "silu",
