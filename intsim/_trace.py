@@ -123,6 +123,8 @@ def interpreted_by(interpreter: Interpreter) -> Generator[None, None, None]:
 def call(name: str, operator: Callable[..., Integers], *operands: Any, **constants: Any) -> Integers:
     """Return operator(*operands, **constants), and add it to the current trace under ``name``, if there is one.
 
+    A mask is no result: it is returned and not added.
+
     Raises
     ------
     TypeError
@@ -138,6 +140,8 @@ def call(name: str, operator: Callable[..., Integers], *operands: Any, **constan
         result = operator(*operands, **constants)
     finally:
         _scope.reset(token)
+    if result.dtype == np.bool_:
+        return result
     if result.dtype.kind not in "iu":
         msg = f"{name} must be integers, got {result.dtype}"
         raise TypeError(msg)

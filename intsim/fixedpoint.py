@@ -20,6 +20,7 @@ __all__ = [
     "INT16",
     "INT32",
     "UINT8",
+    "UINT16",
     "Dyadic",
     "IntRange",
     "Rounding",
@@ -169,6 +170,7 @@ class IntRange:
 INT8: Final = IntRange(8)
 UINT8: Final = IntRange(8, signed=False)
 INT16: Final = IntRange(16)
+UINT16: Final = IntRange(16, signed=False)
 INT32: Final = IntRange(32)
 
 

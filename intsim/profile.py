@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_t
 
 from intsim._checked import Checked, check_range
 from intsim.errors import IntsimError
-from intsim.fixedpoint import INT16, MAX_SHIFT, IntRange, Rounding, round_fraction
+from intsim.fixedpoint import INT16, MAX_SHIFT, UINT8, UINT16, IntRange, Rounding, round_fraction
 from intsim.kernels import rules
 from intsim.requantization import RULES, Requantization
 
@@ -113,13 +113,18 @@ class Exp(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Softmax(Checked):
-    """Probabilities are uint8 codes of 1 / one, saturated at 255."""
+    """Probabilities are codes of 1 / one: uint8, saturated at 255, for ``one`` up to 256, uint16 beyond."""
 
     one: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("one", self.one, 1, 256)
+        check_range("one", self.one, 1, UINT16.max)
+
+    @property
+    def output_range(self) -> IntRange:
+        """Range of the codes."""
+        return UINT8 if self.one <= UINT8.max + 1 else UINT16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +248,19 @@ class Profile(Checked):
         """Real value of one input code of softmax."""
         rule = self.softmax
         return Fraction(1, 1 << self.exp.input_fraction) if isinstance(rule, Softmax) else rule.input_scale
+
+    def row_sum(self, tokens: int) -> int:
+        """Return the most that a row of ``tokens`` probabilities sums to.
+
+        Reals r >= 0 of sum ``one`` become P(r), at most r if P rounds down; to nearest, at most r + 1/2, and at most
+        2 r, since nothing below 1/2 rounds up: 510 probabilities of 1/2 reach it with one = 255.
+        """
+        rule = self.softmax
+        if not isinstance(rule, Softmax):
+            return rule.row_sum(tokens)
+        if self.step_rounding in (Rounding.FLOOR, Rounding.TOWARD_ZERO):
+            return rule.one
+        return min(2 * rule.one, rule.one + (tokens >> 1))
 
     @property
     def borrowed(self) -> tuple[str, ...]:

@@ -33,7 +33,6 @@ SQRT2 = Fraction("1.41421356237309504880168872420969807857")
 
 MAX_SHIFT = 62  # of a dyadic
 EXP_MIN = -(2**15)  # exp is defined on [EXP_MIN, 0]
-PROB_MAX = 255  # probabilities are uint8
 INT32_RANGE = (-(2**31), 2**31 - 1)
 
 
@@ -209,6 +208,46 @@ def neighbours(rows: Rows, mask: Sequence[bool], zero_point: int) -> list[list[i
     return [[*kept[t + 2], *row, *kept[t]] for t, row in enumerate(rows)]
 
 
+def rotary(row: Row, cos: Row, sin: Row, *, pairing: str, mode: str) -> list[int]:
+    """Turn the pairs of channels of one token and head by cosines and sines in 2**-14; channels beyond stay."""
+    turned = list(row)
+    for i, (c, s) in enumerate(zip(cos, sin, strict=True)):
+        a, b = {"halves": (i, i + len(cos)), "neighbours": (2 * i, 2 * i + 1)}[pairing]
+        turned[a] = rounding_shift(row[a] * c - row[b] * s, 14, mode)
+        turned[b] = rounding_shift(row[b] * c + row[a] * s, 14, mode)
+    return turned
+
+
+def multiply(
+    a: int,
+    b: int,
+    m: int,
+    t: int,
+    *,
+    a_zero_point: int,
+    b_zero_point: int,
+    zero_point: int,
+    lo: int,
+    hi: int,
+    mode: str,
+) -> int:
+    """Multiply two codes, each less its zero point, and rescale the product."""
+    return saturate(rounding_shift((a - a_zero_point) * (b - b_zero_point) * m, t, mode) + zero_point, lo, hi)
+
+
+def causal_mask(mask: Sequence[bool], queries: int, window: int | None = None) -> list[list[bool]]:
+    """Return the columns that each of the last ``queries`` columns sees: tokens up to there, at most ``window``.
+
+    A token's position is how many tokens there are up to it; a column without a token has that of the last token.
+    """
+    rows = []
+    for query in range(len(mask) - queries, len(mask)):
+        here = sum(mask[: query + 1])
+        near = [window is None or sum(mask[: column + 1]) > here - window for column in range(len(mask))]
+        rows.append([column <= query and mask[column] and near[column] for column in range(len(mask))])
+    return rows
+
+
 def unpack(packed: Row, bits: int, count: int) -> list[int]:
     """Return the codes stored in bytes: two's complement of ``bits`` bits, the first code in the lowest."""
     stream = sum(byte << 8 * place for place, byte in enumerate(packed))
@@ -288,7 +327,7 @@ def _exp_constants(fraction: int, a: str, b: str, c: str, mode: str) -> tuple[in
 
 
 def softmax(row: Row, m: int, t: int, mask: Sequence[bool] | None, profile: Profile) -> list[int]:
-    """Return the uint8 probabilities of one row of accumulators; masked entries (False) get 0."""
+    """Return the probabilities of one row of accumulators, in 8 or 16 bits; masked entries (False) get 0."""
     mask = [True] * len(row) if mask is None else mask
     kept = [acc for acc, keep in zip(row, mask, strict=True) if keep]
     if not kept:
@@ -303,7 +342,8 @@ def softmax(row: Row, m: int, t: int, mask: Sequence[bool] | None, profile: Prof
             e_row.append(0)
     total = sum(e_row)
     one = profile["softmax"]["one"]
-    return [min(rounding_divide(e * one, total, profile["step_rounding"]), PROB_MAX) for e in e_row]
+    greatest = 255 if one <= 256 else 65535
+    return [min(rounding_divide(e * one, total, profile["step_rounding"]), greatest) for e in e_row]
 
 
 def gelu(x: int, profile: Profile) -> int:

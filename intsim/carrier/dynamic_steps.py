@@ -16,12 +16,11 @@ from intsim.carrier.blocks import in_blocks
 from intsim.carrier.exact import Integers, Weight, magnitude, product
 from intsim.carrier.rowwise import Float64, Norm
 from intsim.carrier.steps import Residual
-from intsim.fixedpoint import INT16, INT32, Dyadic, IntRange, Rounding, rounding_right_shift
+from intsim.fixedpoint import INT16, INT32, UINT16, Dyadic, IntRange, Rounding, rounding_right_shift
 
 __all__ = ["DynamicDense", "DynamicResidual", "Scaled", "quotients"]
 
 HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0.5, Rounding.HALF_AWAY: 0.5}
-UINT16: Final = IntRange(16, signed=False)
 UNIT: Final = 2.0**-53  # of relative error in a float64
 
 

@@ -149,7 +149,8 @@ def matmul(
     Bounds
     ------
     Any partial sum of x_k w_k, in any order, fused or not, is at most P = min(K x_bound w_bound, max_n(x_bound sum_k
-    |w_nk|)). P <= 2**24 makes float32 BLAS exact. Beyond, the depth is cut into pieces of at most 2**24 / (x_bound
+    |w_nk|)), and for unsigned x, such as probabilities, at most w_bound sum_k x_k of the row at hand. P <= 2**24 makes
+    float32 BLAS exact. Beyond, the depth is cut into pieces of at most 2**24 / (x_bound
     w_bound), if they are long enough to be worth a product each, else P <= 2**53 makes float64 BLAS exact. With the
     bias, max_n(x_bound sum_k |w_nk| + |bias_n|) < 2**31 is required, so that int32 is exact.
 
@@ -165,6 +166,10 @@ def matmul(
         rows = x_bound * (carrier.norms if isinstance(carrier, Weight) else row_norms(w))
         products = min(products, int(rows.max(initial=0)))
         total = min(total, int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max(initial=0)))
+    if total > FLOAT32_EXACT and x.dtype.kind == "u":  # and so may the rows at hand
+        rows = int(x.sum(axis=-1, dtype=np.int64).max(initial=0)) * w_bound
+        products = min(products, rows)
+        total = min(total, rows + (0 if bias is None else magnitude(bias)))
     if total > INT32_MAX:
         msg = f"products and bias must sum to less than 2**31 for an int32 accumulator, got a bound of {total}"
         raise ValueError(msg)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
-from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange, Rounding, round_fraction, rounding_divide
+from intsim.fixedpoint import INT16, Dyadic, IntRange, Rounding, round_fraction, rounding_divide
 
 __all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "eps_by_shift", "saturated"]
 
@@ -25,8 +25,9 @@ Float64: TypeAlias = NDArray[np.float64]
 EXACT: Final = 1 << 53
 HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0.0}  # RND(x) = floor(x + half), or rint
 FLOORED: Final = (Rounding.FLOOR, Rounding.HALF_UP)
-HAIR: Final = 2.0**-48
+HAIR: Final = 2.0**-51
 MAX_ROW_SHIFT: Final = 31  # integers below 2**46, to 15 bits and a sign
+QUOTIENTS: Final = 1 << 48  # one times a sum of exponentials
 
 
 def carried(x: Integers) -> Float64:
@@ -56,9 +57,10 @@ class Softmax:
     2 |acc| m + (2**15 + 1) 2**t <= 2**53, twice that where t = 0: all terms are multiples of 2**-max(t, 1), the half
     among them. Its index x + 2**15 is cut off toward zero, which is floor where it counts: from 0 up.
 
-    q = e one / sum e <= 2**8 is a multiple of 1 / sum e >= 2**-38, in rows of 2**14. The product of e and fl(one (1 +
-    2**-48) / sum e) is above q by 2**-49 q at least, so not below an integer or a half that q reaches, and by 1.2
-    2**-40 at most, so more than 2**-41 below the next one: a half added to it is not rounded across an integer.
+    With u = 2**-53, the product of e and fl(fl(one (1 + 4 u)) / sum e) is above q = e one / sum e <= one, so not below
+    an integer or a half that q reaches, and by less than 7.1 u one. A q that does not reach it is 1 / (2 sum e) or more
+    below, at least 16 u one where one sum e <= 2**48: the product is below it too, and by more than the u (one + 1/2)
+    that adding a half may round up.
     """
 
     exponentials: Float64
@@ -67,6 +69,7 @@ class Softmax:
     half: float
     even: bool
     one: float
+    to: IntRange
     step_half: float
 
     @classmethod
@@ -79,6 +82,7 @@ class Softmax:
         by_difference: Integers | None,
         by_x: Integers,
         one: int,
+        to: IntRange,
         rounding: Rounding,
         step_rounding: Rounding,
     ) -> "Softmax | None":
@@ -89,9 +93,10 @@ class Softmax:
         by_difference, by_x
             Exponentials: of differences -n ... 0, the first as low as they get, and of x = -2**15 ... 0.
         """
-        if rounding not in HALF or step_rounding not in FLOORED or columns > 1 << 14:
+        proved = one * columns * magnitude(by_x) <= QUOTIENTS
+        if rounding not in HALF or step_rounding not in FLOORED or not proved:
             return None
-        constants: dict[str, Any] = {"one": one * (1 + HAIR), "step_half": HALF[step_rounding]}
+        constants: dict[str, Any] = {"one": one * (1 + HAIR), "to": to, "step_half": HALF[step_rounding]}
         if by_difference is not None and bound + by_difference.size <= FLOAT32_EXACT:
             return cls(
                 exponentials=carried(by_difference),
@@ -113,7 +118,7 @@ class Softmax:
             **constants,
         )
 
-    def __call__(self, acc: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    def __call__(self, acc: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> Integers:
         """Return the probabilities of scores in any dtype, those of ``keep``."""
         kept = None if keep is None else np.moveaxis(keep, -1, 0)
         # what a row shares is then a row itself
@@ -130,14 +135,14 @@ class Softmax:
             e *= kept
         return np.moveaxis(self.quotients(e, np.maximum(e.sum(axis=0), 1.0)), 0, -1)
 
-    def quotients(self, e: Float64, total: Float64) -> NDArray[np.uint8]:
-        """Return min(P(e one / total), 255); e is overwritten."""
+    def quotients(self, e: Float64, total: Float64) -> Integers:
+        """Return P(e one / total), saturated; e is overwritten."""
         e *= self.one / total
         if self.step_half:
             e += self.step_half
-        if self.one > UINT8.max + 1:
-            np.minimum(e, UINT8.max, out=e)
-        return e.astype(np.uint8)
+        if self.one > self.to.max + 1:
+            np.minimum(e, self.to.max, out=e)
+        return e.astype(self.to.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

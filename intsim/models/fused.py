@@ -83,7 +83,7 @@ def attention(model: Constants, name: str, parts: tuple[str, str, str], size: in
             return None
         query, key, value = (magnitude(np.empty(0, operand.range.dtype)) for operand in operands)
         tokens = model.config.longest
-        scores, context = size * query * key, tokens * 255 * value
+        scores, context = size * query * key, model.profile.row_sum(tokens) * value
         if max(scores, context) > FLOAT32_EXACT:
             return None
         softmax = carried_softmax(model.ratio(f"{name}.scores"), profile=model.profile, bound=scores, columns=tokens)

@@ -115,20 +115,14 @@ def matmul(
 
 
 def attend(probs: Integers, value: Integers, *, tokens: int, profile: Profile, w_zero_point: int = 0) -> Steps:
-    """Multiply rows of probabilities by the values of up to ``tokens`` tokens: the whole sum of a row goes to one.
-
-    Reals r >= 0 of sum ``one`` become P(r), at most r if P rounds down; to nearest, at most r + 1/2, and at most 2 r,
-    since nothing below 1/2 rounds up: 510 probabilities of 1/2 reach it with one = 255.
-    """
+    """Multiply rows of probabilities by the values of up to ``tokens`` tokens: the whole sum of a row goes to one."""
+    total = np.minimum(profile.row_sum(tokens), probs[1:] * np.int64(tokens))
+    largest = int(probs.max())
+    row = (total.max() - largest * np.arange(tokens)).clip(0, largest).astype(probs.dtype)  # as full as one can be
     any_value = np.array([value.min(), value.max()]).reshape(2, 1, 1)
-    every = np.repeat(probs[:, 0], tokens, axis=-1), np.repeat(any_value, tokens, axis=-1)
-    _require_accumulator(*every, w_zero_point=w_zero_point)
-    rule, one = profile.softmax, profile.softmax.one
-    if not isinstance(rule, Softmax):
-        one = rule.row_sum(tokens)
-    elif profile.step_rounding not in (Rounding.FLOOR, Rounding.TOWARD_ZERO):
-        one = min(2 * one, one + (tokens >> 1))
-    total = np.minimum(one, probs[1:] * np.int64(tokens))
+    _require_accumulator(
+        np.stack([row, row])[:, None], np.repeat(any_value, tokens, axis=-1), w_zero_point=w_zero_point
+    )
     ends = (total * (value.astype(np.int64) - w_zero_point)).swapaxes(-1, -2)
     return {"": saturate(np.concatenate([ends[:1].clip(max=0), ends[1:].clip(min=0)]), INT32)}
 
@@ -194,8 +188,9 @@ def softmax(run: Run, acc: Integers, ratio: Dyadic, *, tokens: int, profile: Pro
     ValueError
         If the profile's exp has a negative value: then no row of probabilities has a bound.
     """
-    probs = np.zeros_like(acc, np.uint8)
-    probs[1] = min(profile.softmax.one, UINT8.max)
+    to = profile.softmax.output_range if isinstance(profile.softmax, Softmax) else UINT8
+    probs = np.zeros_like(acc, to.dtype)
+    probs[1] = min(profile.softmax.one, to.max)
     if not isinstance(profile.softmax, Softmax):
         to, rounding = profile.softmax.input_range, profile.requantization
         steps = monotone(run, ops.requantize, acc, ratio, to=to, rounding=rounding)

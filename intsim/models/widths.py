@@ -140,6 +140,8 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
     def interpret(
         name: str, operator: Callable[..., Integers], operands: tuple[Any, ...], constants: Mapping[str, Any]
     ) -> Integers:
+        if operator is ops.causal_mask:  # tokens are alike, and any may be masked
+            return operator(*operands, **constants)
         try:
             steps = transfer(operator, operands, constants)
         except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from intsim._trace import recording_steps, step
 from intsim.carrier import rowwise
 from intsim.carrier.blocks import in_blocks
 from intsim.carrier.exact import Integers, divide, magnitude, require_integers, rescale
-from intsim.fixedpoint import INT16, UINT8, Dyadic, saturate
+from intsim.fixedpoint import INT16, Dyadic, saturate
 from intsim.ops.exp import exp
 from intsim.ops.requantize import requantize
 from intsim.profile import Profile, Softmax
@@ -27,7 +27,7 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     With R = profile.rounding, P = profile.step_rounding and one = profile.softmax.one::
 
         d_j = acc_j - max acc,   x_j = R(d_j * multiplier / 2**shift) saturated at -2**15,   e_j = exp(x_j)
-        probs_j = min(P(e_j * one / sum e), 255)
+        probs_j = min(P(e_j * one / sum e), 255 or 65535)
 
     A rule of another project reads the scores as ``profile.requantization`` brings them to its codes.
 
@@ -46,7 +46,8 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
     Returns
     -------
     ndarray
-        uint8 codes of 1 / one; a row need not sum to ``one``.
+        Codes of 1 / one, which a row need not sum to: uint8 for ``one`` up to 256, saturated at 255, else uint16. A row
+        of equal scores is 0 throughout where there are more than 2 one of them.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
 
     Bounds
     ------
-    e < 2**24 and one <= 2**8, so a row of up to 2**31 tokens keeps dividend and sum far below 2**62.
+    e < 2**24 and one < 2**16, so a row of up to 2**31 tokens keeps dividend and sum far below 2**62.
 
     Source
     ------
@@ -91,7 +92,7 @@ def softmax(acc: Integers, ratio: Dyadic, *, profile: Profile, mask: NDArray[np.
         step("exp", e)
         total = np.maximum(e.sum(axis=-1, keepdims=True, dtype=np.int64), 1)
         step("sum", total)
-        return divide(e, total, multiplier=rule.one, to=UINT8, rounding=profile.step_rounding)
+        return divide(e, total, multiplier=rule.one, to=rule.output_range, rounding=profile.step_rounding)
 
     carried = (
         None
@@ -112,6 +113,7 @@ def carried_softmax(ratio: Dyadic, *, profile: Profile, bound: int, columns: int
         by_difference=_by_difference(int(ratio.multiplier), int(ratio.shift), profile),
         by_x=_by_x(profile),
         one=profile.softmax.one,
+        to=profile.softmax.output_range,
         rounding=profile.rounding,
         step_rounding=profile.step_rounding,
     )
