@@ -404,7 +404,7 @@ class IntegerWorld:
             rows = self._mine(positions)
             tables = "rotary.cos", "rotary.sin"
             self._rotation += (call(name, ops.embedding, rows, self._tensors[name]) for name in tables)
-        cos, sin = (table[:, None] for table in self._rotation)  # (B, 1, T, R / 2)
+        cos, sin = self._rotation  # (B, T, R / 2)
         codes = self._about_zero(self.requantize(x, role="rotation")).astype(np.int16)
         name, how = rotated_name(x.name), {"pairing": pairing, "rounding": self._profile.rounding}
         return Rotated(name, _joined(call(f"{name}.acc", ops.rotary, _split(codes, heads), cos, sin, **how)))
