@@ -14,7 +14,7 @@ __all__ = ["Convention", "Scheme"]
 
 Convention: TypeAlias = Literal["narrow", "ibert-code", "full", "power-of-two"]
 
-MAX_BITS: Final = 16
+MAX_BITS: Final = 32
 SMALLEST_SCALE: Final = 2.0**-126  # smallest normal float32: still 24 significant bits
 
 

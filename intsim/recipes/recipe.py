@@ -113,7 +113,7 @@ class ActivationRule:
 
     def __post_init__(self) -> None:
         _check_roles(self.roles, ROLES)
-        _check("bits of an activation", self.bits, range(2, 17))
+        _check("bits of an activation", self.bits, range(2, 33))
         _check("symmetric", self.symmetric, (True, False))
         _check("groups of an activation", self.groups, range(1, 1 << 14))
         _check("estimator", self.estimator, ("min-max", "running-min-max", "percentile", "mse"))
