@@ -33,7 +33,6 @@ from intsim.fixedpoint import (
 from intsim.kernels.rules import ShiftGelu
 from intsim.ops import LayerNormParams
 from intsim.ops.l2_normalize import UNIT_FRACTION
-from intsim.ops.rotary import TURN_FRACTION, Pairing, paired
 from intsim.profile import LayerNorm, Profile, Softmax
 
 __all__ = [
@@ -48,14 +47,12 @@ __all__ = [
     "matmul",
     "monotone",
     "neighbours",
-    "multiply",
     "position_ids",
     "quantize_dynamic",
-    "rotary",
-    "token_positions",
     "scale_rows",
     "softmax",
     "tabulated",
+    "token_positions",
 ]
 
 Steps: TypeAlias = dict[str, Integers]  # ":STEP" -> its ends, in forward order; the result is ""
@@ -77,30 +74,6 @@ def position_ids(ids: Integers, *, padding: int, longest: int) -> Steps:
 def token_positions(*, longest: int, queries: int, first: int) -> Steps:
     """Return the ends over texts of up to ``longest`` tokens."""
     return {"": np.full((2, queries), [[first], [first + longest - 1]], np.int64)}
-
-
-def rotary(x: Integers, cos: Integers, sin: Integers, *, pairing: Pairing, rounding: Rounding) -> Steps:
-    """Add the ends of the products with cos and sin of any position, which move together and need not reach them."""
-    cos, sin = cos[:, None].astype(np.int64), sin[:, None].astype(np.int64)  # (2, 1, 1, R / 2)
-    pairs = paired(cos.shape[-1], pairing)
-    a, b = (x[..., channels].astype(np.int64) for channels in pairs)
-    ends = [np.stack(_products(a, cos)) - np.stack(_products(b, sin)[::-1]), np.stack(_products(b, cos)) + np.stack(_products(a, sin))]
-    y = x.astype(np.int32)
-    for channels, turned in zip(pairs, ends, strict=True):
-        y[..., channels] = saturate(rounding_right_shift(turned, TURN_FRACTION, rounding), INT32)
-    return {":first": saturate(ends[0], INT32), ":second": saturate(ends[1], INT32), "": y}
-
-
-def multiply(run: Run, a: Integers, b: Integers, ratio: Dyadic, **constants: Any) -> Steps:
-    """Run on the four products of ends."""
-    steps = run(ops.multiply, a[[0, 0, 1, 1]], b[[0, 1, 0, 1]], ratio, **constants)
-    return {step: np.stack([corners.min(axis=0), corners.max(axis=0)]) for step, corners in steps.items()}
-
-
-def _products(x: Integers, y: Integers) -> tuple[Integers, Integers]:
-    """Return the ends of x y."""
-    corners = x[[0, 0, 1, 1]] * y[[0, 1, 0, 1]]
-    return corners.min(axis=0), corners.max(axis=0)
 
 
 def neighbours(x: Integers, *, mask: NDArray[np.bool_], zero_point: int = 0) -> Steps:  # noqa: ARG001

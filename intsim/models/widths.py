@@ -135,10 +135,6 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
             return intervals.scale_rows(*operands)
         if operator is ops.token_positions:
             return intervals.token_positions(longest=tokens, **constants)
-        if operator is ops.rotary:
-            return intervals.rotary(*operands, **constants)
-        if operator is ops.multiply:
-            return intervals.multiply(run, *operands, **constants)
         if operator in (ops.gelu, ops.sigmoid, ops.silu, ops.tanh):
             return intervals.tabulated(run, operator, *operands, **constants)
         return intervals.monotone(run, operator, *operands, **constants)
