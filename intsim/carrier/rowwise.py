@@ -6,11 +6,10 @@ that it cannot. A float64 holds every integer up to 2**53, and such an integer t
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,24 +146,29 @@ class Softmax:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Norm:
-    """LayerNorm.
+    """LayerNorm and RMSNorm.
 
     Bounds
     ------
-    sum x**2 <= 2**14 2**30: exact in any order. The quotient floor(a / b) of integers is floor((a + 1/2) / b), which
-    lies 1 / (2b) or more from an integer. It is found as x r + s, where a = a_1 x + a_0, r = fl(a_1 / b) and s =
-    fl((a_0 + 1/2) / b); with |a_1 x| and |a_0| below 2**47, the four roundings are off by less than 2**-3 / b. |y m +
-    bias| + 2**(t-1) - to.min 2**t <= 2**53 for the largest |y|, 2**f sqrt(3 N); half of that where t = 0, since the
-    half takes a fraction bit.
+    Of int16 codes, sum x**2 <= 2**14 2**30: exact in any order. Of int32 codes, |N x - sum x| < 2**46; its product with
+    2**-k, and a half, are exact, and so is the sum of squares after it, of 16 bits.
+
+    The quotient floor(a / b) of integers is floor((a + 1/2) / b), which lies 1 / (2b) or more from an integer. It is
+    found as x r + s, where a = a_1 x + a_0, r = fl(a_1 / b) and s = fl((a_0 + 1/2) / b); with |a_1 x| and |a_0| below
+    2**47, the four roundings are off by less than 2**-3 / b. |y m| + B <= 2**53, B = |bias| + 2**(t-1) - to.min 2**t,
+    for the largest |y|, 2**f sqrt(3 N), or for a |y m| of 2**(bits + t), beyond which everything saturates: sums of up
+    to 2**53 are exact, and where |y m| is more, its sum is 2**53 - B at least. Half of that where t = 0, since the half
+    takes a fraction bit.
     """
 
     factor: Float64
     offset: Float64
     eps: int
     fraction: int
-    mean: Callable[[Float64], Float64] | None  # what is subtracted first; without it the centring is exact
-    doubled: bool  # quotients are rounded half up: floor((2a + b) / 2b)
-    even: bool
+    centring: Literal["exact", "rounded-mean", "none"]
+    shifted: bool  # rows, to 16 bits
+    rounding: Rounding
+    step_rounding: Rounding
     to: IntRange
 
     @classmethod
@@ -175,59 +179,86 @@ class Norm:
         *,
         eps: int,
         fraction: int,
-        exact: bool,
+        centring: Literal["exact", "rounded-mean", "none"],
+        shifted: bool,
         to: IntRange,
         rounding: Rounding,
         step_rounding: Rounding,
     ) -> "Norm | None":
-        """Return the step, or None where its bounds cannot be proved."""
+        """Return the step, or None where its bounds cannot be proved.
+
+        Parameters
+        ----------
+        eps
+            As in ``over_root_mean_square`` where rows are shifted, else in units of the variance.
+        shifted
+            Whether each row is shifted to 16 bits, for int32 codes; int16 codes do without, but for RMSNorm.
+        """
         channels, shift = weight.shift.size, int(weight.shift.flat[0])
         largest = int(np.sqrt(3.0 * channels) + 1) << fraction
-        bound = largest * int(abs(weight.multiplier).max()) + magnitude(bias) + ((1 - 2 * to.min) << shift >> 1)
-        even = rounding is Rounding.HALF_EVEN
+        reach = min(largest * int(abs(weight.multiplier).max()), 1 << to.bits + shift)
+        bound = reach + magnitude(bias) + ((1 - 2 * to.min) << shift >> 1)
         roundings = rounding in HALF and step_rounding in FLOORED
         if bound << (shift == 0) > EXACT or not roundings or channels << fraction > 1 << 30:
             return None
-
-        def mean(total: Float64) -> Float64:
-            return rounding_divide(total.astype(np.int64), np.array(channels), rounding).astype(np.float64)
-
+        half = HALF[rounding] - (0 if rounding is Rounding.HALF_EVEN else to.min)
         return cls(
             factor=np.ldexp(weight.multiplier.astype(np.float64), -shift),
-            offset=np.ldexp(bias.astype(np.float64), -shift) + (HALF[rounding] - (0 if even else to.min)),
+            offset=np.ldexp(bias.astype(np.float64), -shift) + half,
             eps=eps,
             fraction=fraction,
-            mean=None if exact else mean,
-            doubled=step_rounding is Rounding.HALF_UP,
-            even=even,
+            centring=centring,
+            shifted=shifted,
+            rounding=rounding,
+            step_rounding=step_rounding,
             to=to,
         )
 
     def __call__(self, x: Float64) -> Integers:
-        """Return the codes of int16 codes; x is overwritten."""
-        channels = x.shape[-1]
-        total = x.sum(axis=-1, keepdims=True)
-        if self.mean is None:
+        """Return the codes of int16 codes, or of int32 ones where rows are shifted; x is overwritten."""
+        channels, one = x.shape[-1], float(1 << self.fraction)
+        first, rest = channels * one, 0.5  # a_1 and a_0 + 1/2
+        if self.shifted:
+            variance = self._shift(x)
+        elif self.centring == "exact":
+            total = x.sum(axis=-1, keepdims=True)
             s = total.astype(np.int64)
-            variance = channels * _squares(x) - s * s
-            scale = float(channels << self.fraction)
+            variance, rest = channels * _squares(x) - s * s + self.eps, 0.5 - total * one
         else:
-            x -= self.mean(total)
-            total = np.zeros_like(total)
-            variance = _squares(x) // channels
-            scale = float(1 << self.fraction)
-        std = _root(variance + self.eps).astype(np.float64)
-        first, rest, divisor = scale, 0.5 - total * (scale / channels), std
-        if self.doubled:
-            first, rest, divisor = 2 * scale, std + 2 * rest - 0.5, 2 * std
+            x -= self._mean(x)
+            variance, first = _squares(x) // channels + self.eps, one
+        divisor = std = _root(variance).astype(np.float64)
+        if self.step_rounding is Rounding.HALF_UP:  # floor((2a + b) / 2b)
+            first, rest, divisor = 2 * first, std + 2 * rest - 0.5, 2 * std
         x *= first / divisor
         x += rest / divisor
         np.floor(x, out=x)
         x *= self.factor
         x += self.offset
-        if not self.even:
+        if self.rounding is not Rounding.HALF_EVEN:
             return saturated(x, self.to)
         return np.rint(x, out=x).clip(self.to.min, self.to.max, out=x).astype(self.to.dtype)
+
+    def _mean(self, x: Float64) -> Float64:
+        total = x.sum(axis=-1, keepdims=True).astype(np.int64)
+        return rounding_divide(total, np.array(x.shape[-1]), self.rounding).astype(np.float64)
+
+    def _shift(self, x: Float64) -> NDArray[np.int64]:
+        """Centre rows and shift them; return N sum x**2 + eps."""
+        if self.centring == "rounded-mean":
+            x -= self._mean(x)
+        elif self.centring == "exact":
+            total = x.sum(axis=-1, keepdims=True)
+            x *= x.shape[-1]
+            x -= total
+        least, eps_at = eps_by_shift(self.eps, self.step_rounding)
+        largest = np.maximum(x.max(axis=-1, keepdims=True), -x.min(axis=-1, keepdims=True))
+        shift = np.maximum(np.frexp(largest)[1] - INT16.bits + 1, least)
+        if shift.any():
+            x *= np.ldexp(1.0, -shift)
+            x += HALF[self.step_rounding]
+            np.floor(x, out=x)
+        return x.shape[-1] * _squares(x) + eps_at[shift]
 
 
 @lru_cache(maxsize=256)

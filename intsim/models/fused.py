@@ -106,7 +106,8 @@ def dense_residual(model: Constants, name: str, weight: str, total: str, norm_na
         if not isinstance(out.zero_point, int) or not isinstance(skip.zero_point, int):
             return None
         rule = profile.requantization
-        norm = carried_norm(model.layer_norm_params(norm_name), to=model.formats[norm_name].range, profile=profile)
+        params, to = model.layer_norm_params(norm_name), model.formats[norm_name].range
+        norm = carried_norm(params, to=to, profile=profile, wide=not np.can_cast(out.range.dtype, np.int16))
         constants: dict[str, Any] = {
             "skip": skip.range,
             "skip_zero_point": skip.zero_point,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim.carrier.exact import Carrier, Integers, Weight, divide, rescale
+from intsim.carrier.rowwise import eps_by_shift
 from intsim.fixedpoint import (
     INT16,
     INT32,
@@ -33,7 +34,7 @@ from intsim.fixedpoint import (
 from intsim.kernels.rules import ShiftGelu
 from intsim.ops import LayerNormParams
 from intsim.ops.l2_normalize import UNIT_FRACTION
-from intsim.profile import LayerNorm, Profile, Softmax
+from intsim.profile import LayerNorm, Profile, Softmax, native
 
 __all__ = [
     "Run",
@@ -49,6 +50,7 @@ __all__ = [
     "neighbours",
     "position_ids",
     "quantize_dynamic",
+    "rms_norm",
     "scale_rows",
     "softmax",
     "tabulated",
@@ -143,7 +145,8 @@ def _require_accumulator(x: Integers, w: Integers, *, x_zero_point: int = 0, w_z
 def dynamic_bound(x: Integers, *, clip: bool, zero_point: int, **others: Any) -> Steps:
     """Bound the largest magnitude by that of the ends; in eighths if clipped, where it is no larger."""
     ops.dynamic_bound(x, clip=clip, zero_point=zero_point, **others)  # judges the format
-    furthest = np.abs(x.astype(np.int32) - zero_point).max(axis=(0, -1), keepdims=True) << 3 * clip
+    dtype = np.int32 if x.dtype.itemsize <= 2 else np.int64
+    furthest = np.abs(x.astype(dtype) - zero_point).max(axis=(0, -1), keepdims=True) << 3 * clip
     return {"": np.concatenate([np.zeros_like(furthest), furthest])}
 
 
@@ -235,42 +238,96 @@ def layer_norm(run: Run, x_q: Integers, params: LayerNormParams, *, to: IntRange
 
     Rounded mean: sum c**2 is less than N above sum (x - mean)**2 and below N (v + 1), so y**2 <= N g(s) with eps - 1.
 
-    Another project's y is any int32.
+    Another project's y is any int32. Wide codes: as ``rms_norm`` of c.
     """
-    rule, one = profile.layer_norm, Dyadic(1, params.weight.shift.flat[0])
-
-    def affine(y: Integers) -> Steps:
-        return _sorted(
-            run(rescale, [y, params.bias], [params.weight, one], zero_point=0, to=to, rounding=profile.rounding)
-        )
-
+    rule = profile.layer_norm
     if not isinstance(rule, LayerNorm):
         ops.layer_norm(np.resize(np.array([-64, 64], x_q.dtype), x_q.shape), params, to=to, profile=profile)
         y = np.broadcast_to(np.array([INT32.min, INT32.max], np.int32).reshape(2, 1, 1), x_q.shape)
-        return {":normalised": y} | affine(y)
+        return _applied(run, {":normalised": y}, params, to=to, profile=profile)
     ops.layer_norm(x_q, params, to=to, profile=profile)
     x, channels, eps = x_q.astype(np.int64), x_q.shape[-1], params.eps
     others = (x.sum(axis=-1, keepdims=True) - x)[::-1]
+    exact = rule.centring == "exact"
+    if exact:
+        centred = (channels - 1) * x - others
+    else:
+        centred = x - rounding_divide(x + others, np.array(channels), profile.rounding)
+    if not np.can_cast(x_q.dtype, np.int16):
+        inside = {":centred": centred} | _over_root_mean_square(centred, eps=channels**2 * eps, profile=profile)
+        return _applied(run, inside, params, to=to, profile=profile)
     middle_doubled = x[0].min() + x[1].max()
     squares = np.square(2 * x - middle_doubled).max(axis=0, keepdims=True).sum(axis=-1, keepdims=True)
     spread = rounding_right_shift(channels * squares, 2, Rounding.FLOOR)
-    if rule.centring == "exact":
-        centred = (channels - 1) * x - others
+    if exact:
         terms, peak, least = channels - 1, eps, math.isqrt(channels - 1 + eps)
     else:
-        centred = x - rounding_divide(x + others, np.array(channels), profile.rounding)
         spread = rounding_divide(spread, np.array(channels**2), Rounding.FLOOR) + 1
         terms, peak, least = channels, eps - 1, math.isqrt(eps)
     variance = np.concatenate([np.zeros_like(spread), spread]) + eps
     std = isqrt(variance)
-
-    fraction = rule.output_fraction
-    outward = np.array([-1, 1]).reshape(2, 1, 1) * centred > 0
-    divisor = np.where(outward, std[:1], std[1:])
-    y = divide(centred, divisor, multiplier=1 << fraction, to=INT32, rounding=profile.step_rounding)
-    s = max(peak, least)
-    limit = math.isqrt((terms * (s**2 + 2 * s - peak) << 2 * fraction) // s**2) + 1
-    y = y.clip(-limit, limit)
-
+    limit = _limit(terms, peak, max(peak, least), fraction=rule.output_fraction)
+    y = _quotients(centred, std, multiplier=1 << rule.output_fraction, profile=profile).clip(-limit, limit)
     inside = {":centred": saturate(centred, INT32), ":variance": variance, ":std": std, ":normalised": y}
-    return inside | affine(y)
+    return _applied(run, inside, params, to=to, profile=profile)
+
+
+def rms_norm(run: Run, x_q: Integers, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Steps:
+    """Bound rows of every shift k that the ends leave, each by its own; reached by k and x' alone.
+
+    In a row of shift k, max |x| < 2**(15 + k), and k > e takes max |x'| >= 2**14. From N x'**2 + eps' <= v < (s + 1)**2
+    follows y**2 = (N x' / s)**2 <= N g(s), g(s) = 1 + 2 / s - eps' / s**2 as for ``layer_norm``.
+    """
+    ops.rms_norm(x_q, params, to=to, profile=profile)
+    inside = _over_root_mean_square(x_q.astype(np.int64), eps=params.eps, profile=profile)
+    return _applied(run, inside, params, to=to, profile=profile)
+
+
+def _over_root_mean_square(c: NDArray[np.int64], *, eps: int, profile: Profile) -> Steps:
+    rule, channels = native(profile.layer_norm, LayerNorm), c.shape[-1]
+    least, eps_at = eps_by_shift(eps, profile.step_rounding)
+    bits = rule.row_bits - 1
+    low, high = c
+    nearest, furthest = np.maximum(np.maximum(low, -high), 0), np.maximum(-low, high)
+    first, last = (max(int(ends.max()).bit_length() - bits, least) for ends in (nearest, furthest))
+
+    def shifted_by(k: int) -> Steps:
+        reach = (1 << bits + k) - 1
+        shift, eps_k = np.full((2, 1, 1), k), int(eps_at[k])
+        shifted = rounding_right_shift(c.clip(-reach, reach), k, profile.step_rounding)
+        low, high = np.square(np.maximum(np.maximum(shifted[0], -shifted[1]), 0)), np.square(shifted).max(axis=0)
+        squares = np.stack([low, high]).sum(axis=-1, keepdims=True)
+        if k > least:
+            squares = np.maximum(squares, 1 << 2 * (bits - 1))
+        variance = channels * squares + eps_k
+        std = isqrt(variance)
+        start, stop = std.ravel().tolist()
+        limit = _limit(channels, eps_k, min(max(eps_k, start), stop), fraction=rule.output_fraction)
+        multiplier = channels << rule.output_fraction
+        y = _quotients(shifted, std, multiplier=multiplier, profile=profile).clip(-limit, limit)
+        return {":shift": shift, ":shifted": shifted, ":variance": variance, ":std": std, ":normalised": y}
+
+    every = [shifted_by(k) for k in range(first, last + 1)]
+    return {
+        step: np.stack([np.min([ends[step][0] for ends in every], axis=0), np.max([e[step][1] for e in every], axis=0)])
+        for step in every[0]
+    }
+
+
+def _limit(terms: int, eps: int, s: int, *, fraction: int) -> int:
+    """Return the largest |y| with y**2 <= terms (1 + 2 / s - eps / s**2), in units of 2**-fraction, rounded up."""
+    return math.isqrt((terms * (s**2 + 2 * s - eps) << 2 * fraction) // s**2) + 1
+
+
+def _quotients(c: Integers, std: Integers, *, multiplier: int, profile: Profile) -> Integers:
+    """Return the ends of c multiplier / std: the lower std takes c away from 0."""
+    outward = np.array([-1, 1]).reshape(2, 1, 1) * c > 0
+    divisor = np.where(outward, std[:1], std[1:])
+    return divide(c, divisor, multiplier=multiplier, to=INT32, rounding=profile.step_rounding)
+
+
+def _applied(run: Run, inside: Steps, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Steps:
+    """Return the steps up to the normalised values, and those of the affine part of a norm."""
+    y, one = inside[":normalised"], Dyadic(1, params.weight.shift.flat[0])
+    constants: dict[str, Any] = {"zero_point": 0, "to": to, "rounding": profile.rounding}
+    return inside | _sorted(run(rescale, [y, params.bias], [params.weight, one], **constants))

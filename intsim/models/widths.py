@@ -127,6 +127,8 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
             return intervals.l2_normalize(run, *operands, **constants)
         if operator is ops.layer_norm:
             return intervals.layer_norm(run, *operands, **constants)
+        if operator is ops.rms_norm:
+            return intervals.rms_norm(run, *operands, **constants)
         if operator is ops.dynamic_bound:
             return intervals.dynamic_bound(*operands, **constants)
         if operator is ops.quantize_dynamic:

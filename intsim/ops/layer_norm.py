@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer LayerNorm: exact sums, integer square root, one division per element."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -137,11 +136,20 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     """
     require_channels(x_q, np.int32)
     rule, channels = profile.layer_norm, x_q.shape[-1]
-    if not np.can_cast(x_q.dtype, np.int16):
-        return in_blocks(_wide(params, rule=native(rule, LayerNorm), to=to, profile=profile), x_q)
+    wide = not np.can_cast(x_q.dtype, np.int16)
 
     def affine(y: Integers) -> Integers:
         return params.applied(y, to=to, rounding=profile.rounding)
+
+    def wide_rows(x_q: Integers) -> Integers:
+        x, own = x_q.astype(np.int64), native(rule, LayerNorm)
+        total = x.sum(axis=-1, keepdims=True)
+        if own.centring == "exact":
+            centred = channels * x - total
+        else:
+            centred = x - rounding_divide(total, np.array(channels), profile.rounding)
+        step("centred", centred)
+        return affine(over_root_mean_square(centred, eps=channels**2 * params.eps, rule=own, profile=profile))
 
     def rows(x_q: Integers) -> Integers:
         if not isinstance(rule, LayerNorm):  # another project's, which computes itself
@@ -161,9 +169,9 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
         scale = 1 << rule.output_fraction
         return affine(divide(centred, std, multiplier=scale, to=INT32, rounding=profile.step_rounding))
 
-    norm = None if recording_steps() else carried_norm(params, to=to, profile=profile)
+    norm = None if recording_steps() else carried_norm(params, to=to, profile=profile, wide=wide)
     if norm is None:
-        return in_blocks(rows, x_q)
+        return in_blocks(wide_rows if wide else rows, x_q)
 
     def carried(x_q: Integers) -> Integers:
         return norm(rowwise.carried(x_q))
@@ -171,36 +179,18 @@ def layer_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile:
     return in_blocks(carried, x_q)
 
 
-def _wide(
-    params: LayerNormParams, *, rule: LayerNorm, to: IntRange, profile: Profile
-) -> Callable[[Integers], Integers]:
-    """Return the function of rows whose codes have more than 16 bits."""
-
-    def rows(x_q: Integers) -> Integers:
-        x, channels = x_q.astype(np.int64), x_q.shape[-1]
-        total = x.sum(axis=-1, keepdims=True)
-        if rule.centring == "exact":
-            centred = channels * x - total
-        else:
-            centred = x - rounding_divide(total, np.array(channels), profile.rounding)
-        step("centred", centred)
-        y = over_root_mean_square(centred, eps=channels**2 * params.eps, rule=rule, profile=profile)
-        return params.applied(y, to=to, rounding=profile.rounding)
-
-    return rows
-
-
-def carried_norm(params: LayerNormParams, *, to: IntRange, profile: Profile) -> rowwise.Norm | None:
-    """Return the function that does the same on int16 codes carried by float64, where it provably does."""
+def carried_norm(params: LayerNormParams, *, to: IntRange, profile: Profile, wide: bool = False) -> rowwise.Norm | None:
+    """Return the function that does the same on codes carried by float64, int16 or wide, where it provably does."""
     rule = profile.layer_norm
     if not isinstance(rule, LayerNorm):
         return None
     return rowwise.Norm.build(
         params.weight,
         params.bias,
-        eps=params.eps,
+        eps=params.weight.shift.size**2 * params.eps if wide else params.eps,
         fraction=rule.output_fraction,
-        exact=rule.centring == "exact",
+        centring=rule.centring,
+        shifted=wide,
         to=to,
         rounding=profile.rounding,
         step_rounding=profile.step_rounding,

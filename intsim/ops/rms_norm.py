@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from intsim._trace import recording_steps
+from intsim.carrier import rowwise
 from intsim.carrier.blocks import in_blocks
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import IntRange
@@ -10,7 +12,7 @@ from intsim.ops.layer_norm import LayerNormParams, require_channels
 from intsim.ops.row_shift import over_root_mean_square
 from intsim.profile import LayerNorm, Profile, native
 
-__all__ = ["rms_norm"]
+__all__ = ["carried_rms_norm", "rms_norm"]
 
 
 def rms_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Integers:
@@ -64,8 +66,31 @@ def rms_norm(x_q: Integers, params: LayerNormParams, *, to: IntRange, profile: P
     require_channels(x_q, np.int32)
     rule = native(profile.layer_norm, LayerNorm)
 
-    def rows(x_q: Integers) -> Integers:
-        y = over_root_mean_square(x_q.astype(np.int64), eps=params.eps, rule=rule, profile=profile)
-        return params.applied(y, to=to, rounding=profile.rounding)
+    norm = None if recording_steps() else carried_rms_norm(params, to=to, profile=profile)
+    if norm is None:
 
-    return in_blocks(rows, x_q)
+        def rows(x_q: Integers) -> Integers:
+            y = over_root_mean_square(x_q.astype(np.int64), eps=params.eps, rule=rule, profile=profile)
+            return params.applied(y, to=to, rounding=profile.rounding)
+
+        return in_blocks(rows, x_q)
+
+    def carried(x_q: Integers) -> Integers:
+        return norm(rowwise.carried(x_q))
+
+    return in_blocks(carried, x_q)
+
+
+def carried_rms_norm(params: LayerNormParams, *, to: IntRange, profile: Profile) -> rowwise.Norm | None:
+    """Return the function that does the same on int32 codes carried by float64, where it provably does."""
+    return rowwise.Norm.build(
+        params.weight,
+        params.bias,
+        eps=params.eps,
+        fraction=native(profile.layer_norm, LayerNorm).output_fraction,
+        centring="none",
+        shifted=True,
+        to=to,
+        rounding=profile.rounding,
+        step_rounding=profile.step_rounding,
+    )

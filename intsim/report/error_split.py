@@ -144,7 +144,17 @@ def _layer_norm(x: Reals, params: ops.LayerNormParams, *, profile: Profile, **_r
     rule = native(profile.layer_norm, LayerNorm)
     centred = x - x.mean(axis=-1, keepdims=True)
     eps = params.eps / (x.shape[-1] ** 2 if rule.centring == "exact" else 1)
-    y = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
+    return _over_root_mean_square(centred, params, eps=eps, rule=rule)
+
+
+def _rms_norm(x: Reals, params: ops.LayerNormParams, *, profile: Profile, **_rules: Any) -> Reals:
+    return _over_root_mean_square(
+        x, params, eps=params.eps / x.shape[-1] ** 2, rule=native(profile.layer_norm, LayerNorm)
+    )
+
+
+def _over_root_mean_square(x: Reals, params: ops.LayerNormParams, *, eps: float, rule: LayerNorm) -> Reals:
+    y = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     bias = np.ldexp(params.bias.astype(np.float64), -params.weight.shift)
     return y * 2.0**rule.output_fraction * _ratio(params.weight) + bias
 
@@ -252,6 +262,7 @@ _MEANING: Final[Mapping[Any, Any]] = {
     ops.quantize_dynamic: _quantize_dynamic,
     ops.relu: _relu,
     ops.requantize: _requantize,
+    ops.rms_norm: _rms_norm,
     ops.scale_rows: _scale_rows,
     ops.sigmoid: _sigmoid,
     ops.silu: _silu,

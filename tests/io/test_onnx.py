@@ -568,7 +568,9 @@ def test_an_addend_and_zero_points_by_channel_give_the_golden_codes(rule):
 
 
 @pytest.mark.parametrize("kind", ["token", "sequence", "clip"])
-@pytest.mark.parametrize(("codes", "zero_point"), [(INT8, -128), (INT16, 0), (INT16, 32767)], ids=str)
+@pytest.mark.parametrize(
+    ("codes", "zero_point"), [(INT8, -128), (INT16, 0), (INT16, 32767), (IntRange(24), 0), (IntRange(31), -7)], ids=str
+)
 def test_rows_of_every_number_of_tokens_have_the_golden_bound(kind, codes, zero_point):
     rng = np.random.default_rng(10)
     tokens = 13
@@ -576,9 +578,10 @@ def test_rows_of_every_number_of_tokens_have_the_golden_bound(kind, codes, zero_
     mask = rng.permuted(np.arange(tokens) < np.arange(6 * tokens)[:, None] % (tokens + 1), axis=1)
     how = {"per": "token" if kind == "token" else "sequence", "clip": kind == "clip", "zero_point": zero_point}
     x = x.astype(codes.dtype)
-    bound = engine(lambda x, mask: operators.dynamic_bound(x, mask=mask, **how), x, mask)
+    largest = max(-codes.min, codes.max)
+    bound = engine(lambda x, mask: operators.dynamic_bound(x.bounded(largest), mask=mask, **how), x, mask)
     assert_bit_exact(bound, ops.dynamic_bound(x, mask=mask, **how))
-    every = engine(lambda x: operators.dynamic_bound(x, **how), x)
+    every = engine(lambda x: operators.dynamic_bound(x.bounded(largest), **how), x)
     assert_bit_exact(every, ops.dynamic_bound(x, **how))
     if kind == "clip":
         assert (every < 8 * ops.dynamic_bound(x, per="sequence", zero_point=zero_point)).any()
@@ -586,7 +589,9 @@ def test_rows_of_every_number_of_tokens_have_the_golden_bound(kind, codes, zero_
 
 @edges.every_rounding
 @pytest.mark.parametrize("unit", [1, 8])
-@pytest.mark.parametrize(("codes", "zero_point"), [(INT8, 3), (INT16, 0), (INT16, -32768)], ids=str)
+@pytest.mark.parametrize(
+    ("codes", "zero_point"), [(INT8, 3), (INT16, 0), (INT16, -32768), (IntRange(20), 0), (IntRange(24), 5)], ids=str
+)
 def test_codes_on_ties_of_their_bound_are_the_golden_ones(rounding, unit, codes, zero_point):
     bounds = [0, 1, 2, 3, 14, 254, 508, 4064, 12700, 2**15, 2**17 * unit]
     x = np.array(edges.edge_table(codes.min, codes.max) + list(range(-100, 101)), codes.dtype)
@@ -594,7 +599,11 @@ def test_codes_on_ties_of_their_bound_are_the_golden_ones(rounding, unit, codes,
     for bits in (2, 7, 8):
         how = {"unit": unit, "to": IntRange(bits, narrow=True), "rounding": rounding, "zero_point": zero_point}
         y = engine(
-            lambda x, bound, how=how: operators.quantize_dynamic(x, bound.bounded(2**17 * unit), **how), x, bound
+            lambda x, bound, how=how: operators.quantize_dynamic(
+                x.bounded(max(-codes.min, codes.max)), bound.bounded(2**17 * unit), **how
+            ),
+            x,
+            bound,
         )
         assert_bit_exact(y, ops.quantize_dynamic(x, bound, **how))
 
@@ -619,6 +628,28 @@ def test_rows_of_every_kind_have_the_golden_layer_norm(centring, codes, eps):
         profile = dataclasses.replace(INTSIM, name="other", layer_norm=rule, step_rounding=step_rounding)
         y = engine(lambda x, p=profile: operators.layer_norm(x, params, to=INT8, profile=p), x)
         assert_bit_exact(y, ops.layer_norm(x, params, to=INT8, profile=profile))
+
+
+@pytest.mark.parametrize("norm", ["exact", "rounded-mean", "rms_norm"])
+@pytest.mark.parametrize("eps", [1, 12345, 2**40, 2**61 - 1])
+def test_rows_of_every_shift_have_the_golden_norm(norm, eps):
+    rng = np.random.default_rng(8)
+    channels = 24
+    rows = [
+        rng.integers(-(2**31), 2**31, (64, channels)) >> np.arange(64)[:, None] // 2,
+        rng.choice([-(2**31), 2**31 - 1], (9, channels)),
+        np.eye(3, channels, dtype=np.int64) * (2**31 - 1),
+        np.array([[-(2**31)], [0], [2**31 - 1], [2**15 - 1], [-(2**15)]]) + np.zeros(channels, np.int64),
+    ]
+    x = np.concatenate(rows).astype(np.int32)
+    weight = Dyadic(rng.integers(-(2**25), 2**25, channels), np.full(channels, 34))
+    params = LayerNormParams(weight=weight, bias=rng.integers(-(2**37), 2**37, channels), eps=eps)
+    operator = ops.rms_norm if norm == "rms_norm" else ops.layer_norm
+    for step_rounding in Rounding:
+        rule = INTSIM.layer_norm if norm == "rms_norm" else dataclasses.replace(INTSIM.layer_norm, centring=norm)
+        profile = dataclasses.replace(INTSIM, name="other", layer_norm=rule, step_rounding=step_rounding)
+        y = engine(lambda x, p=profile: operators.EMITTERS[operator](x, params, to=INT8, profile=p), x)
+        assert_bit_exact(y, operator(x, params, to=INT8, profile=profile))
 
 
 @pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)

@@ -280,8 +280,8 @@ def test_a_zero_point_that_is_not_a_code_is_refused(model: intsim.IntegerModel, 
         dataclasses.replace(model, formats=_format(model, "pooler", zero_point=zero_point))
 
 
-def test_a_sum_that_does_not_fit_int16_is_refused(model: intsim.IntegerModel) -> None:
-    formats = _format(model, "embeddings.sum", range=intsim.IntRange(16, signed=False), zero_point=0)
+def test_a_sum_that_does_not_fit_int32_is_refused(model: intsim.IntegerModel) -> None:
+    formats = _format(model, "embeddings.sum", range=intsim.IntRange(32, signed=False), zero_point=0)
     message = _refusal(model, formats=formats)
     assert message.startswith(
         "'embeddings.LayerNorm' must stay within the bounds of layer_norm, got: x_q must have codes"

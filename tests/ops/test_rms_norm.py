@@ -14,6 +14,7 @@ from intsim.carrier import blocks
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding
 from intsim.ops import LayerNormParams, rms_norm
+from intsim.ops.rms_norm import carried_rms_norm
 from intsim.profile import IBERT, IBERT_CODE, INTSIM, IVIT
 from intsim.reference.ops.rms_norm import rms_norm as real
 
@@ -212,3 +213,35 @@ def test_a_rule_of_another_project_is_refused(profile):
 def test_the_profile_of_ibert_floors():
     y = rms_norm(np.array([[1, -1, 0]], np.int8), plain(3), to=INT32, profile=IBERT)
     assert y.tolist() == [[98304, -98304, 0]]  # v = 3 * 2 + 1; 3 * 2**16 / 2
+
+
+@pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN], ids=str)
+@pytest.mark.parametrize(("to", "shift"), [(INT8, 44), (INT16, 35), (INT8, 0)], ids=str)
+def test_products_beyond_float64_saturate_as_the_oracle_does_it(rounding, to, shift):
+    channels = 2**13
+    x = np.zeros((4, channels), np.int32)
+    x[0, 0], x[1, 1], x[2, :2], x[3] = 2**31 - 1, -(2**31), (5, -5), np.arange(channels) - 17
+    multipliers = [sign * m for m in (2**31 - 1, 2**31 - 3) for sign in (1, -1)] * (channels // 4)
+    biases = np.random.default_rng(0).integers(-(2**48), 2**48, channels).tolist()
+    profile = replace(INTSIM, rounding=rounding)
+    constants, numbers = params(multipliers, biases, shift, 1), profile.to_json()
+    assert carried_rms_norm(constants, to=to, profile=profile) is not None
+    assert math.isqrt(3 * channels) * ONE * multipliers[0] > 2**53
+    y = rms_norm(x, constants, to=to, profile=profile)
+    for row, codes in zip(x.tolist(), y.tolist(), strict=True):
+        assert codes == oracle.rms_norm(row, multipliers, biases, shift, 1, to.min, to.max, numbers)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32"])
+@pytest.mark.parametrize("step_rounding", [Rounding.FLOOR, Rounding.HALF_UP], ids=str)
+def test_the_fast_form_and_the_definition_agree(dtype, step_rounding):
+    rng = np.random.default_rng(7)
+    profile = replace(INTSIM, step_rounding=step_rounding)
+    constants = params(rng.integers(-(2**30), 2**30, 96), rng.integers(-(2**40), 2**40, 96), 36, 12345)
+    assert carried_rms_norm(constants, to=INT16, profile=profile) is not None
+    x = rng.integers(-(2**31), 2**31, (400, 96)) >> rng.integers(0, 31, (400, 1))
+    x = x.clip(np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
+    x[-1] = 0
+    with trace("steps"):
+        expected = call("norm", rms_norm, x, constants, to=INT16, profile=profile)
+    assert np.array_equal(rms_norm(x, constants, to=INT16, profile=profile), expected)

@@ -26,6 +26,7 @@ from intsim.reference.ops.pool import pool
 from intsim.reference.ops.position_ids import position_ids
 from intsim.reference.ops.relu import relu
 from intsim.reference.ops.requantize import requantize
+from intsim.reference.ops.rms_norm import rms_norm
 from intsim.reference.ops.sigmoid import sigmoid
 from intsim.reference.ops.silu import silu
 from intsim.reference.ops.softmax import softmax
@@ -34,7 +35,19 @@ from intsim.reference.ops.tanh import tanh
 Array = NDArray[Any]
 COMPARED: Final = {
     *("activations", "add", "argmax", "embedding", "exp", "gelu", "isqrt", "l2_normalize", "layer_norm", "matmul"),
-    *("mean_pooling", "pick_token", "pool", "position_ids", "relu", "requantize", "sigmoid", "silu", "softmax", "tanh"),
+    *(
+        "mean_pooling",
+        "pick_token",
+        "pool",
+        "position_ids",
+        "relu",
+        "requantize",
+        "rms_norm",
+        "sigmoid",
+        "silu",
+        "softmax",
+        "tanh",
+    ),
 }
 PLACES: Final = 8  # last places of the dtype, relative to the size of the operands
 
@@ -126,6 +139,16 @@ def test_layer_norm_equals_the_module_of_torch(torch: Any, dtype: Any, eps: floa
         torch.from_numpy(x), (96,), torch.from_numpy(weight), torch.from_numpy(bias), eps
     )
     assert_close(layer_norm(x, weight=weight, bias=bias, eps=eps), theirs, size=20)
+
+
+@both_precisions
+@pytest.mark.parametrize("eps", [1e-12, 1e-5])
+def test_rms_norm_equals_the_module_of_torch(torch: Any, dtype: Any, eps: float):
+    x = _numbers(5, 7, 96, dtype=dtype)
+    x[0, 0] = 0
+    weight = _numbers(96, dtype=dtype, seed=1)
+    theirs = torch.nn.functional.rms_norm(torch.from_numpy(x), (96,), torch.from_numpy(weight), eps)
+    assert_close(rms_norm(x, weight=weight, bias=np.zeros_like(weight), eps=eps), theirs, size=20)
 
 
 @both_precisions

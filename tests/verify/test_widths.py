@@ -432,21 +432,72 @@ def test_layer_norm_of_many_channels_stays_inside(profile: intsim.Profile, seed:
     _check_layer_norm(profile, rng, low, high, np.array(rows, np.int16), eps)
 
 
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+@settings(max_examples=80, deadline=None)
+@given(seed=seeds, channels=st.integers(1, 40), eps=st.sampled_from([1, 2, 30, 10**6, 2**40, 2**61 - 1]))
+def test_norms_of_wide_codes_stay_inside(
+    norm: str, profile: intsim.Profile, seed: int, channels: int, eps: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(1, 32) if rng.random() < 0.5 else rng.integers(1, 32, channels)
+    low, high = np.sort(rng.integers(-(2**31), 2**31, (2, channels)) >> 32 - bits, axis=0)
+    rows = [np.where(rng.random(channels) < p, low, high) for p in rng.random(30)]
+    rows += [np.where(np.arange(channels) == k, high, low) for k in range(channels)]
+    rows += [np.clip(0, low, high)] + [np.clip(at, low, high) for at in rng.integers(low.min(), high.max() + 1, 20)]
+    rows += list(rng.integers(low, high, (30, channels), endpoint=True))
+    _check_layer_norm(profile, rng, low, high, np.array(rows, np.int32), eps, norm=norm)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+@settings(max_examples=80, deadline=None)
+@given(seed=seeds, eps=st.sampled_from([1, 2, 3, 7, 50, 10**4, 2**40]))
+def test_rms_norm_of_narrow_codes_stays_inside(profile: intsim.Profile, seed: int, eps: int) -> None:
+    rng = np.random.default_rng(seed)
+    low, high = _draw_box(rng, 4, int(rng.choice([0, 2, 30, 3000])), widest=4)
+    _check_layer_norm(profile, rng, low, high, _box(low, high, "int16"), eps, norm="rms_norm")
+
+
+@pytest.mark.parametrize("channels", [8, 128, 768])
+def test_the_ends_of_an_rms_norm_are_reached(channels: int) -> None:
+    ends = _ends(np.full(channels, 1 - 2**31), np.full(channels, 2**31 - 1), "int32")[:, None]
+    params = _params(channels)
+    rows = [
+        np.zeros(channels),
+        np.full(channels, 2**31 - 1),
+        np.full(channels, 1 - 2**31),
+        [2**15 - 1] + [0] * (channels - 1),
+    ]
+    values = _run(ops.rms_norm, np.array(rows).astype(np.int32), params, to=INT8, profile=INTSIM)
+    steps = intervals.rms_norm(_run, ends, params, to=INT8, profile=INTSIM)
+    for step in (":shift", ":shifted", ":variance", ":std"):
+        assert steps[step].max() == values[step].max()
+        assert steps[step].min() == values[step].min()
+    assert 0.57 * steps[":normalised"].max() < values[":normalised"].max() <= steps[":normalised"].max()
+
+
 def _check_layer_norm(
-    profile: intsim.Profile, rng: np.random.Generator, low: Ends, high: Ends, rows: Ends, eps: int
+    profile: intsim.Profile,
+    rng: np.random.Generator,
+    low: Ends,
+    high: Ends,
+    rows: Ends,
+    eps: int,
+    *,
+    norm: str = "layer_norm",
 ) -> None:
     channels = len(low)
     weight = Dyadic(rng.integers(-(2**28), 2**28, channels), np.full(channels, 40))
     params = LayerNormParams(weight=weight, bias=rng.integers(-(2**45), 2**45, channels), eps=eps)
     constants = {"to": INT8, "profile": profile}
-    steps = intervals.layer_norm(_run, _ends(low, high, "int16")[:, None], params, **constants)
-    values = _run(ops.layer_norm, rows, params, **constants)
+    steps = getattr(intervals, norm)(_run, _ends(low, high, str(rows.dtype))[:, None], params, **constants)
+    values = _run(getattr(ops, norm), rows, params, **constants)
     assert list(steps) == list(values)
     for step, ends in steps.items():
         assert ends.dtype == values[step].dtype, step
         assert (ends[0] <= values[step]).all(), step
         assert (values[step] <= ends[1]).all(), step
-    if len(rows) == np.prod(high - low + 1):
+    if ":centred" in steps and len(rows) == np.prod(high - low + 1):
         _assert_hull({":centred": steps[":centred"]}, {":centred": values[":centred"]})
 
 
@@ -544,9 +595,9 @@ def test_a_layer_norm_that_could_leave_int64_is_refused() -> None:
         steps(largest + 1)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "uint16"])
-def test_a_layer_norm_of_codes_that_do_not_fit_int16_is_refused(dtype: str) -> None:
-    with pytest.raises(TypeError, match="must have codes that fit int16"):
+@pytest.mark.parametrize("dtype", ["int64", "uint32"])
+def test_a_layer_norm_of_codes_that_do_not_fit_int32_is_refused(dtype: str) -> None:
+    with pytest.raises(TypeError, match="must have codes that fit int32"):
         intervals.layer_norm(_run, _ends([[0, 0]], [[1, 1]], dtype), _params(2), to=INT8, profile=INTSIM)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
+from intsim.carrier.rowwise import eps_by_shift
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT16, INT32, UINT8, Dyadic, IntRange, Rounding
 from intsim.io.onnx.arithmetic import divide, isqrt, products, saturate, shift_right
@@ -124,16 +125,16 @@ def dynamic_bound(
     x_q: Value, *, per: Literal["token", "sequence"], clip: bool = False, zero_point: int = 0, mask: Value | None = None
 ) -> Value:
     """Emit ``ops.dynamic_bound``."""
-    maxima = abs(x_q.astype(np.int32) - zero_point).max()  # (..., T, 1)
+    maxima, dtype = abs(x_q.astype(np.int32) - zero_point).max(), np.int32 if x_q.dtype.itemsize <= 2 else np.int64
     if per == "token":
-        return maxima
+        return maxima.astype(dtype)  # (..., T, 1)
     maxima = maxima.swapaxes(-1, -2)
     keep = maxima >= 0 if mask is None else mask[..., None, :]
     bound = maxima.where(keep, 0).max()
     if not clip:
-        return bound
+        return bound.astype(dtype)
     threshold, eightfold = _threshold(maxima, keep), bound.astype(np.int64) * 8
-    return eightfold.where(eightfold < threshold, threshold).bounded(eightfold.magnitude).astype(np.int32)
+    return eightfold.where(eightfold < threshold, threshold).bounded(eightfold.magnitude).astype(dtype)
 
 
 def _threshold(maxima: Value, keep: Value) -> Value:
@@ -215,17 +216,48 @@ def layer_norm(x_q: Value, params: LayerNormParams, *, to: IntRange, profile: Pr
     x = x_q.astype(np.int64)
     total = x.sum()
     rule = native(profile.layer_norm, LayerNorm)
-    if rule.centring == "exact":
+    exact, wide = rule.centring == "exact", not np.can_cast(x_q.dtype, np.int16)
+    if exact:
         centred = x * channels - total
-        variance = (x * x).sum() * channels - total * total
     else:
         mean = divide(total, channels, multiplier=1, rounding=profile.rounding, quotient=x_q.magnitude)
         centred = x - mean.bounded(x_q.magnitude)
-        variance = (centred * centred).sum() // channels
+    if wide:
+        y = _over_root_mean_square(centred, eps=channels**2 * params.eps, profile=profile)
+        return _applied(y, params, to=to, profile=profile)
+    squares = x if exact else centred
+    variance = (squares * squares).sum()
+    variance = variance * channels - total * total if exact else variance // channels
     scale = 1 << rule.output_fraction
     largest = (math.isqrt(3 * channels) + 1) * scale
     std = isqrt(variance + params.eps)
     y = divide(centred, std, multiplier=scale, rounding=profile.step_rounding, quotient=largest).bounded(largest)
+    return _applied(y, params, to=to, profile=profile)
+
+
+def rms_norm(x_q: Value, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Value:
+    """Emit ``ops.rms_norm``."""
+    y = _over_root_mean_square(x_q.astype(np.int64), eps=params.eps, profile=profile)
+    return _applied(y, params, to=to, profile=profile)
+
+
+def _over_root_mean_square(c: Value, *, eps: int, profile: Profile) -> Value:
+    """Emit ``over_root_mean_square``: k counts the powers of two from 2**15 on that the largest of a row reaches."""
+    rule, graph, channels = native(profile.layer_norm, LayerNorm), c.graph, c.depth
+    least, eps_at = eps_by_shift(eps, profile.step_rounding)
+    limit, rounding = 1 << rule.row_bits - 1, profile.step_rounding
+    largest = (abs(c) // limit).astype(np.int32).max()
+    shift = (largest >= np.int32(1) << np.arange(31, dtype=np.int32)).astype(np.int64).sum()
+    shift = shift.where(shift >= least, least)
+    power = graph.constant(np.int64(1) << np.arange(len(eps_at))).gather(shift)
+    shifted = divide(c, power, multiplier=1, rounding=rounding, quotient=limit).bounded(limit)
+    root = isqrt((shifted * shifted).sum() * channels + graph.constant(eps_at).gather(shift))
+    bound = (math.isqrt(3 * channels) + 1) << rule.output_fraction
+    multiplier = channels << rule.output_fraction
+    return divide(shifted, root, multiplier=multiplier, rounding=rounding, quotient=bound).bounded(bound)
+
+
+def _applied(y: Value, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Value:
     affine = products([y], [params.weight]) + params.bias
     return saturate(shift_right(affine, params.weight.shift[:1], profile.rounding), to)
 
@@ -290,6 +322,7 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.quantize_dynamic: quantize_dynamic,
     ops.relu: relu,
     ops.requantize: requantize,
+    ops.rms_norm: rms_norm,
     ops.scale_rows: scale_rows,
     ops.sigmoid: tabulated(ops.sigmoid),
     ops.silu: tabulated(ops.silu),
