@@ -249,6 +249,11 @@ class Profile(Checked):
         rule = self.softmax
         return Fraction(1, 1 << self.exp.input_fraction) if isinstance(rule, Softmax) else rule.input_scale
 
+    @property
+    def probability_range(self) -> IntRange:
+        """Range of what softmax gives."""
+        return self.softmax.output_range if isinstance(self.softmax, Softmax) else UINT8
+
     def row_sum(self, tokens: int) -> int:
         """Return the most that a row of ``tokens`` probabilities sums to.
 

@@ -8,7 +8,7 @@ Shapes: B batch, T tokens, C channels, H heads, D channels of a head.
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,13 +128,13 @@ class Floats:
         *,
         heads: int,
         size: int,
-        pairing: str,
+        pairing: Literal["halves", "neighbours"],
     ) -> Named:
         observed = self._observe(x.name, x.x)
-        by_head = observed.reshape(*observed.shape[:2], heads, -1)  # (B, T, H, D)
-        angles = (positions[..., None] * rotary_frequencies(self.config, size))[:, :, None].astype(observed.dtype)  # (B, T, 1, R / 2)
+        by_head = observed.reshape(*observed.shape[:2], heads, -1).swapaxes(1, 2)  # (B, H, T, D)
+        angles = (positions[..., None] * rotary_frequencies(self.config, size)).astype(observed.dtype)  # (B, T, R / 2)
         rotated = rotary(by_head, np.cos(angles), np.sin(angles), pairing=pairing)
-        return Named(f"{x.name}.rotated", rotated.reshape(observed.shape))
+        return Named(f"{x.name}.rotated", rotated.swapaxes(1, 2).reshape(observed.shape))
 
     def attention(
         self,
@@ -155,7 +155,7 @@ class Floats:
 
         q, k, v = split(query, heads), split(key, key_heads or heads), split(value, key_heads or heads)
         k, v = (x.repeat(heads // (key_heads or heads), axis=1) for x in (k, v))
-        keep = causal_mask(mask, window=window) if causal else mask[:, None, None, :]
+        keep = causal_mask(mask, mask.shape[-1], window=window) if causal else mask[:, None, None, :]
         scores = self._observe(f"{name}.scores", matmul(q, k) / math.sqrt(q.shape[-1]))  # (B, H, T, T)
         probs = self._observe(f"{name}.probs", softmax(scores, mask=keep))
         context = matmul(probs, v.swapaxes(-1, -2)).swapaxes(1, 2)  # (B, T, H, D)

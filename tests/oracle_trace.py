@@ -164,7 +164,7 @@ def _activations(kind: str, operands: list[Any], load: Callable[[str], Tensor]) 
     """Return the operands that are made of earlier results; a product of matrices of one sequence each has two."""
     if kind in {"embedding", "position_ids"}:
         return []
-    if kind in {"quantize_dynamic", "scale_rows"}:
+    if kind in {"multiply", "quantize_dynamic", "scale_rows"}:
         return operands[:2]
     if kind == "matmul" and len(load(operands[1]["tensor"]).shape) > 2:
         return operands[:2]
@@ -389,6 +389,44 @@ def _l2_normalize(x: Tensor, *, profile: Profile) -> Tensor:
     return _joined(x.shape, (oracle.l2_normalize(row, profile) for row in x.rows))
 
 
+def _rotary(x: Tensor, cos: Tensor, sin: Tensor, *, pairing: str, rounding: str) -> Tensor:
+    *lead, _, tokens, _ = x.shape
+    pairs = cos.shape[-1]
+    tables = (
+        _cut(_broadcast(Tensor((*t.shape[:-2], 1, *t.shape[-2:]), t.flat), (*lead, x.shape[-3], tokens, pairs)), pairs)
+        for t in (cos, sin)
+    )
+    rows = zip(x.rows, *tables, strict=True)
+    return _joined(x.shape, (oracle.rotary(*row, pairing=pairing, mode=rounding) for row in rows))
+
+
+def _multiply(
+    a: Tensor,
+    b: Tensor,
+    ratio: Dyadic,
+    *,
+    to: Range,
+    rounding: str,
+    a_zero_point: int = 0,
+    b_zero_point: int = 0,
+    zero_point: int = 0,
+) -> Tensor:
+    lo, hi = oracle.int_range(*to)
+    zero_points = {"a_zero_point": a_zero_point, "b_zero_point": b_zero_point, "zero_point": zero_point}
+    pairs = _pairs(ratio, a.shape[-1])
+    rows = zip(a.rows, b.rows, strict=True)
+    return _joined(
+        a.shape,
+        (
+            [
+                oracle.multiply(x, y, m, t, **zero_points, lo=lo, hi=hi, mode=rounding)
+                for x, y, (m, t) in zip(*row, pairs, strict=True)
+            ]
+            for row in rows
+        ),
+    )
+
+
 def _argmax(x: Tensor) -> Tensor:
     return Tensor(x.shape[:-1], [row.index(max(row)) for row in x.rows])
 
@@ -406,6 +444,7 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
     "layer_norm of wide codes": partial(_layer_norm, wide=True),
     "matmul": _matmul,
     "mean_pooling": _mean_pooling,
+    "multiply": _multiply,
     "neighbours": _neighbours,
     "permute": _permute,
     "position_ids": _position_ids,
@@ -414,6 +453,7 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
     "relu": _relu,
     "requantize": _requantize,
     "rms_norm": _rms_norm,
+    "rotary": _rotary,
     "scale_rows": _scale_rows,
     "sigmoid": _unary(oracle.sigmoid),
     "silu": _unary(oracle.silu),

@@ -22,7 +22,6 @@ from intsim.carrier.rowwise import eps_by_shift
 from intsim.fixedpoint import (
     INT16,
     INT32,
-    UINT8,
     Dyadic,
     IntRange,
     Rounding,
@@ -34,6 +33,7 @@ from intsim.fixedpoint import (
 from intsim.kernels.rules import ShiftGelu
 from intsim.ops import LayerNormParams
 from intsim.ops.l2_normalize import UNIT_FRACTION
+from intsim.ops.rotary import TURN_FRACTION, Pairing, paired
 from intsim.profile import LayerNorm, Profile, Softmax, native
 
 __all__ = [
@@ -47,10 +47,12 @@ __all__ = [
     "layer_norm",
     "matmul",
     "monotone",
+    "multiply",
     "neighbours",
     "position_ids",
     "quantize_dynamic",
     "rms_norm",
+    "rotary",
     "scale_rows",
     "softmax",
     "tabulated",
@@ -142,6 +144,33 @@ def _require_accumulator(x: Integers, w: Integers, *, x_zero_point: int = 0, w_z
     ops.matmul(x[:1], furthest, x_zero_point=x_zero_point, w_zero_point=w_zero_point)
 
 
+def multiply(run: Run, a: Integers, b: Integers, ratio: Dyadic, **constants: Any) -> Steps:
+    """Multiply each end of ``a`` by each of ``b``."""
+    corners = run(ops.multiply, a[[0, 0, 1, 1]], b[[0, 1, 0, 1]], ratio, **constants)
+    return {step: np.stack([values.min(axis=0), values.max(axis=0)]) for step, values in corners.items()}
+
+
+def rotary(x: Integers, cos: Integers, sin: Integers, *, pairing: Pairing, rounding: Rounding) -> Steps:
+    """Turn by any cos and sin between the ends of their columns, as if these had nothing to do with each other."""
+    ops.rotary(x, cos, sin, pairing=pairing, rounding=rounding)  # judges codes and tables
+    first, second = paired(cos.shape[-1], pairing)
+    (a, b), (c, s) = (
+        (part.astype(np.int64) for part in pair) for pair in ((x[..., first], x[..., second]), (cos, sin))
+    )
+    c, s = c[..., None, :, :], s[..., None, :, :]
+    turned = {":first": _extreme_products(a, c) - _extreme_products(b, s)[::-1]}
+    turned[":second"] = _extreme_products(b, c) + _extreme_products(a, s)
+    y = x.astype(np.int32)
+    for channels, ends in zip((first, second), turned.values(), strict=True):
+        y[..., channels] = saturate(rounding_right_shift(ends, TURN_FRACTION, rounding), INT32)
+    return {step: saturate(ends, INT32) for step, ends in turned.items()} | {"": y}
+
+
+def _extreme_products(a: Integers, b: Integers) -> Integers:
+    products = a[:, None] * b[None]
+    return np.stack([products.min(axis=(0, 1)), products.max(axis=(0, 1))])
+
+
 def dynamic_bound(x: Integers, *, clip: bool, zero_point: int, **others: Any) -> Steps:
     """Bound the largest magnitude by that of the ends; in eighths if clipped, where it is no larger."""
     ops.dynamic_bound(x, clip=clip, zero_point=zero_point, **others)  # judges the format
@@ -197,9 +226,8 @@ def softmax(run: Run, acc: Integers, ratio: Dyadic, *, tokens: int, profile: Pro
     ValueError
         If the profile's exp has a negative value: then no row of probabilities has a bound.
     """
-    to = profile.softmax.output_range if isinstance(profile.softmax, Softmax) else UINT8
-    probs = np.zeros_like(acc, to.dtype)
-    probs[1] = min(profile.softmax.one, to.max)
+    probs = np.zeros_like(acc, profile.probability_range.dtype)
+    probs[1] = min(profile.softmax.one, profile.probability_range.max)
     if not isinstance(profile.softmax, Softmax):
         to, rounding = profile.softmax.input_range, profile.requantization
         steps = monotone(run, ops.requantize, acc, ratio, to=to, rounding=rounding)

@@ -123,6 +123,10 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
             steps = intervals.softmax(run, *operands, tokens=tokens, profile=model.profile)
             probs = steps[""]
             return steps
+        if operator is ops.multiply:
+            return intervals.multiply(run, *operands, **constants)
+        if operator is ops.rotary:
+            return intervals.rotary(*operands, **constants)
         if operator is ops.l2_normalize:
             return intervals.l2_normalize(run, *operands, **constants)
         if operator is ops.layer_norm:

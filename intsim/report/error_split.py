@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim._trace import Interpreter
-from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange
+from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.ops.l2_normalize import UNIT_FRACTION
+from intsim.ops.rotary import TURN_FRACTION, Pairing
 from intsim.profile import Exp, Gelu, LayerNorm, Profile, Softmax, native
 from intsim.reference.ops.activations import ACTIVATIONS
 from intsim.reference.ops.l2_normalize import l2_normalize
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.ops.pick_token import pick_token
+from intsim.reference.ops.rotary import rotary
 from intsim.reference.ops.sigmoid import sigmoid
 
 __all__ = ["PARTS", "in_integers", "in_reals", "stages"]
@@ -77,12 +79,12 @@ def in_reals(model: IntegerModel, *, saturate: bool, approximate: bool) -> Inter
         if operator in _CHOOSING:
             function = functions.get(name.rpartition(".")[0])
             choices = {"saturate": saturate, "approximate": approximate, "function": function}
-        if operator is ops.position_ids:  # numbers of rows, not codes
+        if operator in {ops.position_ids, ops.causal_mask}:  # numbers of rows, and masks: no codes
             return operator(*operands, **constants)
         values = _MEANING[operator](*operands, **constants, **choices)
         if name in model.formats or operator in {ops.quantize_dynamic, ops.softmax}:
             values = np.rint(values)
-        to: IntRange | None = UINT8 if operator is ops.softmax else constants.get("to")
+        to: IntRange | None = constants["profile"].probability_range if operator is ops.softmax else constants.get("to")
         if saturate and to is not None:
             values = values.clip(to.min, to.max)
         return values.view(_Codes)
@@ -116,6 +118,23 @@ def _requantize(acc: Reals, ratio: Dyadic, *, zero_point: Any = 0, addend: Any =
 
 def _matmul(x: Reals, w: Any, *, x_zero_point: int = 0, w_zero_point: int = 0, bias: Any = 0, **_rules: Any) -> Reals:
     return (x - x_zero_point) @ (np.asarray(w, np.float64) - w_zero_point).swapaxes(-1, -2) + bias
+
+
+def _multiply(
+    a: Reals,
+    b: Reals,
+    ratio: Dyadic,
+    *,
+    a_zero_point: int = 0,
+    b_zero_point: int = 0,
+    zero_point: int = 0,
+    **_rules: Any,
+) -> Reals:
+    return (a - a_zero_point) * (b - b_zero_point) * _ratio(ratio) + zero_point
+
+
+def _rotary(x: Reals, cos: Any, sin: Any, *, pairing: Pairing, **_rules: Any) -> Reals:
+    return np.asarray(rotary(x, *(np.ldexp(t, -TURN_FRACTION) for t in (cos, sin)), pairing=pairing), np.float64)
 
 
 def _scale_rows(acc: Reals, bound: Reals) -> Reals:
@@ -256,6 +275,7 @@ _MEANING: Final[Mapping[Any, Any]] = {
     ops.layer_norm: _layer_norm,
     ops.matmul: _matmul,
     ops.mean_pooling: _mean_pooling,
+    ops.multiply: _multiply,
     ops.neighbours: _neighbours,
     ops.permute: _permute,
     ops.pick_token: _pick_token,
@@ -263,6 +283,7 @@ _MEANING: Final[Mapping[Any, Any]] = {
     ops.relu: _relu,
     ops.requantize: _requantize,
     ops.rms_norm: _rms_norm,
+    ops.rotary: _rotary,
     ops.scale_rows: _scale_rows,
     ops.sigmoid: _sigmoid,
     ops.silu: _silu,

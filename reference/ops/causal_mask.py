@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 __all__ = ["causal_mask"]
 
 
-def causal_mask(mask: NDArray[np.bool_], *, window: int | None = None) -> NDArray[np.bool_]:
-    """Return which tokens each token sees, (B, 1, T, T): those of ``mask`` up to itself, the last ``window`` of them."""
-    columns = mask.shape[-1]
-    keep = mask[:, None, :] & np.tri(columns, dtype=np.bool_)  # (B, T, T)
-    if window is not None:
-        position = mask.cumsum(axis=-1)
-        keep &= position[:, None, :] > position[:, :, None] - window
-    return keep[:, None]
+def causal_mask(mask: NDArray[np.bool_], queries: int, *, window: int | None = None) -> NDArray[np.bool_]:
+    """Return which tokens each of the last ``queries`` columns sees, (B, S) -> (B, 1, T, S), row by row."""
+    batch, columns = mask.shape
+    seen = np.zeros((batch, 1, queries, columns), np.bool_)
+    for sequence, tokens in enumerate(mask):
+        for row, column in enumerate(range(columns - queries, columns)):
+            before = np.flatnonzero(tokens[: column + 1])
+            seen[sequence, 0, row, before if window is None else before[-window:]] = True
+    return seen

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Float twin of ``intsim.ops.rotary``."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,14 +11,16 @@ __all__ = ["rotary"]
 Array = NDArray[np.floating]
 
 
-def rotary(x: Array, cos: Array, sin: Array, *, pairing: str) -> Array:
-    """Rotate pairs of the first R of D channels, (..., D), by angles whose ``cos`` and ``sin`` are (..., R / 2).
-
-    ``halves`` pairs channel i with i + R / 2, ``neighbours`` 2 i with 2 i + 1 (Su et al. 2021, RoFormer).
-    """
-    half = cos.shape[-1]
-    first, second = (slice(half), slice(half, 2 * half)) if pairing == "halves" else (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
-    y = x.copy()
-    y[..., first] = x[..., first] * cos - x[..., second] * sin
-    y[..., second] = x[..., second] * cos + x[..., first] * sin
-    return y
+def rotary(x: Array, cos: Array, sin: Array, *, pairing: Literal["halves", "neighbours"]) -> Array:
+    """Return (..., H, T, D) with pairs of channels turned by the angles of (..., T, R / 2) (Su et al. 2021)."""
+    if cos.ndim > 2:
+        cos, sin = cos[..., None, :, :], sin[..., None, :, :]
+    pairs = cos.shape[-1]
+    turned = x[..., : 2 * pairs]
+    if pairing == "halves":
+        a, b = turned[..., :pairs], turned[..., pairs:]
+    else:
+        a, b = turned[..., ::2], turned[..., 1::2]
+    both = a * cos - b * sin, b * cos + a * sin
+    y = np.concatenate(both, axis=-1) if pairing == "halves" else np.stack(both, axis=-1).reshape(turned.shape)
+    return np.concatenate([y, x[..., 2 * pairs :]], axis=-1)

@@ -176,6 +176,49 @@ def test_the_weights_at_hand_allow_a_depth_that_their_dtype_does_not():
     assert matmul(x, w, x_bound=128, w_bound=128).tolist() == [[131_072 * 128 * 127] * 2]
 
 
+def _probabilities(total, columns):
+    """Rows of uint16 that sum to ``total``: as few entries as can be, and as many."""
+    few = (total - 65535 * np.arange(columns)).clip(0, 65535)
+    many = total // columns + (np.arange(columns) < total % columns)
+    return np.stack([few, few[::-1], many]).astype(np.uint16)
+
+
+def test_the_sums_of_unsigned_rows_prove_what_their_dtype_does_not(monkeypatch):
+    """Beyond 2**24 over the largest weight float32 would lose a bit; up to there nothing else carries the product."""
+    dtypes = []
+    product = exact._product
+
+    def watched(x, w, dtype, *cut):
+        dtypes.append(dtype)
+        return product(x, w, dtype, *cut)
+
+    monkeypatch.setattr(exact, "_product", watched)
+    w = np.random.default_rng(0).choice([-128, 127], (5, 2048)).astype(np.int8)
+    w[0] = -128
+    for total, dtype in ((2**17, np.float32), (2**17 + 1, np.float64)):
+        x = _probabilities(total, 2048)
+        expected = x.astype(np.int64) @ w.astype(np.int64).T
+        assert matmul(x, w, x_bound=65535, w_bound=128).tolist() == expected.tolist()
+        assert expected[0, 0] == -128 * total
+        assert dtypes[-1] == dtype
+        assert matmul(x, w, x_bound=65535, w_bound=128, carrier="integer").tolist() == expected.tolist()
+
+
+def test_unsigned_rows_whose_sums_could_overflow_int32_are_refused():
+    w, bias = np.full((1, 2**10), -128, np.int8), np.array([-127], np.int32)
+    x = _probabilities(2**24 - 1, 2**10)
+    assert matmul(x, w, x_bound=65535, w_bound=128, bias=bias).tolist() == [[1 - 2**31]] * 3
+    with pytest.raises(ValueError, match="got a bound of 2147483648"):
+        matmul(x, w, x_bound=65535, w_bound=128, bias=bias - np.int32(1))
+
+
+def test_signed_rows_are_not_proved_by_their_sums():
+    x = np.array([[2**15 - 1, -(2**15) + 1] * 1024], np.int16)
+    assert x.sum() == 0
+    with pytest.raises(ValueError, match="for an int32 accumulator"):
+        matmul(x, np.full((1, 2048), 127, np.int8), x_bound=2**15, w_bound=128)
+
+
 def test_a_bias_that_could_overflow_int32_is_refused():
     x = np.full((1, 4), -128, np.int8)
     bounds = {"x_bound": 128, "w_bound": 128}

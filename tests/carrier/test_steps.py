@@ -190,19 +190,31 @@ def test_differences_of_scores_are_exact_up_to_the_bound_of_float32(profile, see
 
 
 @pytest.mark.parametrize("step_rounding", [Rounding.FLOOR, Rounding.HALF_UP], ids=str)
-@pytest.mark.parametrize("one", [255, 256])
+@pytest.mark.parametrize("one", [255, 256, 257, 32768, 65535])
 def test_probabilities_on_an_integer_or_a_tie_are_exact(one, step_rounding):
     """e one / sum e over all sums: every quotient that float64 could bring to the wrong side of an integer."""
     profile = replace(INTSIM, softmax=replace(INTSIM.softmax, one=one), step_rounding=step_rounding)
     softmax = carried_softmax(Dyadic(1, 0), profile=profile, bound=1, columns=1)
-    for total in [*range(1, 700), 2**38 - 1, 2**38 - 2**20, 3 * 2**36]:
+    largest = 2**48 // one
+    totals = [*range(1, 700), largest - 1, largest - 2**20, largest // 4 * 3, 2 * one * (largest // (2 * one))]
+    for total in totals if one <= 256 else totals[::7] + totals[-4:]:
         k = np.arange(one + 1)
         part = [k * total // one + step for step in (-1, 0, 1)]
         part += [(2 * k + 1) * total // (2 * one) + step for step in (-1, 0, 1)]
-        e = np.unique(np.clip(np.concatenate(part), 0, min(total, 2**38)))
+        e = np.unique(np.clip(np.concatenate(part), 0, total))
         half = step_rounding is Rounding.HALF_UP
         expected = (2 * e * one + total) // (2 * total) if half else e * one // total
-        assert np.array_equal(softmax.quotients(e.astype(np.float64), total), expected.clip(max=255))
+        probs = softmax.quotients(e.astype(np.float64), total)
+        assert probs.dtype == (np.uint8 if one <= 256 else np.uint16)
+        assert np.array_equal(probs, expected.clip(max=255) if one == 256 else expected)
+
+
+def test_rows_whose_sums_are_not_proved_are_left_to_the_definition():
+    """46,599 is INTSIM's exp(0), so that 65535 of 92,168 columns stays below 2**48, and not one more."""
+    wide = replace(INTSIM, softmax=replace(INTSIM.softmax, one=65535))
+    largest = 2**48 // (65535 * int(ops.exp(np.zeros(1, np.int16), profile=wide)[0]))
+    assert carried_softmax(Dyadic(1, 0), profile=wide, bound=1, columns=largest) is not None
+    assert carried_softmax(Dyadic(1, 0), profile=wide, bound=1, columns=largest + 1) is None
 
 
 def test_the_root_of_a_square_and_of_its_neighbours_is_exact():

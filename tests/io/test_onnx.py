@@ -29,7 +29,7 @@ from intsim.io.onnx import arithmetic, operators
 from intsim.io.onnx.graph import Graph, Value
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, Profile
+from intsim.profile import IBERT, INTSIM, Profile, Softmax
 from intsim.recipes import recipe_names
 from intsim.report.evaluate import read_task
 from intsim.requantization import RULES
@@ -668,6 +668,76 @@ def test_scores_anywhere_in_int32_have_the_golden_probabilities(profile: Profile
     for ratio in (Dyadic(2**30 - 1, 30), Dyadic(5, 31)):
         y = engine(lambda acc, mask, r=ratio: operators.softmax(acc, r, profile=profile, mask=mask), acc, mask)
         assert_bit_exact(y, ops.softmax(acc, ratio, profile=profile, mask=mask))
+
+
+FINE: Final = dataclasses.replace(INTSIM, name="fine", softmax=Softmax(one=65535))
+
+
+def test_a_product_of_16_bit_probabilities_is_proved_by_the_sum_of_a_row():
+    """128 positions of 65535 times 128 pass 2**30, 2048 pass 2**31: the graph has to know more than the dtype."""
+    rng = np.random.default_rng(8)
+    acc = rng.integers(-2000, 2000, (2, 3, 128)).astype(np.int32)
+    acc[0, 0], acc[1, 1] = 7, [2**20] + [0] * 127
+    mask = rng.integers(0, 2, (2, 1, 128)).astype(np.bool_)
+    value = rng.choice([-128, 127], (2, 5, 128)).astype(np.int8)
+    ratio = Dyadic(2**30, 32)
+
+    def attend(acc: Value, mask: Value, value: Value) -> Value:
+        acc = dataclasses.replace(acc, graph=dataclasses.replace(acc.graph, longest=128))
+        probs = operators.softmax(acc, ratio, profile=FINE, mask=mask)
+        assert (probs.dtype, probs.row_sum) == (np.uint16, 65535 + 64)
+        return operators.matmul(dataclasses.replace(probs, magnitude=2**24), value)
+
+    probs = ops.softmax(acc, ratio, profile=FINE, mask=mask)
+    assert_bit_exact(engine(lambda *x: operators.softmax(*x[:1], ratio, profile=FINE, mask=x[1]), acc, mask), probs)
+    assert_bit_exact(engine(attend, acc, mask, value), ops.matmul(probs, value))
+
+
+@pytest.mark.parametrize("pairing", ["halves", "neighbours"])
+@pytest.mark.parametrize("rotated", [8, 6])
+@pytest.mark.parametrize("per_sequence", [False, True])
+@edges.every_rounding
+def test_turned_heads_are_the_golden_ones(pairing, rotated, per_sequence, rounding):
+    rng = np.random.default_rng(9)
+    x = rng.choice([-(2**15), 2**15 - 1, 1, -1, 3, 0], (2, 3, 40, 8)).astype(np.int16)
+    shape = (2, 40, rotated // 2) if per_sequence else (40, rotated // 2)
+    turns = [2**14, -(2**14), 2**13, -(2**13), 0, 5]
+    cos, sin = (rng.choice(turns, shape).astype(np.int16) for _ in range(2))
+    constants: Any = {"pairing": pairing, "rounding": rounding}
+    y = engine(lambda *values: operators.rotary(*values, **constants), x, cos, sin)
+    assert_bit_exact(y, ops.rotary(x, cos, sin, **constants))
+
+
+@edges.every_rounding
+@pytest.mark.parametrize(("to", "zero_points"), [(INT8, (0, 0, 0)), (UINT8, (3, -128, 7)), (INT16, (-128, 127, -5))])
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+def test_gated_codes_are_the_golden_ones(rounding, to, zero_points, dtype):
+    rng = np.random.default_rng(10)
+    ends = np.iinfo(dtype)
+    a = rng.integers(ends.min, ends.max + 1, (40, 6)).astype(dtype)
+    a[:4] = rng.choice([ends.min, ends.max], (4, 6))
+    b = rng.integers(-128, 128, (40, 6)).astype(np.int8)
+    b[4:20] = 2 ** rng.integers(0, 7, (16, 6))  # ties
+    constants: Any = dict(zip(("a_zero_point", "b_zero_point", "zero_point"), zero_points, strict=True))
+    constants |= {"to": to, "rounding": rounding}
+    for ratio in (Dyadic(1, 4), Dyadic(2**30, 40), Dyadic(rng.integers(-(2**30), 2**30, 6), np.full(6, 36))):
+        y = engine(lambda a, b, r=ratio: operators.multiply(a, b, r, **constants), a, b)
+        assert_bit_exact(y, ops.multiply(a, b, ratio, **constants))
+
+
+@pytest.mark.parametrize("window", [None, 1, 3])
+def test_a_causal_mask_is_made_of_nodes(window):
+    mask = np.random.default_rng(11).integers(0, 2, (5, 9)).astype(np.bool_)
+    y = engine(lambda mask: operators.causal_mask(mask, 9, window=window), mask)
+    assert np.array_equal(y, ops.causal_mask(mask, 9, window=window))
+
+
+def test_a_causal_mask_of_some_columns_has_no_nodes():
+    graph = Graph(longest=9)
+    with pytest.raises(IntsimError, match="queries must be all tokens columns to be exported, got 3"):
+        operators.causal_mask(graph.input("mask", np.bool_, ("batch", "tokens")), 3)
+    seen = operators.causal_mask(graph.input("mask", np.bool_, ("batch", "tokens")), "tokens")
+    assert seen.shape == ("batch", 1, "tokens", "tokens")
 
 
 @pytest.mark.parametrize("operator", [ops.gelu, ops.sigmoid, ops.silu, ops.tanh])

@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intsim.carrier import blocks
-from intsim.fixedpoint import Dyadic
+from intsim.fixedpoint import Dyadic, Rounding
 from intsim.ops import softmax
-from intsim.profile import IBERT, INTSIM
+from intsim.profile import IBERT, INTSIM, Softmax
 
 ROOT = Path(__file__).resolve().parents[2]
 RATIO = Dyadic(1583594044, 38)  # about 0.0058, near that of a real model
@@ -238,11 +238,72 @@ def test_a_mask_of_ones_is_no_mask(profile):
     assert np.array_equal(softmax(acc, RATIO, profile=profile, mask=np.ones((5, 1), bool)), probs)
 
 
-def test_one_is_read_from_the_profile():
+def test_one_is_read_from_the_profile_and_beyond_256_takes_16_bits():
     acc = np.array([[0, 0]], np.int32)
-    for one, half in ((255, 128), (256, 128), (100, 50), (1, 1)):
+    for one, half in ((255, 128), (256, 128), (100, 50), (1, 1), (257, 129), (32768, 16384), (65535, 32768)):
         profile = replace(INTSIM, softmax=replace(INTSIM.softmax, one=one))
-        assert softmax(acc, RATIO, profile=profile).tolist() == [[half, half]]
+        probs = softmax(acc, RATIO, profile=profile)
+        assert probs.tolist() == [[half, half]]
+        assert probs.dtype == (np.uint8 if one <= 256 else np.uint16)
+
+
+WIDE = [
+    replace(preset, name=f"{preset.name}-{one}-{rounding}", step_rounding=rounding, softmax=Softmax(one=one))
+    for preset in (INTSIM, IBERT)
+    for one in (257, 65535)
+    for rounding in Rounding
+]
+
+
+@given(case=attentions(), profile=st.sampled_from(WIDE))
+@example(case=([[0, 0, 0]], None, (2**30, 30)), profile=WIDE[0])
+@example(case=([[2**31 - 1, -(2**31)]], [[True, True]], (2**30, 40)), profile=WIDE[5])
+def test_probabilities_of_16_bits_are_those_of_the_oracle(case, profile):
+    acc, mask, pair = case
+    keep = None if mask is None else np.array(mask)
+    probs = softmax(np.array(acc, np.int32), Dyadic(*pair), profile=profile, mask=keep)
+    assert probs.dtype == np.uint16
+    assert probs.tolist() == expected(acc, pair, mask, profile)
+
+
+@pytest.mark.parametrize("profile", WIDE, ids=lambda profile: profile.name)
+def test_rows_of_a_real_size_in_16_bits_are_those_of_the_oracle(profile):
+    rng = np.random.default_rng(3)
+    acc = rng.integers(-3000, 3000, (4, 300)).astype(np.int32)
+    acc[0] = 5
+    acc[1, 0] = 2**20
+    mask = np.arange(300) < np.array([300, 300, 17, 255])[:, None]
+    probs = softmax(acc, RATIO, profile=profile, mask=mask)
+    pair = int(RATIO.multiplier), int(RATIO.shift)
+    assert probs.tolist() == expected(acc.tolist(), pair, mask.tolist(), profile)
+
+
+def test_a_flat_row_of_more_than_510_positions_is_all_0_in_8_bits_and_not_in_16():
+    wide = replace(INTSIM, softmax=Softmax(one=65535))
+    for positions, narrow, fine in ((510, 1, 129), (511, 0, 128), (2048, 0, 32), (131_070, 0, 1), (131_071, 0, 0)):
+        acc = np.zeros((1, positions), np.int32)
+        assert set(softmax(acc, RATIO, profile=INTSIM)[0].tolist()) == {narrow}
+        assert set(softmax(acc, RATIO, profile=wide)[0].tolist()) == {fine}
+
+
+@pytest.mark.parametrize("positions", [1, 2, 3, 511, 4095])
+def test_a_row_of_16_bits_sums_to_no_more_than_the_profile_says(positions):
+    """Of equal scores just above a half unit too much each, and of one score that takes it all."""
+    acc = np.zeros((2, positions), np.int32)
+    acc[1, 0] = 2**30
+    for one in (255, 65535):
+        profile = replace(INTSIM, softmax=Softmax(one=one))
+        sums = softmax(acc, RATIO, profile=profile).sum(axis=-1, dtype=np.int64)
+        assert sums[1] == one
+        assert sums.max() <= profile.row_sum(positions)
+    row = np.zeros((1, 2 * one), np.int32)
+    assert softmax(row, RATIO, profile=profile).sum(dtype=np.int64) == profile.row_sum(2 * one) == 2 * one
+
+
+@pytest.mark.parametrize("one", [0, 65536])
+def test_another_one_is_refused(one):
+    with pytest.raises(ValueError, match=rf"one must be in \[1, 65535\], got {one}"):
+        Softmax(one=one)
 
 
 def test_the_scores_are_left_as_they_were():

@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from intsim.reference.ops.activations import ACTIVATIONS
 from intsim.reference.ops.add import add
 from intsim.reference.ops.argmax import argmax
+from intsim.reference.ops.causal_mask import causal_mask
 from intsim.reference.ops.embedding import embedding
 from intsim.reference.ops.exp import exp
 from intsim.reference.ops.gelu import gelu, gelu_new
@@ -21,12 +23,14 @@ from intsim.reference.ops.l2_normalize import l2_normalize
 from intsim.reference.ops.layer_norm import layer_norm
 from intsim.reference.ops.matmul import matmul
 from intsim.reference.ops.mean_pooling import mean_pooling
+from intsim.reference.ops.multiply import multiply
 from intsim.reference.ops.pick_token import pick_token
 from intsim.reference.ops.pool import pool
 from intsim.reference.ops.position_ids import position_ids
 from intsim.reference.ops.relu import relu
 from intsim.reference.ops.requantize import requantize
 from intsim.reference.ops.rms_norm import rms_norm
+from intsim.reference.ops.rotary import rotary
 from intsim.reference.ops.sigmoid import sigmoid
 from intsim.reference.ops.silu import silu
 from intsim.reference.ops.softmax import softmax
@@ -48,6 +52,9 @@ COMPARED: Final = {
         "softmax",
         "tanh",
     ),
+    *("activations", "add", "argmax", "causal_mask", "embedding", "exp", "gelu", "isqrt", "l2_normalize", "layer_norm"),
+    *("matmul", "mean_pooling", "multiply", "pick_token", "pool", "position_ids", "relu", "requantize", "rotary"),
+    *("sigmoid", "silu", "softmax", "tanh"),
 }
 PLACES: Final = 8  # last places of the dtype, relative to the size of the operands
 
@@ -243,3 +250,42 @@ def test_a_pooled_token_is_the_one_that_torch_gathers(torch, dtype):
         assert np.array_equal(pick_token(x, mask, which=which), theirs)
         assert np.array_equal(pool(x, mask, mode), theirs)
     assert np.array_equal(pool(x, mask, "mean"), mean_pooling(x, mask))
+
+
+@both_precisions
+@pytest.mark.parametrize("rotated", [8, 4])
+def test_turned_heads_equal_those_of_llama_and_of_gpt_j(torch, dtype, rotated):
+    _import("transformers")
+    llama, gptj = (import_module(f"transformers.models.{name}.modeling_{name}") for name in ("llama", "gptj"))
+    x = _numbers(2, 3, 5, 8, dtype=dtype)  # (B, H, T, D)
+    angles = _numbers(2, 5, rotated // 2, dtype=dtype, seed=1)
+    cos, sin = np.cos(angles), np.sin(angles)
+    theirs = torch.tensor(x[..., :rotated])
+
+    def twice(table: Array) -> Any:
+        return torch.tensor(np.concatenate([table, table], axis=-1))
+
+    halves, _ = llama.apply_rotary_pos_emb(theirs, theirs, twice(cos), twice(sin))
+    ours = rotary(x, cos, sin, pairing="halves")
+    assert_close(ours[..., :rotated], halves)
+    assert np.array_equal(ours[..., rotated:], x[..., rotated:])
+    neighbours = gptj.apply_rotary_pos_emb(theirs.transpose(1, 2), torch.tensor(sin), torch.tensor(cos)).transpose(1, 2)
+    assert_close(rotary(x, cos, sin, pairing="neighbours")[..., :rotated], neighbours)
+    assert np.array_equal(rotary(x, cos[0], sin[0], pairing="halves")[0], ours[0])
+
+
+@both_precisions
+def test_products_equal_those_of_torch(torch, dtype):
+    a, b = _numbers(5, 7, dtype=dtype), _numbers(5, 7, dtype=dtype, seed=1)
+    assert_close(multiply(a, b), torch.tensor(a) * torch.tensor(b))
+
+
+def test_causal_masks_are_those_of_torch_where_padding_is_on_the_left(torch):
+    rng = np.random.default_rng(0)
+    mask = np.arange(9) >= rng.integers(0, 9, (6, 1))
+    positions = torch.tensor(mask).cumsum(-1)
+    for window in (None, 1, 2, 5):
+        near = positions[:, None, :] > positions[:, :, None] - (window or 99)
+        theirs = torch.tril(torch.ones(9, 9)).bool() & near & torch.tensor(mask)[:, None, :]
+        assert np.array_equal(causal_mask(mask, 9, window=window)[:, 0], theirs.numpy())
+        assert np.array_equal(causal_mask(mask, 2, window=window)[:, 0], theirs.numpy()[:, -2:])

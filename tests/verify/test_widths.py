@@ -23,7 +23,7 @@ from intsim.fixedpoint import INT8, INT16, Dyadic, IntRange, Rounding
 from intsim.models import intervals
 from intsim.models.widths import Width, recorded, signed_bits, widths
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, Exp
+from intsim.profile import IBERT, INTSIM, Exp, Softmax
 from intsim.report.evaluate import read_task
 from intsim.requantization import RULES
 from intsim.verify.widths import observe
@@ -42,6 +42,7 @@ PROFILES: Final = {
     "rounded mean, floor": dataclasses.replace(IBERT, rounding=Rounding.FLOOR),
     "exact, floor": dataclasses.replace(IBERT, layer_norm=INTSIM.layer_norm),
 }
+FINE: Final = dataclasses.replace(INTSIM, name="fine", softmax=Softmax(one=65535))
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -349,10 +350,41 @@ def test_a_table_reaches_both_ends_of_each_column() -> None:
     _assert_hull(intervals.embedding(np.zeros((2, 1), np.int64), table), {"": table})
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, rounding=st.sampled_from(Rounding))
+def test_a_gated_product_reaches_both_ends(rounding: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = [_draw_box(rng, 2, 100, widest=3) for _ in range(2)]
+    corners = [_box(*box, "int8") for box in boxes]
+    ratio = Dyadic(int(rng.integers(-(2**31) + 1, 2**31)), int(rng.integers(30, 50)))
+    constants: dict[str, Any] = {"to": INT8, "rounding": rounding}
+    za, zb, z = rng.integers(-99, 99, 3).tolist()
+    constants |= {"a_zero_point": za, "b_zero_point": zb, "zero_point": z}
+    a, b = (np.broadcast_arrays(corners[0][:, None], corners[1])[i].reshape(-1, 2) for i in range(2))
+    values = _run(ops.multiply, a, b, ratio, **constants)
+    steps = intervals.multiply(_run, *(_ends(*box, "int8")[:, None] for box in boxes), ratio, **constants)
+    _assert_hull(steps, values)
+
+
+@pytest.mark.parametrize("pairing", ["halves", "neighbours"])
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, rounding=st.sampled_from(Rounding))
+def test_a_turned_pair_reaches_both_ends(pairing: Any, rounding: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    low, high = np.sort(rng.choice([-(2**15), -900, -1, 0, 5, 2**15 - 1], (2, 3)), axis=0)
+    turns = np.sort(rng.choice([-(2**14), -77, 0, 1, 9000, 2**14], (2, 2)), axis=0)  # of cos and sin
+    every = np.array(list(itertools.product(*zip(low, high, strict=True), *zip(*turns, strict=True)))).astype(np.int16)
+    constants: dict[str, Any] = {"pairing": pairing, "rounding": rounding}
+    values = _run(ops.rotary, every[:, None, None, :3], every[:, None, 3:4], every[:, None, 4:], **constants)
+    ends = _ends(low, high, "int16").reshape(2, 1, 1, 3)
+    steps = intervals.rotary(ends, *(turns.astype(np.int16)[:, i].reshape(2, 1, 1) for i in range(2)), **constants)
+    _assert_hull(steps, {step: array.reshape(len(array), 1, 1, -1) for step, array in values.items()})
+
+
 # ---- one operator whose elements depend on each other
 
 
-@pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", [INTSIM, IBERT, FINE], ids=lambda profile: profile.name)
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
 def test_softmax_and_what_it_attends_to_stay_inside(profile: intsim.Profile, seed: int) -> None:
@@ -397,6 +429,9 @@ def test_the_exponentials_reach_their_ends() -> None:
         (INTSIM, 510, 2000, 510),
         (IBERT, 1, 1, 255),  # 256 saturates
         (IBERT, 256, 256, 256),
+        (FINE, 1, 1, 65535),
+        (FINE, 2, 2, 65536),
+        (FINE, 131_070, 131_070, 131_070),  # 0.5 each
     ],
 )
 def test_the_sum_of_a_row_of_probabilities_is_reached(
@@ -405,7 +440,7 @@ def test_the_sum_of_a_row_of_probabilities_is_reached(
     mask = np.arange(tokens) < kept
     probs = ops.softmax(np.zeros((1, tokens), np.int32), Dyadic(1, 0), profile=profile, mask=mask)
     assert probs.sum(dtype=np.int64) == total
-    ends = _ends(0, 255, "uint8").reshape(2, 1, 1, 1)
+    ends = _ends(0, min(profile.softmax.one, profile.probability_range.max), probs.dtype.name).reshape(2, 1, 1, 1)
     value = _ends([-3, 1], [-2, 7], "int8").reshape(2, 1, 2, 1)
     context = intervals.attend(ends, value, tokens=tokens, profile=profile)
     assert context[""].tolist() == [[[[-3 * total, 0]]], [[[0, 7 * total]]]]

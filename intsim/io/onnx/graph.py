@@ -19,7 +19,7 @@ Dtype: TypeAlias = np.dtype[Any]
 
 FLOAT64_EXACT: Final = 1 << 53
 # ONNX's numbers for the dtypes of a model, onnx.TensorProto.DataType
-TENSOR_TYPES: Final = {"uint8": 2, "int8": 3, "int16": 5, "int32": 6, "int64": 7, "bool": 9}
+TENSOR_TYPES: Final = {"uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "bool": 9}
 
 
 class Node(NamedTuple):
@@ -101,6 +101,8 @@ class Value:
         Where it is, what it is called there, and what it looks like.
     magnitude
         A bound on its magnitude.
+    row_sum
+        A bound on the sum of a row of the last axis, where one was proved, of values that are not negative.
     """
 
     __array_ufunc__ = None  # arrays leave the arithmetic to Value
@@ -110,6 +112,7 @@ class Value:
     dtype: Dtype
     shape: Shape
     magnitude: int
+    row_sum: int | None = None
 
     def bounded(self, magnitude: int) -> "Value":
         """Return the same value under a bound that was proved."""
@@ -160,7 +163,7 @@ class Value:
 
     def __and__(self, other: Operand) -> "Value":
         other = self._operand(other)
-        both = self._elementwise("BitwiseAnd", other)
+        both = self._elementwise("And" if self.dtype == np.bool_ else "BitwiseAnd", other)
         return both.bounded(min(both.magnitude, self.magnitude + other.magnitude))
 
     def __xor__(self, other: Operand) -> "Value":

@@ -3,9 +3,10 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add as plus
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim.carrier.rowwise import eps_by_shift
 from intsim.errors import IntsimError
-from intsim.fixedpoint import INT16, INT32, UINT8, Dyadic, IntRange, Rounding
+from intsim.fixedpoint import INT16, INT32, Dyadic, IntRange, Rounding
 from intsim.io.onnx.arithmetic import divide, isqrt, products, saturate, shift_right
 from intsim.io.onnx.graph import Value
 from intsim.ops import LayerNormParams
 from intsim.ops.l2_normalize import ROOT_FRACTION, UNIT_FRACTION
+from intsim.ops.rotary import TURN_FRACTION, Pairing, paired
 from intsim.profile import LayerNorm, Profile, native
 from intsim.requantization import Requantization
 
@@ -81,6 +83,63 @@ def add(
     return saturate(total + zero_point, to)
 
 
+def multiply(
+    a_q: Value,
+    b_q: Value,
+    ratio: Dyadic,
+    *,
+    to: IntRange,
+    rounding: Rounding,
+    a_zero_point: int = 0,
+    b_zero_point: int = 0,
+    zero_point: int = 0,
+) -> Value:
+    """Emit ``ops.multiply``."""
+    product = (a_q.astype(np.int64) - a_zero_point) * (b_q.astype(np.int64) - b_zero_point)
+    return saturate(shift_right(products([product], [ratio]), ratio.shift, rounding) + zero_point, to)
+
+
+def rotary(x_q: Value, cos: Value, sin: Value, *, pairing: Pairing, rounding: Rounding) -> Value:
+    """Emit ``ops.rotary``: both channels of all pairs, and then the others, side by side."""
+    last, channels = len(x_q.shape) - 1, np.arange(x_q.depth)
+    first, second = paired(cos.depth, pairing)
+    order = np.concatenate([channels[first], channels[second], channels[2 * cos.depth :]])
+
+    def at(places: Integers, x: Value) -> Value:
+        return x if np.array_equal(places, channels) else x.gather(x.graph.constant(places), axis=last)
+
+    def rounded(x: Value) -> Value:
+        return saturate(shift_right(x, np.array(TURN_FRACTION), rounding), INT32)
+
+    x, c, s = (value.astype(np.int64) for value in (x_q, cos, sin))
+    if len(cos.shape) > 2:  # of each sequence, for all its heads
+        c, s = (table[..., None, slice(None), slice(None)] for table in (c, s))
+    a, b = (at(channels[part], x) for part in (first, second))
+    turned = [rounded(a * c - b * s), rounded(b * c + a * s)]
+    if channels.size > 2 * cos.depth:
+        turned.append(at(channels[2 * cos.depth :], x_q).astype(np.int32))
+    return at(np.argsort(order), turned[0].beside(*turned[1:]))
+
+
+def causal_mask(mask: Value, queries: int | str, *, window: int | None = None) -> Value:
+    """Emit ``ops.causal_mask``, where all columns ask.
+
+    Raises
+    ------
+    IntsimError
+        If only some do.
+    """
+    if queries != mask.shape[-1]:
+        msg = f"queries must be all {mask.shape[-1]} columns to be exported, got {queries}"
+        raise IntsimError(msg)
+    columns: Value = cast("Any", np.arange)(queries, like=mask)
+    seen = (columns[slice(None), None] >= columns) & mask[:, None, None, :]
+    if window is None:
+        return seen
+    position = mask.astype(np.int64).cumsum()
+    return seen & (position[:, None, None, :] >= position[:, None, :, None] - (window - 1))
+
+
 def matmul(
     x_q: Value,
     w_q: Value | Integers,
@@ -97,7 +156,10 @@ def matmul(
     """
     graph, furthest = x_q.graph, x_q.magnitude + abs(x_zero_point)
     if isinstance(w_q, Value):
-        bound = w_q.depth * furthest * (w_q.magnitude + abs(w_zero_point))
+        factor = w_q.magnitude + abs(w_zero_point)
+        bound = w_q.depth * furthest * factor
+        if bound > INT32.max and x_q.row_sum is not None:
+            bound = x_q.row_sum * factor
     else:
         rows = furthest * np.abs(w_q - np.int64(w_zero_point)).sum(axis=-1)
         bound = int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max())
@@ -207,7 +269,8 @@ def softmax(acc: Value, ratio: Dyadic, *, profile: Profile, mask: Value) -> Valu
     total = e.sum()
     total = total.where(total >= 1, 1)
     one = profile.softmax.one
-    return saturate(divide(e, total, multiplier=one, rounding=profile.step_rounding).bounded(one), UINT8)
+    quotient = divide(e, total, multiplier=one, rounding=profile.step_rounding).bounded(one)
+    return replace(saturate(quotient, profile.probability_range), row_sum=profile.row_sum(acc.depth))
 
 
 def layer_norm(x_q: Value, params: LayerNormParams, *, to: IntRange, profile: Profile) -> Value:
@@ -308,6 +371,7 @@ def neighbours(x_q: Value, *, mask: Value, zero_point: int = 0) -> Value:
 
 EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.add: add,
+    ops.causal_mask: causal_mask,
     ops.dynamic_bound: dynamic_bound,
     ops.embedding: embedding,
     ops.gelu: tabulated(ops.gelu),
@@ -315,6 +379,7 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.layer_norm: layer_norm,
     ops.matmul: matmul,
     ops.mean_pooling: mean_pooling,
+    ops.multiply: multiply,
     ops.neighbours: neighbours,
     ops.permute: permute,
     ops.pick_token: pick_token,
@@ -323,6 +388,7 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.relu: relu,
     ops.requantize: requantize,
     ops.rms_norm: rms_norm,
+    ops.rotary: rotary,
     ops.scale_rows: scale_rows,
     ops.sigmoid: tabulated(ops.sigmoid),
     ops.silu: tabulated(ops.silu),
