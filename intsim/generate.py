@@ -15,7 +15,7 @@ from intsim.ops import argmax, sample_token
 if TYPE_CHECKING:
     from intsim.integer_model import IntegerModel, Result
 
-__all__ = ["Sampling", "new_tokens"]
+__all__ = ["Sampling", "ends_of", "new_tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,12 @@ class Sampling:
         return lambda result, draw: sample_token(result.values, draw=draw, **how)
 
 
+def ends_of(model: "IntegerModel") -> tuple[int, ...]:
+    """Return the tokens that end a text."""
+    config: Any = model.config
+    return config.eos_token_id
+
+
 def new_tokens(
     model: "IntegerModel", ids: NDArray[Any], mask: NDArray[np.bool_], *, most: int, sampling: Sampling
 ) -> Generator[NDArray[np.int64], None, None]:
@@ -62,7 +68,7 @@ def new_tokens(
 
     A text that has ended goes on with a token that ends it. Texts do not depend on each other.
     """
-    choose, ends = sampling.chooser(model), np.array(model.config.eos_token_id, np.int64)
+    choose, ends = sampling.chooser(model), np.array(ends_of(model), np.int64)
     going = np.ones(len(ids), np.bool_)
     cache, room = model.start(), model.config.longest - ids.shape[1]
     for draw in range(min(most, room + 1)):

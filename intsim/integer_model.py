@@ -14,8 +14,8 @@ from intsim.carrier.blocks import cores_for
 from intsim.carrier.exact import Carrier, Integers
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic
+from intsim.generate import Sampling, ends_of, new_tokens
 from intsim.io.integer_checkpoint import read_checkpoint, write_checkpoint
-from intsim.generate import Sampling, new_tokens
 from intsim.models.cache import Cache
 from intsim.models.check import check
 from intsim.models.constants import Constants
@@ -189,8 +189,8 @@ class IntegerModel(Constants):
         mask = np.ones_like(ids) if attention_mask is None else _as_array("attention_mask", attention_mask)
         sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
         steps = list(new_tokens(self, ids, mask, most=max_new_tokens, sampling=sampling))
-        texts = np.stack(steps, axis=1).tolist() if steps else [[] for _ in ids]
-        ends = set(self.config.eos_token_id)
+        texts: list[list[int]] = np.stack(steps, axis=1).tolist() if steps else [[] for _ in ids]
+        ends = ends_of(self)
         return [text[: next((i + 1 for i, token in enumerate(text) if token in ends), None)] for text in texts]
 
     def save(self, path: str | Path) -> None:

@@ -77,7 +77,12 @@ class Floats:
         return self.weights[re.sub(r"@\d+", "", name)]  # of a layer that runs several times, NAME@3
 
     def positions(
-        self, ids: NDArray[np.integer], *, padding: int | None = None, mask: NDArray[np.bool_] | None = None, first: int = 0
+        self,
+        ids: NDArray[np.integer],
+        *,
+        padding: int | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        first: int = 0,
     ) -> NDArray[np.integer]:
         return position_ids(ids, padding=padding) if mask is None else (mask.cumsum(axis=-1) - 1).clip(min=0) + first
 

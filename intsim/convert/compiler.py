@@ -345,9 +345,7 @@ class Compiler:
             self._rescale(name, self._scale(x.name), self._scale(name))
         return Codes(name, x.name)
 
-    def linear(
-        self, name: str, x: Codes, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
-    ) -> Product:
+    def linear(self, name: str, x: Codes, rows: int, *, role: str, view: View = OWN, bias: str | None = "") -> Product:
         return Product(name, self._product(name, x))
 
     def requantize(self, x: Product, *, role: str) -> Codes:
@@ -365,9 +363,7 @@ class Compiler:
         self._rescale(name, self._scale(x.name) * self._scale(y_codes.name), self._scale(name))
         return Codes(name, name)
 
-    def rotary(
-        self, x: Product, positions: None, *, heads: int, size: int, pairing: Pairing
-    ) -> Product:
+    def rotary(self, x: Product, positions: None, *, heads: int, size: int, pairing: Pairing) -> Product:
         scale = self._scale(self.requantize(x, role="rotation").name)
         if "rotary.cos" not in self.tensors:
             cos, sin = rotary_table(rotary_frequencies(self.config, size), self.config.longest)

@@ -126,7 +126,7 @@ def _part(values: NDArray[Float], piece: Piece) -> NDArray[Float]:
     if (where := piece.where) is None:
         return values
     by_head = values.reshape(where.heads, where.parts, -1, *values.shape[1:])  # rows (H, parts, N / H)
-    return by_head[:, where.index].reshape(-1, *values.shape[1:])
+    return by_head[:, where.part].reshape(-1, *values.shape[1:])
 
 
 def _read_values(name: str, stored: StoredTensor, dtype: type[Float]) -> NDArray[Float]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 from intsim.models.config import Config, Count, Real, Size, refuse
 from intsim.models.family import Family
 from intsim.models.heads import head, word_table
-from intsim.models.world import Function, Value, View, World
+from intsim.models.world import Function, Value, World
 
 __all__ = ["BERT", "BertConfig", "bert", "classify", "embeddings", "encoder", "predict"]
 
@@ -84,7 +84,7 @@ def classify(w: World, x: Value) -> Value:
     return w.logits("classifier", w.read("classifier.input", x), len(w.config.labels))
 
 
-def predict(w: World, x: Value, *, view: View | None = None) -> Value:
+def predict(w: World, x: Value, *, view: Mapping[str, int] | None = None) -> Value:
     """Return a score for every token of the vocabulary, by the table of words or ``view``: (B, T, C) -> (B, T, V)."""
     c, n = w.config, "cls.predictions"
     x = w.linear(f"{n}.transform.dense", w.read(f"{n}.transform.input", x), c.hidden_size, role="head.dense")

@@ -76,7 +76,9 @@ class _Checker(Outline):
         if self._model.formats.get(name) != self._model.formats[source]:
             _refuse(f"activation '{name}' must have the format of '{source}', got another")
 
-    def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Shape:
+    def embedding(
+        self, name: str, ids: Shape, rows: int, columns: int, *, role: str, root_scaled: bool = False
+    ) -> Shape:
         self.tensor(f"{name}.weight", "int8", (rows, columns))
         self._ratio(name, (), (columns,))
         return super().embedding(name, ids, rows, columns, role=role, root_scaled=root_scaled)
@@ -128,11 +130,11 @@ class _Checker(Outline):
             self._codes(name, x.channels)
         return super().read(name, x)
 
-    def linear(
-        self, name: str, x: Shape, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
-    ) -> Shape:
+    def linear(self, name: str, x: Shape, rows: int, *, role: str, view: View = OWN, bias: str | None = "") -> Shape:
         weight, columns, dynamic = tensor_name(f"{name}.weight"), x.channels, x.name in self._model.dynamic
-        if weight not in self._model.tensors and not isinstance(view, Stored) and len(view) == 1:  # the codes of the tensor that it views
+        if (
+            weight not in self._model.tensors and not isinstance(view, Stored) and len(view) == 1
+        ):  # the codes of the tensor that it views
             (weight,) = view
         self.tensor(weight, "int8", (rows, columns))
         stacked = [(groups, rows) for groups in range(2, columns + 1) if columns % groups == 0 and not dynamic]
@@ -163,9 +165,7 @@ class _Checker(Outline):
         self._codes(name, x.channels)
         return super().multiply(name, x, y, role=role)
 
-    def rotary(
-        self, x: Shape, positions: Shape, *, heads: int, size: int, pairing: Pairing
-    ) -> Shape:
+    def rotary(self, x: Shape, positions: Shape, *, heads: int, size: int, pairing: Pairing) -> Shape:
         self.requantize(x, role="rotation")
         found = self._model.formats[x.name]
         if found.range.bits > 8 and found.zero_point != 0:

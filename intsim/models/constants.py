@@ -111,7 +111,7 @@ class Constants:
 
     def codes(self, weight: str) -> Integers:
         """Return the codes of a weight, which may be those of the tensor that it views."""
-        return self.tensors[weight if weight in self.tensors else next(iter(self.outline.tensors[weight].view))]
+        return self.tensors[weight if weight in self.tensors else self.outline.tensors[weight].parts[0]]
 
     def weight(self, name: str) -> Weight:
         """Return the weight that products read, prepared for them."""

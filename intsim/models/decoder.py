@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 from intsim.models.config import Config, Real, Size, refuse
+from intsim.models.heads import refuse_head
 from intsim.models.world import OWN, Value, World
 
 __all__ = ["DecoderConfig", "RopeConfig", "next_token", "stored"]
@@ -85,7 +86,13 @@ def _real(value: Any) -> Any:  # JSON may write 10000.0 as 10000
     return float(value) if type(value) is int else value
 
 
-BUFFERS: Final = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
+BUFFERS: Final = (
+    ".rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+)
 
 
 def stored(name: str) -> str | None:
@@ -111,7 +118,9 @@ def next_token(w: World, x: Value, *, table: str, size: int, name: str = "lm_hea
         case "sequence-classification":
             x = w.pool("pooling", x, "last")
             return w.logits("score", w.read("score.input", x), len(w.config.labels), bias=None)  # (B, labels)
-        case _:
+        case "causal-lm":
             x = w.read(f"{name}.input", w.asked(x))
             view = {f"{table}.weight": size} if w.config.tie_word_embeddings else OWN
             return w.logits(name, x, w.config.vocab_size, view=view, bias=bias)  # (B, T, V) or (B, V)
+        case _:
+            return refuse_head(w, "a decoder")

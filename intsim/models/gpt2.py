@@ -51,8 +51,10 @@ def gpt2(w: World, ids: Value, mask: Value, _types: Value) -> Value:
     for n in (f"h.{i}" for i in range(c.n_layer)):
         a, m, skip = f"{n}.attn", f"{n}.mlp", x
         h = w.read(f"{a}.input", w.layer_norm(f"{n}.ln_1", x, eps=eps, role="norm"))
-        parts = [Stored(f"{a}.c_attn", transposed=True, index=i, parts=3) for i in range(3)]
-        q, k, v = (w.linear(f"{a}.{p}", h, size, role="attention", view=part) for p, part in zip("qkv", parts, strict=True))
+        parts = [Stored(f"{a}.c_attn", transposed=True, part=i, parts=3) for i in range(3)]
+        q, k, v = (
+            w.linear(f"{a}.{p}", h, size, role="attention", view=part) for p, part in zip("qkv", parts, strict=True)
+        )
         x = w.attention(a, q, k, v, mask, heads=c.n_head, causal=True)
         x = _dense(w, f"{a}.c_proj", x, size, role="attention")
         x = skip = w.sum(f"{a}.sum", x, skip, role="residual.attention.stream")

@@ -44,14 +44,26 @@ class GptNeoxConfig(RopeConfig):
 
 def gpt_neox(w: World, ids: Value, mask: Value, _types: Value) -> Value:
     """Run a GPT-NeoX, which stores query, key and value of a head one below the other."""
-    c, size, heads, positions = w.config, w.config.hidden_size, w.config.num_attention_heads, w.positions(ids, mask=mask)
+    c, size, heads, positions = (
+        w.config,
+        w.config.hidden_size,
+        w.config.num_attention_heads,
+        w.positions(ids, mask=mask),
+    )
     bias = "" if c.attention_bias else None
     x = w.sum("embed_in.sum", w.embedding("embed_in", ids, c.vocab_size, size, role="embedding.word"), role="embedding")
     for n in (f"layers.{i}" for i in range(c.num_hidden_layers)):
         a, m, skip = f"{n}.attention", f"{n}.mlp", x
         h = w.read(f"{a}.input", w.layer_norm(f"{n}.input_layernorm", x, eps=c.layer_norm_eps, role="norm"))
         q, k, v = (
-            w.linear(f"{a}.{p}", h, size, role="attention", bias=bias, view=Stored(f"{a}.query_key_value", False, i, 3, heads))
+            w.linear(
+                f"{a}.{p}",
+                h,
+                size,
+                role="attention",
+                bias=bias,
+                view=Stored(f"{a}.query_key_value", False, i, 3, heads),
+            )
             for i, p in enumerate(("query", "key", "value"))
         )
         q, k = (w.rotary(y, positions, heads=heads, size=c.rotated, pairing="halves") for y in (q, k))

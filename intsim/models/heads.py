@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What follows the body of an encoder: the heads that all families share, and where their own go."""
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import NoReturn, TypeAlias
 
-from intsim.models.world import OWN, Value, View, World
+from intsim.errors import CheckpointError
+from intsim.models.world import OWN, Value, World
 
-__all__ = ["HeadFunction", "head", "word_table"]
+__all__ = ["HeadFunction", "head", "refuse_head", "word_table"]
 
 HeadFunction: TypeAlias = Callable[[World, Value], Value]
 
@@ -37,8 +38,22 @@ def head(w: World, x: Value, *, classify: HeadFunction, predict: HeadFunction) -
             return w.logits("qa_outputs", w.read("qa_outputs.input", x), 2)  # (B, T, start and end)
         case "masked-lm":
             return predict(w, x)  # (B, T, V)
+        case "causal-lm":
+            return refuse_head(w, "an encoder")
 
 
-def word_table(w: World, columns: int) -> View:
+def refuse_head(w: World, model: str) -> NoReturn:
+    """Refuse the world's head.
+
+    Raises
+    ------
+    CheckpointError
+        Always.
+    """
+    msg = f"head must be one that {model} can have, got {w.head}"
+    raise CheckpointError(msg)
+
+
+def word_table(w: World, columns: int) -> Mapping[str, int]:
     """Return the view of a decoder's weight that is the table of words, where the configuration ties them."""
     return {"embeddings.word_embeddings.weight": columns} if w.config.tie_word_embeddings else OWN

@@ -312,7 +312,9 @@ class IntegerWorld:
             return np.arange(ids.shape[-1], dtype=np.int64, like=ids)
         return call("embeddings.position_ids", ops.position_ids, ids, padding=padding)
 
-    def embedding(self, name: str, ids: Integers, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Rows:
+    def embedding(
+        self, name: str, ids: Integers, rows: int, columns: int, *, role: str, root_scaled: bool = False
+    ) -> Rows:
         return Rows(name, call(name, ops.embedding, self._mine(ids), self._tensors[f"{name}.weight"]))
 
     def sum(self, name: str, *terms: Any, role: str) -> Total:
@@ -364,7 +366,7 @@ class IntegerWorld:
         self, name: str, x: Operand, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
     ) -> Product:
         weight = tensor_name(f"{name}.weight")
-        return Product(name, x, weight if weight in self._tensors else next(iter(view)))
+        return Product(name, x, weight if weight in self._tensors else self._model.outline.tensors[weight].parts[0])
 
     def requantize(self, x: Product, *, role: str) -> Activation:
         return Activation(x.name, self._codes(x))
@@ -458,7 +460,8 @@ class IntegerWorld:
     def _seen(self, queries: int, window: int | None) -> NDArray[np.bool_]:  # (B, 1, T, S)
         if window not in self._masks:
             name = "causal_mask" if window is None else f"causal_mask.{window}"
-            mask = call(name, ops.causal_mask, self._columns, queries=queries, window=window)
+            operator: Any = ops.causal_mask
+            mask: Any = call(name, operator, self._columns, queries=queries, window=window)
             self._masks[window] = mask if self._part is None else mask[..., self._part.rows, :]
         return self._masks[window]
 

@@ -34,7 +34,9 @@ class LlamaConfig(RopeConfig):
     def __post_init__(self) -> None:
         super(LlamaConfig, self).__post_init__()
         if self.num_attention_heads % self.key_heads:
-            refuse("num_attention_heads", f"a multiple of num_key_value_heads, {self.key_heads}", self.num_attention_heads)
+            refuse(
+                "num_attention_heads", f"a multiple of num_key_value_heads, {self.key_heads}", self.num_attention_heads
+            )
         if self.size % 2:
             refuse("head_dim", "even, since its channels are rotated in pairs", self.size)
 
@@ -80,7 +82,7 @@ def gated(
     c, positions = w.config, w.positions(ids, mask=mask)
     norm: dict[str, Any] = {"eps": c.rms_norm_eps, "unit_offset": unit_offset}
     rows = {"q": c.num_attention_heads * c.size, "k": c.key_heads * c.size, "v": c.key_heads * c.size}
-    words = {"role": "embedding.word", "root_scaled": root_scaled}
+    words: dict[str, Any] = {"role": "embedding.word", "root_scaled": root_scaled}
     x = w.embedding("embed_tokens", ids, c.vocab_size, c.hidden_size, **words)
     x = w.sum("embed_tokens.sum", x, role="embedding")  # (B, T, C)
     for n in (f"layers.{i}" for i in range(c.num_hidden_layers)):
@@ -90,14 +92,21 @@ def gated(
         q, k, v = (w.linear(f"{a}.{p}_proj", h, rows[p], role="attention", bias=bias) for p in "qkv")  # (B, T, H D)
         q = w.rotary(q, positions, heads=c.num_attention_heads, size=c.size, pairing="halves")
         k = w.rotary(k, positions, heads=c.key_heads, size=c.size, pairing="halves")
-        how: dict[str, Any] = {"heads": c.num_attention_heads, "key_heads": c.key_heads, "causal": True, "window": window}
+        how: dict[str, Any] = {
+            "heads": c.num_attention_heads,
+            "key_heads": c.key_heads,
+            "causal": True,
+            "window": window,
+        }
         x = w.attention(a, q, k, v, mask, **how)
         x = w.linear(f"{a}.o_proj", w.read(f"{a}.o_proj.input", x), c.hidden_size, role="attention", bias=None)
         x = skip = w.sum(f"{a}.sum", x, skip, role="residual.attention.stream")
         x = w.rms_norm(f"{n}.post_attention_layernorm", x, role="ffn-input", **norm)
         h = w.read(f"{m}.input", x)
         gate, up = (w.linear(f"{m}.{p}_proj", h, c.intermediate_size, role="ffn", bias=None) for p in ("gate", "up"))
-        x = w.multiply(f"{m}.product", w.activation(m, gate, function=c.hidden_act, role="gate"), up, role="ffn-hidden.gated")
+        x = w.multiply(
+            f"{m}.product", w.activation(m, gate, function=c.hidden_act, role="gate"), up, role="ffn-hidden.gated"
+        )
         x = w.linear(f"{m}.down_proj", w.read(f"{m}.down_proj.input", x), c.hidden_size, role="ffn", bias=None)
         x = w.sum(f"{m}.sum", x, skip, role="residual.ffn.stream")
     x = w.rms_norm("norm", x, role="norm", **norm)

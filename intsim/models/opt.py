@@ -59,7 +59,12 @@ def opt(w: World, ids: Value, mask: Value, _types: Value) -> Value:
         x = w.read(f"{d}.project_in.input", w.sum(f"{d}.embed_tokens.sum", x, role="embedding"))
         x = w.linear(f"{d}.project_in", x, size, role="ffn", bias=None)
     positions, rows = w.positions(ids, mask=mask, first=FIRST), c.max_position_embeddings + FIRST
-    x = w.sum(f"{d}.sum", x, w.embedding(f"{d}.embed_positions", positions, rows, size, role="embedding.position"), role="embedding")
+    x = w.sum(
+        f"{d}.sum",
+        x,
+        w.embedding(f"{d}.embed_positions", positions, rows, size, role="embedding.position"),
+        role="embedding",
+    )
     for n in (f"{d}.layers.{i}" for i in range(c.num_hidden_layers)):
         a, skip = f"{n}.self_attn", x
         if before:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The outline of a model: a family's table of contents, found by one walk over names and shapes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -157,7 +156,9 @@ class Outline:
     def positions(self, ids: Shape, *, padding: int | None = None, mask: Shape | None = None, first: int = 0) -> Shape:
         return ids
 
-    def embedding(self, name: str, ids: Shape, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Shape:
+    def embedding(
+        self, name: str, ids: Shape, rows: int, columns: int, *, role: str, root_scaled: bool = False
+    ) -> Shape:
         axis = self._axis()
         self._tensor(f"{name}.weight", rows, columns, axes=(-1, axis), role=role)
         return Shape(name=name, channels=columns, axis=axis)
@@ -185,9 +186,7 @@ class Outline:
         self.inputs[name] = Input(source=x.name, of_token=x.of_token)
         return replace(x, name=name)
 
-    def linear(
-        self, name: str, x: Shape, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
-    ) -> Shape:
+    def linear(self, name: str, x: Shape, rows: int, *, role: str, view: View = OWN, bias: str | None = "") -> Shape:
         axis = self._axis()
         self._tensor(f"{name}.weight", rows, x.channels, axes=(axis, x.axis), role=role, view=view, source=x.name)
         for part in self.tensors[tensor_name(f"{name}.weight")].parts:
@@ -210,9 +209,7 @@ class Outline:
         self._activation(y, "gate")
         return self._activation(replace(x, name=name), role)
 
-    def rotary(
-        self, x: Shape, positions: Shape, *, heads: int, size: int, pairing: Pairing
-    ) -> Shape:
+    def rotary(self, x: Shape, positions: Shape, *, heads: int, size: int, pairing: Pairing) -> Shape:
         self._activation(x, "rotation")
         return replace(x, name=rotated_name(x.name))
 

@@ -93,12 +93,12 @@ class Stored(NamedTuple):
     """How a file stores a layer whose tensors are not its own, or lie otherwise: its weight and its bias.
 
     ``name`` is the layer's name in the file, whose weight may be ``transposed``, (K, N). It may hold several ``parts``
-    one after another along the rows, in every one of ``heads`` groups of rows; the layer is number ``index`` of them.
+    one after another along the rows, in every one of ``heads`` groups of rows; the layer is number ``part`` of them.
     """
 
     name: str
     transposed: bool = False
-    index: int = 0
+    part: int = 0
     parts: int = 1
     heads: int = 1
 
@@ -154,7 +154,9 @@ class World(Protocol):
         """
         ...
 
-    def embedding(self, name: str, ids: Value, rows: int, columns: int, *, role: str, root_scaled: bool = False) -> Value:
+    def embedding(
+        self, name: str, ids: Value, rows: int, columns: int, *, role: str, root_scaled: bool = False
+    ) -> Value:
         """Return the rows of a table (V, C), maybe times sqrt(C), to be summed: (..., T) -> (..., T, C)."""
         ...
 
@@ -178,9 +180,7 @@ class World(Protocol):
         """Return what products take of the activation ``x``: it, or its codes in fewer bits."""
         ...
 
-    def linear(
-        self, name: str, x: Value, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
-    ) -> Value:
+    def linear(self, name: str, x: Value, rows: int, *, role: str, view: View = OWN, bias: str | None = "") -> Value:
         """Return x W.T + b: (..., K) -> (..., N), N = ``rows``.
 
         Parameters
@@ -207,9 +207,7 @@ class World(Protocol):
         """Return x y of an activation and a product, element by element."""
         ...
 
-    def rotary(
-        self, x: Value, positions: Value, *, heads: int, size: int, pairing: Pairing
-    ) -> Value:
+    def rotary(self, x: Value, positions: Value, *, heads: int, size: int, pairing: Pairing) -> Value:
         """Return the product ``x`` rotated head by head, the pair i of position p by p w_i: (B, T, H D) -> (B, T, H D).
 
         The first ``size`` channels of each head are rotated, the others stay; w_i as the configuration says.
