@@ -133,7 +133,7 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
             return intervals.quantize_dynamic(*operands, **constants)
         if operator is ops.scale_rows:
             return intervals.scale_rows(*operands)
-        if operator in (ops.gelu, ops.sigmoid, ops.silu, ops.tanh):
+        if operator in (ops.gelu, ops.gelu_tanh, ops.sigmoid, ops.silu, ops.tanh):
             return intervals.tabulated(run, operator, *operands, **constants)
         return intervals.monotone(run, operator, *operands, **constants)
 
