@@ -230,8 +230,8 @@ def _inverse_sqrt_tau(bits: int) -> Fraction:
 
 def _cubic(input_fraction: int, bits: int) -> list[Fraction]:
     """Return the differences at 0 of 2 u = 4 / sqrt(2 pi) (x + c x**3), x = k / 2**input_fraction."""
-    linear = 4 * _inverse_sqrt_tau(bits) / (1 << input_fraction)
-    cubic = linear * CUBIC / (1 << 2 * input_fraction)
+    linear = 4 * _inverse_sqrt_tau(bits) * Fraction(1, 1 << input_fraction)
+    cubic = linear * CUBIC * Fraction(1, 1 << 2 * input_fraction)
     return [linear + cubic, 6 * cubic, 6 * cubic]
 
 

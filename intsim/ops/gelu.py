@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GELU, x Phi(x): i-GELU, a second-order polynomial, or correctly rounded; or another project's."""
+"""GELU, x Phi(x): by i-GELU, a second-order polynomial, correctly rounded, or another project's."""
 
 import numpy as np
 from numpy.typing import NDArray
