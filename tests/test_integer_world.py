@@ -302,7 +302,7 @@ def test_an_allowance_is_of_one_name_only(path):
 HOUSE: Final = (
     *("cli", "pytest_plugin", "report", "testing", "verify", "_status", "convert", "reference", "integer_model"),
     *("recipes", "io", "models", "_hypothesis", "strategies", "quantizers", "engines", "ops", "profile", "kernels"),
-    *("requantization", "float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
+    *("rounded", "requantization", "float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
 )
 ENGINES: Final = {"intsim.kernels.onnxruntime", "intsim.kernels.torch"}  # kernels that are made of operators
 
