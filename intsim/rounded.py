@@ -15,7 +15,6 @@ and for negative arguments sigmoid(-x) = 1 - sigmoid(x), tanh(-x) = -tanh(x), (-
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -202,7 +201,7 @@ def _decay(differences: list[Fraction], bits: int, count: int = COUNT) -> tuple[
 
 
 def _exp_minus(x: Fraction, bits: int) -> int:
-    """Return e**-x * 2**bits for 0 <= x <= 2, at most 2 too low: x and the terms are off by 2**-(bits + 16) together."""
+    """Return e**-x * 2**bits, 0 <= x <= 2, at most 2 too low: x and the terms are off by 2**-(bits + 16) together."""
     width = bits + GUARD
     x_q = (x.numerator << width) // x.denominator
     term, total, n = 1 << width, 0, 0

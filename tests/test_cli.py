@@ -857,7 +857,10 @@ def test_an_ids_file_that_cannot_be_read_is_refused(
     ("options", "complaint"),
     [
         (("--recipe", "surprise"), f"recipe must be one of {', '.join(recipe_names())}"),
-        (("--profile", "surprise"), "profile must be one of intsim, ibert, intsim-wide, ibert-code, ivit, ita, got 'surprise'"),
+        (
+            ("--profile", "surprise"),
+            f"profile must be one of {', '.join(intsim.PROFILES)}, got 'surprise'",
+        ),
         (("--calibration", "/absent"), "/absent must be a readable UTF-8 file, got "),
     ],
 )

@@ -198,7 +198,9 @@ def test_intsim_wide_reaches_what_decoders_need():
 
 
 def test_an_unknown_preset_is_refused_with_the_names_of_the_presets():
-    with pytest.raises(IntsimError, match="profile must be one of intsim, ibert, intsim-wide, ibert-code, ivit, ita, got 'gpt'"):
+    with pytest.raises(
+        IntsimError, match="profile must be one of intsim, ibert, intsim-wide, ibert-code, ivit, ita, got 'gpt'"
+    ):
         find_profile("gpt")
 
 

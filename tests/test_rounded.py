@@ -15,7 +15,14 @@ from intsim.profile import INTSIM, INTSIM_WIDE
 from intsim.rounded import RoundedExp, RoundedGelu, RoundedSigmoid, RoundedSilu, RoundedTanh, table
 
 CODES = np.arange(-(2**15), 2**15).astype(np.int16)
-FORMATS = {"exp": (11, 23), "tanh": (12, 14), "sigmoid": (11, 14), "silu": (9, 15), "gelu": (9, 15), "gelu_tanh": (9, 15)}
+FORMATS = {
+    "exp": (11, 23),
+    "tanh": (12, 14),
+    "sigmoid": (11, 14),
+    "silu": (9, 15),
+    "gelu": (9, 15),
+    "gelu_tanh": (9, 15),
+}
 
 every_function = pytest.mark.parametrize("function", FORMATS)
 
@@ -33,8 +40,8 @@ def test_the_formats_of_the_preset_are_those_tested_above(function):
     profile = INTSIM_WIDE
     rule = profile.gelu if function == "gelu_tanh" else getattr(profile, function)
     by_exp = {"tanh": profile.exp.input_fraction + 1, "sigmoid": profile.exp.input_fraction}
-    given_ = by_exp[function] if function in by_exp else rule.input_fraction
-    assert (given_, rule.output_fraction) == FORMATS[function]
+    fraction = by_exp[function] if function in by_exp else rule.input_fraction  # noqa: SIM401  some rules have none
+    assert (fraction, rule.output_fraction) == FORMATS[function]
 
 
 def formats(function):
@@ -123,5 +130,5 @@ BEYOND = {
 
 @pytest.mark.parametrize(("rule", "fields"), BEYOND.values(), ids=list(BEYOND))
 def test_a_format_beyond_the_bounds_is_refused(rule, fields):
-    with pytest.raises(ValueError, match="fraction of .* must be in"):
+    with pytest.raises(ValueError, match=r"fraction of .* must be in"):
         rule(**fields)

@@ -200,7 +200,7 @@ def _silu(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) -> 
 def _logistic(x: Reals, rule: Exp | RoundedExp | None) -> Reals:
     """Return sigmoid, or what ``rule`` makes of it."""
     if not isinstance(rule, Exp):
-        return sigmoid(x)
+        return np.asarray(sigmoid(x), np.float64)
     one, e = (_exp(each, rule) for each in (np.zeros(1), -np.abs(x)))
     return np.asarray(np.where(x >= 0, one, e) / (one + e), np.float64)
 

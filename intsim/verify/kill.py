@@ -78,7 +78,11 @@ EQUIVALENT: Final[Mapping[tuple[str, str, str], str]] = {
         if operator == "sigmoid" and change != CONTROL
     },
     **{
-        ("silu", "sigmoid: exp: lowest input bit ignored", profile): "sigmoid reads multiples of 4, or where it is 0 or 1"
+        (
+            "silu",
+            "sigmoid: exp: lowest input bit ignored",
+            profile,
+        ): "sigmoid reads multiples of 4, or where it is 0 or 1"
         for profile in ("intsim", "ibert")
     },
 }

@@ -29,7 +29,7 @@ from intsim.io.onnx import arithmetic, operators
 from intsim.io.onnx.graph import Graph, Value
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, Profile
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE, Profile
 from intsim.recipes import recipe_names
 from intsim.report.evaluate import read_task
 from intsim.requantization import RULES
@@ -118,7 +118,7 @@ RECIPES: Final = [  # with groups that divide 16 channels, and 128
 ]
 EXPORTED: Final = [rule for rule in RULES.values() if rule.arithmetic != "binary32"]
 PROFILES: Final = {
-    **{profile.name: profile for profile in (INTSIM, IBERT, *edges.CROSSED)},
+    **{profile.name: profile for profile in (INTSIM, IBERT, INTSIM_WIDE, *edges.CROSSED)},
     **{
         f"{rule.name}-rule": dataclasses.replace(INTSIM, name=f"{rule.name}-rule", requantization=rule)
         for rule in EXPORTED
@@ -639,8 +639,8 @@ def test_scores_anywhere_in_int32_have_the_golden_probabilities(profile: Profile
         assert_bit_exact(y, ops.softmax(acc, ratio, profile=profile, mask=mask))
 
 
-@pytest.mark.parametrize("operator", [ops.gelu, ops.sigmoid, ops.silu, ops.tanh])
-@pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
+@pytest.mark.parametrize("operator", [ops.gelu, ops.gelu_tanh, ops.sigmoid, ops.silu, ops.tanh])
+@edges.every_preset
 def test_a_table_gives_the_function_of_all_its_inputs(operator, profile):
     x = np.arange(INT16.min, INT16.max + 1).astype(np.int16)
     emit = operators.EMITTERS[operator]

@@ -20,7 +20,7 @@ from intsim import ops
 from intsim._trace import Call
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, INTSIM_WIDE, NATIVE
+from intsim.profile import INTSIM, NATIVE
 from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
@@ -28,7 +28,7 @@ from intsim.verify.vectors import OPERATORS, bind, generate, minimum
 from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
-every_profile = pytest.mark.parametrize("profile", [INTSIM, IBERT, INTSIM_WIDE, *CROSSED], ids=lambda profile: profile.name)
+every_profile = pytest.mark.parametrize("profile", [*NATIVE.values(), *CROSSED], ids=lambda profile: profile.name)
 
 # What the specification asks of the list, by a name it has.
 ASKED: Final = {
@@ -131,7 +131,7 @@ def test_nothing_changed_is_every_call_of_a_model():
 
 @every_operator
 def test_nothing_changed_is_the_golden_operator_on_vectors(name):
-    for profile in (INTSIM, IBERT, INTSIM_WIDE, *CROSSED):
+    for profile in (*NATIVE.values(), *CROSSED):
         operator = bind(name, profile)
         cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::29]
         nothing_changed = changes_of_operator(operator)[CONTROL].results(cases)

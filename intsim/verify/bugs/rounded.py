@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -31,11 +31,11 @@ def changes(
     codes = np.arange(1 << 16).astype(np.int16).astype(np.int64)
     if function == "exp":
         codes = codes.clip(None, 0)
-    others = {"entries one too high": golden + 1, "entries one too low": golden - 1}
+    others: dict[str, Any] = {"entries one too high": golden + 1, "entries one too low": golden - 1}
     finer = min(FINER, 31 - int(abs(golden).max()).bit_length())
     if finer > 0:
         wide, drop = _entries(function, input_fraction, output_fraction + finer), np.array(finer)
-        others |= {f"entries rounded {way}": rounding_right_shift(wide, drop, way) for way in (Rounding.FLOOR,)}
+        others["entries rounded floor"] = rounding_right_shift(wide, drop, Rounding.FLOOR)
         others["entries rounded toward-zero"] = rounding_right_shift(wide, drop, Rounding.TOWARD_ZERO)
         others["entries rounded ceiling"] = -rounding_right_shift(-wide, drop, Rounding.FLOOR)
         others["entries rounded twice"] = rounding_right_shift(wide, drop, Rounding.HALF_UP)
@@ -43,12 +43,10 @@ def changes(
     others |= {name: approximate(codes) for name, approximate in approximations.items()}
     if function in TWO_SIDED:
         others |= _products(function, codes, input_fraction, output_fraction)
+    others = {name: other for name, other in others.items() if not np.array_equal(other, golden)}
     return replaced(
         partial(rule, entries=golden),
-        entries={
-            CONTROL: golden,
-            **{name: other for name, other in others.items() if not np.array_equal(other, golden)},
-        },
+        entries={CONTROL: golden, **others},
         x_of={
             **(_inputs_of_exp() if function == "exp" else {**inputs(), "magnitude of the input": np.abs}),
             "lowest input bit ignored": lambda x: x >> 1 << 1,
@@ -97,9 +95,10 @@ def _products(function: Rounded, codes: Int64, input_fraction: int, output_fract
         return rounding_right_shift(total, np.array(max(shift, 0)), Rounding.HALF_UP)
 
     stretched = (codes * 1743 >> 10).clip(INT16.min, INT16.max)
-    names: dict[Rounded, str] = {"silu": "SiLU", "gelu": "GELU by erf", "gelu_tanh": "GELU by tanh"}
+    names: dict[str, Rounded] = {"SiLU": "silu", "GELU by erf": "gelu", "GELU by tanh": "gelu_tanh"}
+    others = {name: other for name, other in names.items() if other != function}
     return {
-        **{name: _entries(other, input_fraction, output_fraction) for other, name in names.items() if other != function},
+        **{name: _entries(other, input_fraction, output_fraction) for name, other in others.items()},
         "x times a sigmoid of 14 bits": product(codes),
         "x times a sigmoid of 1.702 x of 14 bits": product(stretched),
         "ReLU": codes.clip(0, None) << output_fraction - input_fraction,
