@@ -352,7 +352,7 @@ def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
         _print_json({profile.name: profile.hash for profile in PROFILES.values()})
     else:
         for profile in PROFILES.values():
-            click.echo(f"{profile.name:<10} version {profile.version}  {profile.hash}")
+            click.echo(f"{profile.name:<12} version {profile.version}  {profile.hash}")
 
 
 @cli.command()

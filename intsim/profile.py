@@ -5,7 +5,8 @@ An operator takes its rounding, constants and output format from here and nowher
 integers a model computes. Constants are decimal strings, exactly the number they show; ``Fraction`` makes integers of
 them, never a float. The presets are data at the end of the file.
 
-softmax, gelu and layer_norm can be another project's rule of ``intsim.kernels.rules``, named by an entry ``rule``.
+An entry ``rule`` names another rule than the one in this file: of another project, from ``intsim.kernels.rules``, for
+softmax, gelu and layer_norm, or ``rounded``, from ``intsim.rounded``, for the functions of one code.
 """
 
 import dataclasses
@@ -23,10 +24,12 @@ from intsim.errors import IntsimError
 from intsim.fixedpoint import INT16, MAX_SHIFT, UINT8, UINT16, IntRange, Rounding, round_fraction
 from intsim.kernels import rules
 from intsim.requantization import RULES, Requantization
+from intsim.rounded import RoundedExp, RoundedGelu, RoundedSigmoid, RoundedSilu, RoundedTanh
 
 __all__ = [
     "IBERT",
     "INTSIM",
+    "INTSIM_WIDE",
     "NATIVE",
     "PROFILES",
     "Exp",
@@ -34,6 +37,7 @@ __all__ = [
     "LayerNorm",
     "Profile",
     "Sigmoid",
+    "Silu",
     "Softmax",
     "Tanh",
     "find_profile",
@@ -188,6 +192,17 @@ class Sigmoid(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Silu(Checked):
+    """x times its sigmoid, which saturates where its own input is finer. Real values: x * 2**-input_fraction."""
+
+    input_fraction: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("input_fraction of silu", self.input_fraction, 0, 15)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerNorm(Checked):
     """LayerNorm by exact integer square root.
 
@@ -210,6 +225,10 @@ class LayerNorm(Checked):
         return Fraction(1, 1 << 2 * self.output_fraction)
 
 
+SILU: Final = Silu(input_fraction=9)  # gates of decoders reach 60
+OPERATORS: Final = ("exp", "softmax", "gelu", "tanh", "sigmoid", "layer_norm", "silu")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile(Checked):
     """Every convention that decides a bit.
@@ -226,7 +245,7 @@ class Profile(Checked):
         Rounding of everything else that drops bits: constants, shifts and quotients inside nonlinear operators.
     sum
         ``once``: products are added, then rounded once; ``each``: every operand is rounded, then they are added.
-    exp, softmax, gelu, tanh, sigmoid, layer_norm
+    exp, softmax, gelu, tanh, sigmoid, layer_norm, silu
         The nonlinear operators.
     """
 
@@ -236,12 +255,13 @@ class Profile(Checked):
     rounding: Rounding
     step_rounding: Rounding
     sum: Literal["once", "each"]
-    exp: Exp
+    exp: Exp | RoundedExp
     softmax: Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax | rules.LitertSoftmax
-    gelu: Gelu | rules.CodeGelu | rules.ShiftGelu | rules.ItaGelu | rules.GeluTable
-    tanh: Tanh
-    sigmoid: Sigmoid
+    gelu: Gelu | RoundedGelu | rules.CodeGelu | rules.ShiftGelu | rules.ItaGelu | rules.GeluTable
+    tanh: Tanh | RoundedTanh
+    sigmoid: Sigmoid | RoundedSigmoid
     layer_norm: LayerNorm | rules.CodeLayerNorm | rules.VitLayerNorm
+    silu: Silu | RoundedSilu = SILU
 
     @property
     def score_scale(self) -> Fraction:
@@ -268,9 +288,16 @@ class Profile(Checked):
         return min(2 * rule.one, rule.one + (tokens >> 1))
 
     @property
+    def silu_scale(self) -> Fraction:
+        """Real value of one output code of silu."""
+        rule = self.silu
+        product = rule.input_fraction + self.sigmoid.output_fraction
+        return Fraction(1, 1 << (product if isinstance(rule, Silu) else rule.output_fraction))
+
+    @property
     def borrowed(self) -> tuple[str, ...]:
         """Names of the operators that follow another project's rule."""
-        return tuple(name for name in ("softmax", "gelu", "layer_norm") if hasattr(getattr(self, name), "rule"))
+        return tuple(name for name in OPERATORS if getattr(getattr(self, name), "rule", "rounded") != "rounded")
 
     def require_native(self, what: str) -> None:
         """Refuse a profile with borrowed rules for something that knows none.
@@ -286,8 +313,11 @@ class Profile(Checked):
             raise IntsimError(msg)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the profile as plain JSON values."""
-        return dataclasses.asdict(self)
+        """Return the profile as plain JSON values: ``silu`` only where it is not the default."""
+        data = dataclasses.asdict(self)
+        if self.silu == SILU:
+            del data["silu"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -301,7 +331,7 @@ class Profile(Checked):
         hints = get_type_hints(cls)
         try:
             fields = dict(data)
-            for name in ("exp", "softmax", "gelu", "tanh", "sigmoid", "layer_norm"):
+            for name in [name for name in OPERATORS if name in fields or name != "silu"]:
                 kinds = get_args(hints[name]) or (hints[name],)
                 by_rule: dict[str | None, Callable[..., Any]] = {getattr(kind, "rule", None): kind for kind in kinds}
                 entries = dict(fields[name])
@@ -357,7 +387,21 @@ IBERT: Final = Profile(
     layer_norm=LayerNorm(centring="rounded-mean", output_fraction=16),
 )
 
-NATIVE: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (INTSIM, IBERT)}
+# intsim with 16-bit probabilities, and every function of one code correctly rounded, as lookup tables hold it. GELU and
+# SiLU reach from -64 to 64, what the gates and hidden layers of decoders need; the smallest exponential, e**-16, is 1.
+INTSIM_WIDE: Final = dataclasses.replace(
+    INTSIM,
+    name="intsim-wide",
+    version=1,
+    exp=RoundedExp(input_fraction=11, output_fraction=23),
+    softmax=Softmax(one=65535),
+    gelu=RoundedGelu(input_fraction=9, output_fraction=15),
+    tanh=RoundedTanh(output_fraction=14),
+    sigmoid=RoundedSigmoid(output_fraction=14),
+    silu=RoundedSilu(input_fraction=9, output_fraction=15),
+)
+
+NATIVE: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (INTSIM, IBERT, INTSIM_WIDE)}
 
 # I-BERT as its authors released it. The shift keeps its variance below 2**32 for up to 1024 channels of 16-bit codes.
 IBERT_CODE: Final = dataclasses.replace(

@@ -288,7 +288,7 @@ def profiles() -> st.SearchStrategy[Profile]:
     An operator that reads the wrong rounding, or another operator's rule, agrees with the presets; not with these.
     """
     presets = list(NATIVE.values())
-    rules = ("sum", "exp", "softmax", "gelu", "tanh", "sigmoid", "layer_norm")
+    rules = ("sum", "exp", "softmax", "gelu", "tanh", "sigmoid", "silu", "layer_norm")
     fields: dict[str, st.SearchStrategy[Any]] = {
         rule: st.sampled_from([getattr(preset, rule) for preset in presets]) for rule in rules
     }

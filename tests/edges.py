@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
-from intsim.profile import IBERT, INTSIM, Profile
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE, Profile
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
@@ -33,6 +33,7 @@ CROSSED: Final = [
 ]
 
 every_rounding = pytest.mark.parametrize("rounding", list(Rounding), ids=str)
+every_preset = pytest.mark.parametrize("profile", [INTSIM, IBERT, INTSIM_WIDE], ids=lambda profile: profile.name)
 both_presets = pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
 profiles: st.SearchStrategy[Profile] = st.sampled_from([INTSIM, IBERT, *CROSSED])
 ranges: st.SearchStrategy[IntRange] = st.sampled_from(RANGES)

@@ -4,7 +4,8 @@
 This is the judge the NumPy implementation is tested against, what "slow float" is to TestFloat.
 It was written from the specification alone and shares no code with ``intsim``: no import, no NumPy,
 no floats. Where bits are dropped, the exact rational is built first and then rounded, in the one
-function ``round_fraction``. Nothing can overflow, and nothing is fast.
+function ``round_fraction``; transcendental functions are the decimal library's, to 60 digits, and
+refuse to round what those digits do not decide. Nothing can overflow, and nothing is fast.
 
 Rounding modes are strings: ``"floor"``, ``"toward-zero"``, ``"half-up"`` (ties toward +infinity),
 ``"half-away"``, ``"half-even"``. A *dyadic* is a pair ``(m, t)`` standing for ``m / 2**t``. A
@@ -18,6 +19,7 @@ Dims: T tokens, C channels, H heads, D = C / H head dim. There is no batch axis.
 import math
 import operator
 from collections.abc import Sequence
+from decimal import MAX_EMAX, ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 from functools import cache
 from itertools import accumulate, chain
@@ -33,6 +35,8 @@ SQRT2 = Fraction("1.41421356237309504880168872420969807857")
 
 MAX_SHIFT = 62  # of a dyadic
 EXP_MIN = -(2**15)  # exp is defined on [EXP_MIN, 0]
+DIGITS = 60
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803")
 INT32_RANGE = (-(2**31), 2**31 - 1)
 
 
@@ -304,6 +308,8 @@ def quantize_dynamic(x: int, bound: int, *, zero_point: int, unit: int, bits: in
 def exp(x: int, profile: Profile) -> int:
     """Return exp of ``x / 2**f`` for -2**15 <= x <= 0 (I-BERT, Algorithm 2)."""
     p = profile["exp"]
+    if _is_rounded(p):
+        return correctly_rounded("exp", x, p["input_fraction"], p["output_fraction"])
     constants = (p["input_fraction"], p["guard_bits"], p["a"], p["b"], p["c"], p["output_shift"])
     return _exp(x, *constants, profile["step_rounding"])
 
@@ -349,6 +355,8 @@ def softmax(row: Row, m: int, t: int, mask: Sequence[bool] | None, profile: Prof
 def gelu(x: int, profile: Profile) -> int:
     """Return gelu of ``x / 2**f``, x int16 (I-BERT, Algorithm 1, with the sign put back)."""
     p = profile["gelu"]
+    if _is_rounded(p):
+        return correctly_rounded("gelu", x, p["input_fraction"], p["output_fraction"])
     constants = (p["input_fraction"], p["a"], p["b"], p["output_shift"])
     return _gelu(x, *constants, profile["step_rounding"])
 
@@ -366,6 +374,14 @@ def _gelu_constants(f: int, a: str, b: str, mode: str) -> tuple[int, int]:
     return fix(Fraction(b) * SQRT2, f, mode), fix(2 / Fraction(a), 2 * f, mode)
 
 
+def gelu_tanh(x: int, profile: Profile) -> int:
+    """Return GELU's form by tanh where it is correctly rounded, else what stands for all of its forms."""
+    p = profile["gelu"]
+    if _is_rounded(p):
+        return correctly_rounded("gelu_tanh", x, p["input_fraction"], p["output_fraction"])
+    return gelu(x, profile)
+
+
 def relu(x: int, zero_point: int = 0) -> int:
     """Return x, or the zero point where x lies below it."""
     return max(x, zero_point)
@@ -376,6 +392,9 @@ def tanh(x: int, profile: Profile) -> int:
 
     With one fraction bit less, exp reads the same integer as twice the real: e = exp(-2 |real|).
     """
+    p = profile["tanh"]
+    if _is_rounded(p):
+        return correctly_rounded("tanh", x, profile["exp"]["input_fraction"] + 1, p["output_fraction"])
     one = exp(0, profile)
     e = exp(-abs(x), profile)
     numerator = (one - e) * 2 ** profile["tanh"]["output_fraction"]
@@ -384,7 +403,10 @@ def tanh(x: int, profile: Profile) -> int:
 
 def sigmoid(x: int, profile: Profile) -> int:
     """Return sigmoid of int16 x, in the input fraction of exp, with 14 fraction bits."""
-    unit = 2 ** profile["sigmoid"]["output_fraction"]
+    p = profile["sigmoid"]
+    if _is_rounded(p):
+        return correctly_rounded("sigmoid", x, profile["exp"]["input_fraction"], p["output_fraction"])
+    unit = 2 ** p["output_fraction"]
     one = exp(0, profile)
     e = exp(-abs(x), profile)
     y = rounding_divide(one * unit, one + e, profile["step_rounding"])
@@ -392,8 +414,60 @@ def sigmoid(x: int, profile: Profile) -> int:
 
 
 def silu(x: int, profile: Profile) -> int:
-    """Return silu of int16 x, in the input fraction of exp, with as many fraction bits as x and sigmoid together."""
-    return x * sigmoid(x, profile)
+    """Return silu of int16 x, in its own input fraction, with as many fraction bits as x and sigmoid together.
+
+    sigmoid reads x in the input fraction of exp, saturated. A profile that does not say how reads 9 fraction bits.
+    """
+    p = profile.get("silu", {"input_fraction": 9})
+    if _is_rounded(p):
+        return correctly_rounded("silu", x, p["input_fraction"], p["output_fraction"])
+    real = Fraction(x, 2 ** p["input_fraction"])
+    argument = round_fraction(real * 2 ** profile["exp"]["input_fraction"], profile["step_rounding"])
+    return x * sigmoid(saturate(argument, -(2**15), 2**15 - 1), profile)
+
+
+def _is_rounded(rule: dict[str, Any]) -> bool:
+    return rule.get("rule") == "rounded"
+
+
+@cache
+def correctly_rounded(function: str, x: int, input_fraction: int, output_fraction: int) -> int:
+    """Return the integer nearest to f(x / 2**input_fraction) * 2**output_fraction."""
+    with localcontext() as context:
+        context.prec, context.Emax = DIGITS, MAX_EMAX
+        real = Decimal(x) / 2**input_fraction
+        if function == "exp":
+            y = real.exp()
+        elif function == "tanh":
+            y = 1 - 2 / ((2 * real).exp() + 1)
+        elif function == "sigmoid":
+            y = 1 / (1 + (-real).exp())
+        elif function == "silu":
+            y = real / (1 + (-real).exp())
+        elif function == "gelu":
+            y = real * _phi(real)
+        elif function == "gelu_tanh":
+            u = (2 / PI).sqrt() * (real + Decimal("0.044715") * real**3)
+            y = real / (1 + (-2 * u).exp())
+        else:
+            msg = f"function must be a known one, got {function!r}"
+            raise ValueError(msg)
+        scaled = y * 2**output_fraction
+        code = scaled.to_integral_value(ROUND_HALF_EVEN)
+        _require(abs(abs(scaled - code) * 2 - 1) > Decimal("1e-12"), "x must not be near a tie", x)
+        return int(code)
+
+
+def _phi(x: Decimal) -> Decimal:
+    """Return the normal distribution function to 1e-14: its Taylor series, or 0 or 1 from |x| = 8 on."""
+    if abs(x) >= 8:
+        return Decimal(int(x > 0))
+    square, power, total, n = x * x / 2, x, Decimal(0), 0
+    while abs(power) > Decimal("1e-50"):
+        total += power / (2 * n + 1)
+        n += 1
+        power *= -square / n
+    return Decimal("0.5") + total / (2 * PI).sqrt()
 
 
 def isqrt(n: int) -> int:

@@ -27,6 +27,7 @@ INTEGER_WORLD: Final = [
     ROOT / "intsim/float32.py",
     ROOT / "intsim/profile.py",
     ROOT / "intsim/requantization.py",
+    ROOT / "intsim/rounded.py",
 ]
 
 # The turnstile: the functions in which a real scale becomes a dyadic; and the real numbers of a configuration, eps for
@@ -171,7 +172,18 @@ def test_no_float_is_used_in_the_integer_world(path):
 
 def test_the_whole_integer_world_is_walked():
     names = {relative(path) for path in INTEGER_WORLD}
-    operators = ("add", "argmax", "embedding", "exp", "gelu", "layer_norm", "matmul", "mean_pooling", "relu")
+    operators = (
+        "add",
+        "argmax",
+        "embedding",
+        "exp",
+        "gelu",
+        "gelu_tanh",
+        "layer_norm",
+        "matmul",
+        "mean_pooling",
+        "relu",
+    )
     operators += ("requantize", "sigmoid", "silu", "softmax", "tabulated", "tanh")
     assert {f"intsim/ops/{operator}.py" for operator in operators} <= names
     worlds = ("world", "outline", "integers", "check", "intervals", "widths", "fused", "constants", "formats")
@@ -179,7 +191,7 @@ def test_the_whole_integer_world_is_walked():
     assert {f"intsim/models/{name}.py" for name in (*worlds, "config", "family", "families", "heads")} <= names
     assert families <= names
     assert len(families) > 5
-    assert "intsim/fixedpoint.py" in names
+    assert {"intsim/fixedpoint.py", "intsim/rounded.py"} <= names
     assert "intsim/carrier/exact.py" not in names
 
 
@@ -301,7 +313,7 @@ def test_an_allowance_is_of_one_name_only(path):
 HOUSE: Final = (
     *("cli", "pytest_plugin", "report", "testing", "verify", "_status", "convert", "reference", "integer_model"),
     *("recipes", "io", "models", "_hypothesis", "strategies", "quantizers", "engines", "ops", "profile", "kernels"),
-    *("requantization", "float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
+    *("rounded", "requantization", "float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
 )
 ENGINES: Final = {"intsim.kernels.onnxruntime", "intsim.kernels.torch"}  # kernels that are made of operators
 

@@ -137,7 +137,7 @@ def test_every_operator_is_judged() -> None:
     assert operators <= set(OPERATORS)
 
 
-@pytest.mark.parametrize("profile", ["intsim", "ibert"])
+@pytest.mark.parametrize("profile", ["intsim", "ibert", "intsim-wide"])
 def test_operators_that_no_bert_calls_do_not_differ(
     tiny: Callable[..., IntegerModel], tmp_path: Path, profile: str
 ) -> None:
@@ -149,7 +149,7 @@ def test_operators_that_no_bert_calls_do_not_differ(
         mask = np.array([[True] * 5, [False, True, True, False, False]])
         call("mean", ops.mean_pooling, x, mask, profile=model.profile, zero_point=-100)
         call("exp", ops.exp, x, profile=model.profile)
-        for name in {"sigmoid", "silu", "tanh", "gelu"} & set(ops.__all__):
+        for name in {"sigmoid", "silu", "tanh", "gelu", "gelu_tanh"} & set(ops.__all__):
             call(name, getattr(ops, name), x, profile=model.profile)
         call("relu", ops.relu, x, zero_point=-20_000)
         call("largest", ops.argmax, x)

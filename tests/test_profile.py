@@ -3,21 +3,22 @@ import copy
 import hashlib
 import json
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from fractions import Fraction
 
 import oracle
 import pytest
-from edges import both_presets
+from edges import both_presets, every_preset
 
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding
-from intsim.profile import IBERT, INTSIM, LN2, NATIVE, PROFILES, SQRT2, Profile, find_profile
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE, LN2, NATIVE, PROFILES, SQRT2, Profile, Silu, find_profile
 
-# A change of these two lines says that every integer checkpoint of that profile computes other bits. Raise the version.
+# A change of these lines says that every integer checkpoint of that profile computes other bits. Raise the version.
 HASHES = {
     "intsim": "1d9df3e4132626215097a77e916b2fd70123dc7b6ed7bcc6e0a2021a93d5db29",
     "ibert": "d5cbe54b0d4e29b0a7f752d91b16ab67ac8d02deaa3e77fe6e9f95fcacd17552",
+    "intsim-wide": "aa31ec9dad916ebbb340cdf1cee963beeabd9215228bda07b08f214b4125b77c",
 }
 OTHER_CHOICE = {
     "sum": {"once": "each", "each": "once"},
@@ -67,7 +68,7 @@ def test_every_field_is_one_of_the_27_leaves_walked_below():
     assert list(leaves(INTSIM.to_json())) == list(leaves(IBERT.to_json()))
 
 
-@both_presets
+@every_preset
 def test_a_profile_survives_json(profile):
     text = json.dumps(profile.to_json())
     again = Profile.from_json(json.loads(text))
@@ -78,26 +79,32 @@ def test_a_profile_survives_json(profile):
     assert isinstance(again.step_rounding, Rounding)
 
 
-@both_presets
+@every_preset
 def test_the_hash_is_the_one_committed(profile):
     assert profile.hash == HASHES[profile.name]
 
 
-@both_presets
+@every_preset
 def test_the_hash_is_that_of_the_canonical_json(profile):
     text = json.dumps(json.loads(json.dumps(profile.to_json())), sort_keys=True, separators=(",", ":"))
     assert profile.hash == hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-@both_presets
-@every_leaf
+every_leaf_of_a_preset = pytest.mark.parametrize(
+    ("profile", "path"),
+    [(profile, path) for profile in NATIVE.values() for path in leaves(profile.to_json()) if path[-1] != "rule"],
+    ids=lambda value: getattr(value, "name", None) or "/".join(value),
+)
+
+
+@every_leaf_of_a_preset
 def test_the_hash_changes_with_every_field(profile, path):
     changed = Profile.from_json(replaced(profile.to_json(), path, another_value))
     assert changed != profile
     assert changed.hash != profile.hash
 
 
-@both_presets
+@every_preset
 def test_the_hash_does_not_depend_on_the_order_of_the_fields(profile):
     def backwards(data):
         return {name: backwards(value) if isinstance(value, dict) else value for name, value in reversed(data.items())}
@@ -166,13 +173,34 @@ def test_a_profile_is_frozen_and_hashable():
 
 
 def test_presets_are_found_by_their_names():
-    assert list(PROFILES) == ["intsim", "ibert", "ibert-code", "ivit", "ita"]
-    assert [find_profile(name) for name in NATIVE] == [INTSIM, IBERT]
+    assert list(PROFILES) == ["intsim", "ibert", "intsim-wide", "ibert-code", "ivit", "ita"]
+    assert [find_profile(name) for name in NATIVE] == [INTSIM, IBERT, INTSIM_WIDE]
     assert all(find_profile(name) is profile for name, profile in PROFILES.items())
 
 
+def test_silu_is_said_where_it_is_not_the_default():
+    assert "silu" not in INTSIM.to_json()
+    assert Profile.from_json(INTSIM.to_json() | {"silu": {"input_fraction": 9}}).hash == INTSIM.hash
+    other = replace(INTSIM, silu=Silu(input_fraction=11))
+    assert other.to_json()["silu"] == {"input_fraction": 11}
+    assert other.hash != INTSIM.hash
+    assert Profile.from_json(other.to_json()) == other
+
+
+def test_intsim_wide_reaches_what_decoders_need():
+    assert INTSIM_WIDE.softmax.one == 65535
+    assert 2 ** (15 - INTSIM_WIDE.gelu.input_fraction) == 2 ** (15 - INTSIM_WIDE.silu.input_fraction) == 64
+    unary = ("exp", "gelu", "tanh", "sigmoid", "silu")
+    assert {getattr(INTSIM_WIDE, name).rule for name in unary} == {"rounded"}
+    assert INTSIM_WIDE.borrowed == ()
+    same = ("requantization", "rounding", "step_rounding", "sum", "layer_norm")
+    assert all(getattr(INTSIM_WIDE, name) == getattr(INTSIM, name) for name in same)
+
+
 def test_an_unknown_preset_is_refused_with_the_names_of_the_presets():
-    with pytest.raises(IntsimError, match="profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'gpt'"):
+    with pytest.raises(
+        IntsimError, match="profile must be one of intsim, ibert, intsim-wide, ibert-code, ivit, ita, got 'gpt'"
+    ):
         find_profile("gpt")
 
 

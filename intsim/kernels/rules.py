@@ -7,7 +7,6 @@ fixed scale, so that its constants are the same in all of them. No int16 that ``
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from intsim._checked import Checked, check_range
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, saturate
 from intsim.kernels import ibert, ita, ivit, litert_nonlinear
+from intsim.rounded import table
 
 __all__ = [
     "CodeGelu",
@@ -36,10 +36,6 @@ Mask = NDArray[np.bool_]
 LN2: Final = Fraction("0.69314718055994530941723212145817656808")
 CODE_EXP_MAX: Final = (1 << 15) - 1  # of I-BERT's 16-bit activation
 LITERT_POSITIONS: Final = 4096
-TABLE_BITS: Final = 160
-INVERSE_SQRT_TAU: Final = Fraction(
-    "0.398942280401432677939946059934381868475858631164934657665925829670657925899301839"
-)
 VIT_SUM: Final = 1 << 31  # what I-ViT clamps sums of exponentials to
 
 
@@ -166,11 +162,7 @@ class LitertSoftmax(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class GeluTable(Checked):
-    """A table: x Phi(x) of codes of 2**-input_fraction, each entry the nearest code of 2**-output_fraction.
-
-    Phi(x) = 1/2 + (x - x**3 / (2 3) + x**5 / (2**2 2! 5) - ...) / sqrt(2 pi), summed to 160 fraction bits; beyond |x| =
-    8 it is within 2**-50 of 0 or 1, which no entry can tell.
-    """
+    """A table: x Phi(x) of codes of 2**-input_fraction, each entry the nearest code of 2**-output_fraction."""
 
     rule: Literal["table"] = "table"
     input_fraction: int
@@ -190,30 +182,8 @@ class GeluTable(Checked):
 
     def __call__(self, x_q: Integers) -> Integers:
         """Return int32 codes of output_scale."""
-        return _gelu_table(self).take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
-
-
-@lru_cache(maxsize=16)
-def _gelu_table(rule: GeluTable) -> Integers:
-    """Return the entries of 0 ... 2**15 - 1, then of -2**15 ... -1."""
-    bits, drop = TABLE_BITS, TABLE_BITS - rule.output_fraction
-    inner = np.arange(8 << rule.input_fraction).astype(object)
-    x = inner << bits - rule.input_fraction
-    square, term, total, n = x * x >> bits, x, x * 0, 0
-    while term.any():
-        total += term // (1 - 2 * (n % 2)) // (2 * n + 1)
-        n += 1
-        term = (term * square >> bits) // (2 * n)
-    phi = (total * INVERSE_SQRT_TAU.numerator // INVERSE_SQRT_TAU.denominator) + (1 << bits - 1)
-    above = x * phi >> bits  # x Phi(x); below 0 it is less x, since Phi(-x) = 1 - Phi(x)
-    half = 1 << drop - 1
-    positive = np.arange(1 << 15) << rule.output_fraction - rule.input_fraction
-    negative = np.zeros(1 << 15, np.int64)  # of 0, -1, -2, ...
-    size = min(len(inner), len(positive))
-    positive[:size] = (above + half >> drop)[:size]
-    negative[:size] = ((above - x) + half >> drop)[:size]
-    lowest = 0 if size < len(positive) else int((above - x)[-1] + half >> drop)
-    return saturate(np.concatenate([positive, [lowest], negative[:0:-1]]), INT32)
+        entries = table("gelu", self.input_fraction, self.output_fraction)
+        return entries.take(x_q, mode="wrap")  # a negative index counts from the end, where its value stands
 
 
 @dataclass(frozen=True, kw_only=True)

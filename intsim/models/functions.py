@@ -10,11 +10,15 @@ from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT16, IntRange
 from intsim.models.world import Function, Pooling
 from intsim.profile import Profile
+from intsim.rounded import RoundedGelu
 
 __all__ = ["FunctionRule", "function_rule", "pooling_operator"]
 
 STRETCH: Final = Fraction("1.702")
 """quick_gelu(x) = x sigmoid(1.702 x) = silu(1.702 x) / 1.702 (Hendrycks & Gimpel 2016)."""
+
+
+BY_TANH: Final = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
 class FunctionRule(NamedTuple):
@@ -29,9 +33,9 @@ class FunctionRule(NamedTuple):
 def function_rule(function: Function, profile: Profile) -> FunctionRule:
     """Return how ``profile`` computes an activation function.
 
-    All forms of GELU run as i-GELU: they differ by at most 5e-4, i-GELU from each by thirty times that.
+    All forms of GELU run as i-GELU: they differ by at most 5e-4, i-GELU from each by thirty times that. Correctly
+    rounded, those by tanh are a function of their own.
     """
-    fine = _bits(profile.exp.input_fraction)
     match function:
         case "relu":
             fraction = _bits(profile.gelu.input_fraction)
@@ -40,13 +44,15 @@ def function_rule(function: Function, profile: Profile) -> FunctionRule:
             input_scale = _bits(profile.exp.input_fraction + 1)
             return FunctionRule(ops.tanh, INT16, input_scale, _bits(profile.tanh.output_fraction))
         case "silu":
-            return FunctionRule(ops.silu, INT16, fine, fine * _bits(profile.sigmoid.output_fraction))
+            return FunctionRule(ops.silu, INT16, _bits(profile.silu.input_fraction), profile.silu_scale)
         case "quick_gelu":
-            scale = fine * STRETCH**-1
-            return FunctionRule(ops.silu, INT16, scale, scale * _bits(profile.sigmoid.output_fraction))
+            scale = _bits(profile.silu.input_fraction) * STRETCH**-1
+            return FunctionRule(ops.silu, INT16, scale, profile.silu_scale * STRETCH**-1)
         case _:
             rule = profile.gelu
-            return FunctionRule(ops.gelu, rule.input_range, _bits(rule.input_fraction), rule.output_scale)
+            by_tanh = isinstance(rule, RoundedGelu) and function in BY_TANH
+            operator = ops.gelu_tanh if by_tanh else ops.gelu
+            return FunctionRule(operator, rule.input_range, _bits(rule.input_fraction), rule.output_scale)
 
 
 def pooling_operator(mode: Pooling, profile: Profile) -> tuple[Callable[..., Integers], dict[str, Any]]:

@@ -27,6 +27,7 @@ from intsim.models.constants import Constants
 from intsim.models.functions import function_rule, pooling_operator
 from intsim.models.world import OWN, Function, Head, Pairing, Pooling, View, rotated_name, tensor_name, term_name
 from intsim.profile import Gelu
+from intsim.rounded import RoundedGelu
 
 __all__ = ["advance", "run"]
 
@@ -379,7 +380,7 @@ class IntegerWorld:
             y = call(f"{name}.{rule.operator.__name__}", rule.operator, codes, **profile)
             return self._rescale(name, Unscaled([y]))
 
-        is_table = rule.operator is not ops.gelu or isinstance(self._profile.gelu, Gelu)
+        is_table = rule.operator is not ops.gelu or isinstance(self._profile.gelu, Gelu | RoundedGelu)
         is_one = not self._model.ratio(name).multiplier.ndim and self._formats[name].groups == 1  # for all channels
         if is_table and is_one and not self._whole:
             step = fused.dense_activated(self._model, x.name, x.weight, x.operand.range, apply)

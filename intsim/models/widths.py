@@ -141,7 +141,7 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
             return intervals.scale_rows(*operands)
         if operator is ops.token_positions:
             return intervals.token_positions(longest=tokens, **constants)
-        if operator in (ops.gelu, ops.sigmoid, ops.silu, ops.tanh):
+        if operator in (ops.gelu, ops.gelu_tanh, ops.sigmoid, ops.silu, ops.tanh):
             return intervals.tabulated(run, operator, *operands, **constants)
         return intervals.monotone(run, operator, *operands, **constants)
 

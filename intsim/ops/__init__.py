@@ -9,6 +9,7 @@ from intsim.ops.dynamic_bound import dynamic_bound
 from intsim.ops.embedding import embedding
 from intsim.ops.exp import exp
 from intsim.ops.gelu import gelu
+from intsim.ops.gelu_tanh import gelu_tanh
 from intsim.ops.l2_normalize import l2_normalize
 from intsim.ops.layer_norm import LayerNormParams, layer_norm
 from intsim.ops.matmul import matmul
@@ -40,6 +41,7 @@ __all__ = [
     "embedding",
     "exp",
     "gelu",
+    "gelu_tanh",
     "isqrt",
     "l2_normalize",
     "layer_norm",

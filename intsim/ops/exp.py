@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""i-exp: e**x for x <= 0 by a second-order polynomial and a shift."""
+"""e**x for x <= 0: i-exp, a second-order polynomial and a shift, or correctly rounded."""
 
 from functools import lru_cache
 
@@ -10,6 +10,7 @@ from intsim._trace import recording_steps, step
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT16, INT32, rounding_right_shift, saturate
 from intsim.profile import Profile
+from intsim.rounded import RoundedExp, table
 
 __all__ = ["exp"]
 
@@ -21,6 +22,8 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
 
         q = x_q * 2**guard_bits,   q_ln2 = P(ln 2 * 2**F),   q_b = P(b * 2**F),   q_c = P(c / a * 2**2F)
         z = floor(-q / q_ln2),   p = q + z * q_ln2,   L = (p + q_b)**2 + q_c,   e_q = P(L / 2**(z + output_shift))
+
+    With ``RoundedExp``, e_q is the integer nearest to e**x * 2**output_fraction.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
 
     Bounds
     ------
-    z <= 2**(15 + guard_bits) / q_ln2 < 32, L < 3 * 2**2F < 2**30: both presets.
+    z <= 2**(15 + guard_bits) / q_ln2 < 32, L < 3 * 2**2F < 2**30: both presets by i-exp.
 
     Error
     -----
@@ -51,7 +54,7 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
 
     Source
     ------
-    Kim et al. 2021 (I-BERT), Algorithm 2.
+    i-exp: Kim et al. 2021 (I-BERT), Algorithm 2.
     """
     if x_q.dtype != np.int16:
         msg = f"x_q must have dtype int16, got {x_q.dtype}"
@@ -72,6 +75,8 @@ def _table(profile: Profile) -> Integers:
 
 def _definition(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     rule, rounding = profile.exp, profile.step_rounding
+    if isinstance(rule, RoundedExp):
+        return table("exp", rule.input_fraction, rule.output_fraction).take(-x_q)
     q_ln2, q_b, q_c = rule.constants(rounding)
     q = x_q << rule.guard_bits
     z = -q // q_ln2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""i-GELU: x Phi(x) by a second-order polynomial."""
+"""GELU, x Phi(x): by i-GELU, a second-order polynomial, correctly rounded, or another project's."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT32, rounding_right_shift, saturate
 from intsim.ops.tabulated import tabulated
 from intsim.profile import Gelu, Profile, native
+from intsim.rounded import RoundedGelu, table
 
 __all__ = ["gelu"]
 
@@ -22,6 +23,8 @@ def gelu(x_q: Integers, *, profile: Profile) -> Integers:
         q_b = P(b sqrt(2) * 2**f),   q_c = q_1 = P(2 / a * 2**2f)
         q_erf = sgn(x_q) * ((min(|x_q|, -q_b) + q_b)**2 + q_c)
         y_q = P(-x_q * (q_erf + q_1) / 2**output_shift)
+
+    With ``RoundedGelu``, y_q is the integer nearest to x Phi(x) * 2**output_fraction.
 
     Parameters
     ----------
@@ -43,6 +46,7 @@ def gelu(x_q: Integers, *, profile: Profile) -> Integers:
     Bounds
     ------
     |x_q| <= 2**15 and |q_erf + q_1| <= 2 |q_1| < 2**24: the product is below 2**39, 2**31 after the presets' shifts.
+    Rounded, |y_q| <= 2**30.
 
     Error
     -----
@@ -50,14 +54,22 @@ def gelu(x_q: Integers, *, profile: Profile) -> Integers:
 
     Source
     ------
-    Kim et al. 2021 (I-BERT), Algorithms 1 and 3.
+    i-GELU: Kim et al. 2021 (I-BERT), Algorithms 1 and 3.
     """
+    if isinstance(profile.gelu, RoundedGelu):
+        return _table(x_q, profile=profile)
     if isinstance(profile.gelu, Gelu):
         return _polynomial(x_q, profile=profile)
     if x_q.dtype != profile.gelu.input_range.dtype:
         msg = f"x_q must have dtype {profile.gelu.input_range.dtype}, got {x_q.dtype}"
         raise TypeError(msg)
     return in_blocks(profile.gelu, x_q)  # another project's, which computes itself
+
+
+@tabulated
+def _table(x_q: NDArray[np.int64], profile: Profile) -> Integers:
+    rule = native(profile.gelu, RoundedGelu)
+    return table("gelu", rule.input_fraction, rule.output_fraction).take(x_q, mode="wrap")
 
 
 @tabulated

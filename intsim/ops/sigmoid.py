@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sigmoid from i-exp."""
+"""Sigmoid: from i-exp, or correctly rounded."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from intsim.fixedpoint import INT16, rounding_divide, saturate
 from intsim.ops.exp import exp
 from intsim.ops.tabulated import tabulated
 from intsim.profile import Profile
+from intsim.rounded import RoundedSigmoid, table
 
 __all__ = ["sigmoid"]
 
@@ -18,7 +19,8 @@ def sigmoid(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     """Return 1 / (1 + e**-x) for any int16.
 
     With e = exp(-|x_q|), one = exp(0), f = output_fraction and rounding P = profile.step_rounding, y_q = P(one * 2**f /
-    (one + e)) for x >= 0, and 2**f - y_q(-x) for x < 0.
+    (one + e)) for x >= 0, and 2**f - y_q(-x) for x < 0. With ``RoundedSigmoid``, y_q is the integer nearest to
+    2**f / (1 + e**-x).
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def sigmoid(x_q: NDArray[np.int64], profile: Profile) -> Integers:
     one < 2**24, so the dividend is below 2**38.
     """
     fraction = profile.sigmoid.output_fraction
+    if isinstance(profile.sigmoid, RoundedSigmoid):
+        return saturate(table("sigmoid", profile.exp.input_fraction, fraction).take(x_q, mode="wrap"), INT16)
     one = exp(np.zeros(1, np.int16), profile=profile).astype(np.int64)
     e = exp(saturate(-np.abs(x_q), INT16), profile=profile).astype(np.int64)
     y_q = rounding_divide(one << fraction, one + e, profile.step_rounding)

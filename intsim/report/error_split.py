@@ -19,13 +19,14 @@ from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.ops.l2_normalize import UNIT_FRACTION
 from intsim.ops.rotary import TURN_FRACTION, Pairing
-from intsim.profile import Exp, Gelu, LayerNorm, Profile, Softmax, native
+from intsim.profile import Exp, Gelu, LayerNorm, Profile, Sigmoid, Silu, Softmax, Tanh, native
 from intsim.reference.ops.activations import ACTIVATIONS
 from intsim.reference.ops.l2_normalize import l2_normalize
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.ops.pick_token import pick_token
 from intsim.reference.ops.rotary import rotary
 from intsim.reference.ops.sigmoid import sigmoid
+from intsim.rounded import RoundedExp, RoundedGelu
 
 __all__ = ["PARTS", "in_integers", "in_reals", "stages"]
 
@@ -43,7 +44,7 @@ def stages(model: IntegerModel) -> dict[str, Interpreter]:
     ``saturation``
         Codes, and the fixed-point inputs of GELU, SiLU, tanh, sigmoid and exp, are clipped to their ranges too.
     ``approximation``
-        exp, GELU, SiLU, tanh and sigmoid are the profile's polynomials, in reals.
+        exp, GELU, SiLU, tanh and sigmoid are the profile's polynomials, in reals, where it has any.
     ``rounding``
         The integer model: fixed-point formats between the codes, integer roots and quotients.
     """
@@ -198,32 +199,39 @@ def _softmax(
 
 
 def _gelu(x: Reals, *, profile: Profile, approximate: bool, function: str, **_choices: Any) -> Reals:
-    rule = native(profile.gelu, Gelu)
+    rule = profile.gelu if isinstance(profile.gelu, RoundedGelu) else native(profile.gelu, Gelu)
     x = x * 2.0**-rule.input_fraction
-    y = _i_gelu(x, rule) if approximate else ACTIVATIONS[function](x)
+    y = _i_gelu(x, rule) if approximate and isinstance(rule, Gelu) else ACTIVATIONS[function](x)
     return np.asarray(y / float(rule.output_scale), np.float64)
 
 
 def _tanh(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) -> Reals:
     x = x * 2.0 ** -(profile.exp.input_fraction + 1)
     y = np.tanh(x)
-    if approximate:
+    if approximate and isinstance(profile.tanh, Tanh):
         one, e = (_exp(each, profile.exp) for each in (np.zeros(1), -2 * np.abs(x)))
         y = np.sign(x) * (one - e) / (one + e)
     return y * 2.0**profile.tanh.output_fraction
 
 
 def _sigmoid(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) -> Reals:
-    x = x * 2.0**-profile.exp.input_fraction
-    y = sigmoid(x)
-    if approximate:
-        one, e = (_exp(each, profile.exp) for each in (np.zeros(1), -np.abs(x)))
-        y = np.where(x >= 0, one, e) / (one + e)
+    is_polynomial = approximate and isinstance(profile.sigmoid, Sigmoid)
+    y = _logistic(x * 2.0**-profile.exp.input_fraction, profile.exp if is_polynomial else None)
     return np.asarray(y * 2.0**profile.sigmoid.output_fraction, np.float64)
 
 
-def _silu(x: Reals, **choices: Any) -> Reals:
-    return x * _sigmoid(x, **choices)
+def _silu(x: Reals, *, profile: Profile, approximate: bool, **_choices: Any) -> Reals:
+    is_polynomial = approximate and isinstance(profile.silu, Silu) and isinstance(profile.sigmoid, Sigmoid)
+    x = x * 2.0**-profile.silu.input_fraction
+    return np.asarray(x * _logistic(x, profile.exp if is_polynomial else None) / float(profile.silu_scale), np.float64)
+
+
+def _logistic(x: Reals, rule: Exp | RoundedExp | None) -> Reals:
+    """Return sigmoid, or what ``rule`` makes of it."""
+    if not isinstance(rule, Exp):
+        return np.asarray(sigmoid(x), np.float64)
+    one, e = (_exp(each, rule) for each in (np.zeros(1), -np.abs(x)))
+    return np.asarray(np.where(x >= 0, one, e) / (one + e), np.float64)
 
 
 def _relu(x: Reals) -> Reals:
@@ -251,9 +259,9 @@ def _permute(x: Reals, order: NDArray[np.integer]) -> Reals:
     return x[..., order]
 
 
-def _exp(x: Reals, rule: Exp | None) -> Reals:
+def _exp(x: Reals, rule: Exp | RoundedExp | None) -> Reals:
     """Return e**x for x <= 0, or the polynomial of ``rule`` for it."""
-    if rule is None:
+    if not isinstance(rule, Exp):
         return np.exp(x)
     z = np.floor(-x / math.log(2))
     return (float(rule.a) * (x + z * math.log(2) + float(rule.b)) ** 2 + float(rule.c)) * 2.0**-z
@@ -265,12 +273,13 @@ def _i_gelu(x: Reals, rule: Gelu) -> Reals:
     return x / 2 * (1 + erf)
 
 
-_CHOOSING: Final = {ops.gelu, ops.sigmoid, ops.silu, ops.softmax, ops.tanh}
+_CHOOSING: Final = {ops.gelu, ops.gelu_tanh, ops.sigmoid, ops.silu, ops.softmax, ops.tanh}
 _MEANING: Final[Mapping[Any, Any]] = {
     ops.add: _add,
     ops.dynamic_bound: _dynamic_bound,
     ops.embedding: _embedding,
     ops.gelu: _gelu,
+    ops.gelu_tanh: _gelu,
     ops.l2_normalize: _l2_normalize,
     ops.layer_norm: _layer_norm,
     ops.matmul: _matmul,

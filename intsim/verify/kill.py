@@ -23,6 +23,8 @@ SAME_SIGMOID: Final = "all results of sigmoid agree"
 _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
     ("requantize", "intsim"): {COMMUTES: ("zero point before rounding",)},
     ("add", "intsim"): {COMMUTES: ("zero point before rounding",)},
+    ("requantize", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},
+    ("add", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},
     ("add", "ibert"): {"no 16-bit zero point brings back what 32 bits cut off": ("sum saturates at 32 bits",)},
     ("exp", "intsim"): {
         EVERY_INPUT: (*NO_TIES, "q_c -1", "q_c +1"),
@@ -54,11 +56,12 @@ _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
         EVERY_INPUT: ("one saturates one code below", "exp: shift at most 15"),
     },
 }
+_SAME_FOR_TANH_FORM: Final = {("gelu_tanh", profile): _SAME["gelu", profile] for profile in ("intsim", "ibert")}
 _ALONE: Final[Mapping[tuple[str, str, str], str]] = {
     **{(operator, CONTROL, profile): "it is the golden model" for operator in OPERATORS for profile in NATIVE},
     **{
         (operator, change, profile): reason
-        for (operator, profile), reasons in _SAME.items()
+        for (operator, profile), reasons in {**_SAME, **_SAME_FOR_TANH_FORM}.items()
         for reason, changes in reasons.items()
         for change in changes
     },
@@ -75,6 +78,14 @@ EQUIVALENT: Final[Mapping[tuple[str, str, str], str]] = {
         ("silu", f"sigmoid: {change}", profile): SAME_SIGMOID
         for operator, change, profile in _ALONE
         if operator == "sigmoid" and change != CONTROL
+    },
+    **{
+        (
+            "silu",
+            "sigmoid: exp: lowest input bit ignored",
+            profile,
+        ): "sigmoid reads multiples of 4, or where it is 0 or 1"
+        for profile in ("intsim", "ibert")
     },
 }
 

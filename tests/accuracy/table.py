@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
-from intsim.profile import IBERT, INTSIM, Profile
+from intsim.profile import IBERT, INTSIM, NATIVE, Profile
 from intsim.reference.ops import exp, gelu, sigmoid, silu, tanh
 
 __all__ = ["OPERATORS", "POLYNOMIALS", "Error", "comparison", "operator_error", "table"]
@@ -74,6 +74,12 @@ OPERATORS: Final = {
         input_fraction=lambda profile: profile.gelu.input_fraction,
         output_scale=lambda profile: profile.gelu.output_scale,
     ),
+    "gelu_tanh": Operator(
+        integer=ops.gelu_tanh,
+        real=gelu.gelu_new,
+        input_fraction=lambda profile: profile.gelu.input_fraction,
+        output_scale=lambda profile: profile.gelu.output_scale,
+    ),
     "tanh": Operator(
         integer=ops.tanh,
         real=tanh.tanh,
@@ -89,8 +95,8 @@ OPERATORS: Final = {
     "silu": Operator(
         integer=ops.silu,
         real=silu.silu,
-        input_fraction=lambda profile: profile.exp.input_fraction,
-        output_scale=lambda profile: 2.0 ** -(profile.exp.input_fraction + profile.sigmoid.output_fraction),
+        input_fraction=lambda profile: profile.silu.input_fraction,
+        output_scale=lambda profile: profile.silu_scale,
     ),
 }
 
@@ -177,7 +183,7 @@ def table() -> str:
         "operator", "profile", "inputs", "largest error", "at x =", "RMS error", "LSB", "largest, LSB", "RMS, LSB"
     )
     for name in OPERATORS:
-        for profile in (INTSIM, IBERT):
+        for profile in NATIVE.values():
             error = operator_error(name, profile)
             lsb = error.lsb or 1.0
             cells = [f"{error.largest:.3g}", f"{error.at:.6g}", f"{error.rms:.3g}", f"{lsb:.3g}"]

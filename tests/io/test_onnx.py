@@ -29,7 +29,7 @@ from intsim.io.onnx import arithmetic, operators
 from intsim.io.onnx.graph import Graph, Value
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, Profile, Softmax
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE, Profile, Softmax
 from intsim.recipes import recipe_names
 from intsim.report.evaluate import read_task
 from intsim.requantization import RULES
@@ -118,7 +118,7 @@ RECIPES: Final = [  # with groups that divide 16 channels, and 128
 ]
 EXPORTED: Final = [rule for rule in RULES.values() if rule.arithmetic != "binary32"]
 PROFILES: Final = {
-    **{profile.name: profile for profile in (INTSIM, IBERT, *edges.CROSSED)},
+    **{profile.name: profile for profile in (INTSIM, IBERT, INTSIM_WIDE, *edges.CROSSED)},
     **{
         f"{rule.name}-rule": dataclasses.replace(INTSIM, name=f"{rule.name}-rule", requantization=rule)
         for rule in EXPORTED
@@ -740,8 +740,9 @@ def test_a_causal_mask_of_some_columns_has_no_nodes():
     assert seen.shape == ("batch", 1, "tokens", "tokens")
 
 
-@pytest.mark.parametrize("operator", [ops.gelu, ops.sigmoid, ops.silu, ops.tanh])
 @pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
+@pytest.mark.parametrize("operator", [ops.gelu, ops.gelu_tanh, ops.sigmoid, ops.silu, ops.tanh])
+@edges.every_preset
 def test_a_table_gives_the_function_of_all_its_inputs(operator, profile):
     x = np.arange(INT16.min, INT16.max + 1).astype(np.int16)
     emit = operators.EMITTERS[operator]

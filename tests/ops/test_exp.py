@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from edges import both_presets, every_other_dtype_than_int16, every_rounding
+from edges import both_presets, every_other_dtype_than_int16, every_preset, every_rounding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from intsim.profile import IBERT, INTSIM
 DOMAIN = np.arange(-(2**15), 1).astype(np.int16)
 
 
-@both_presets
+@every_preset
 def test_every_input_agrees_with_the_oracle(profile):
     numbers = profile.to_json()
     e = exp(DOMAIN, profile=profile)
@@ -24,7 +24,7 @@ def test_every_input_agrees_with_the_oracle(profile):
     assert e.tolist() == [oracle.exp(x, numbers) for x in DOMAIN.tolist()]
 
 
-@both_presets
+@every_preset
 @every_rounding
 def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
     other = replace(
@@ -54,7 +54,7 @@ def test_a_format_whose_shift_passes_62_is_refused():
         replace(INTSIM.exp, input_fraction=6, guard_bits=0, output_shift=0)
 
 
-@both_presets
+@every_preset
 def test_the_largest_value_is_that_of_0_and_none_is_negative(profile):
     e = exp(DOMAIN, profile=profile)
     assert e.max() == e[-1]
@@ -71,7 +71,7 @@ def test_halving_by_ln2_halves_the_result(profile):
     assert (abs(e[-1 - 2**10 - step : -1 - step] * 2 - whole) <= whole[-1] // 2**10 + 2).all()
 
 
-@both_presets
+@every_preset
 def test_every_shape_is_kept(profile):
     x = DOMAIN[:24].reshape(2, 3, 4)
     e = exp(x, profile=profile)
@@ -81,14 +81,14 @@ def test_every_shape_is_kept(profile):
     assert exp(x[::-1, ::2], profile=profile).tolist() == e[::-1, ::2].tolist()
 
 
-@both_presets
+@every_preset
 def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 1000)
     x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
     assert np.array_equal(exp(x, profile=profile).ravel(), exp(x.ravel(), profile=profile))
 
 
-@both_presets
+@every_preset
 def test_the_result_may_be_changed_without_changing_the_next(profile):
     first = exp(DOMAIN, profile=profile)
     before = first.copy()

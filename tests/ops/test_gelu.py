@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from edges import both_presets, every_other_dtype_than_int16, every_rounding
+from edges import both_presets, every_other_dtype_than_int16, every_preset, every_rounding
 
 from intsim.carrier import blocks
 from intsim.fixedpoint import Rounding
@@ -14,7 +14,7 @@ from intsim.profile import INTSIM
 DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
 
 
-@both_presets
+@every_preset
 def test_every_input_agrees_with_the_oracle(profile):
     numbers = profile.to_json()
     y = gelu(DOMAIN, profile=profile)
@@ -22,7 +22,7 @@ def test_every_input_agrees_with_the_oracle(profile):
     assert y.tolist() == [oracle.gelu(x, numbers) for x in DOMAIN.tolist()]
 
 
-@both_presets
+@every_preset
 @every_rounding
 def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
     other = replace(
@@ -43,18 +43,18 @@ def test_beyond_the_clip_it_is_0_or_linear(profile):
     assert y[-q_b <= DOMAIN].tolist() == [oracle.rounding_shift(-x * 2 * q_1, shift, mode) for x in beyond]
 
 
-@both_presets
+@every_preset
 def test_gelu_of_0_is_0(profile):
     assert gelu(np.zeros(3, np.int16), profile=profile).tolist() == [0, 0, 0]
 
 
-@both_presets
+@every_preset
 def test_no_result_is_cut_off_by_int32(profile):
     y = gelu(DOMAIN, profile=profile)
     assert -(2**31) < y.min() < 0 < y.max() < 2**31 - 1
 
 
-@both_presets
+@every_preset
 def test_every_shape_is_kept(profile):
     x = DOMAIN[:24].reshape(2, 3, 4)
     y = gelu(x, profile=profile)
@@ -64,14 +64,14 @@ def test_every_shape_is_kept(profile):
     assert gelu(x[::-1, ::2], profile=profile).tolist() == y[::-1, ::2].tolist()
 
 
-@both_presets
+@every_preset
 def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 1000)
     x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
     assert np.array_equal(gelu(x, profile=profile).ravel(), gelu(x.ravel(), profile=profile))
 
 
-@both_presets
+@every_preset
 def test_the_result_may_be_changed_without_changing_the_next(profile):
     first = gelu(DOMAIN, profile=profile)
     before = first.copy()

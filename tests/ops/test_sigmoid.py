@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from edges import both_presets, every_other_dtype_than_int16, every_rounding
+from edges import every_other_dtype_than_int16, every_preset, every_rounding
 
 from intsim.carrier import blocks
 from intsim.fixedpoint import Rounding
@@ -14,7 +14,7 @@ from intsim.profile import INTSIM
 DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
 
 
-@both_presets
+@every_preset
 def test_every_input_agrees_with_the_oracle(profile):
     numbers = profile.to_json()
     y = sigmoid(DOMAIN, profile=profile)
@@ -22,7 +22,7 @@ def test_every_input_agrees_with_the_oracle(profile):
     assert y.tolist() == [oracle.sigmoid(x, numbers) for x in DOMAIN.tolist()]
 
 
-@both_presets
+@every_preset
 @every_rounding
 def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
     other = replace(
@@ -33,7 +33,7 @@ def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
     assert sigmoid(x, profile=other).tolist() == [oracle.sigmoid(value, numbers) for value in x.tolist()]
 
 
-@both_presets
+@every_preset
 def test_sigmoid_of_x_and_of_minus_x_sum_to_1(profile):
     y = sigmoid(DOMAIN, profile=profile).astype(int)
     assert (y >= 0).all()
@@ -41,12 +41,12 @@ def test_sigmoid_of_x_and_of_minus_x_sum_to_1(profile):
     assert (y[1 : 2**15] + y[: 2**15 : -1] == 2**14).all()
 
 
-@both_presets
+@every_preset
 def test_sigmoid_of_0_is_one_half(profile):
     assert sigmoid(np.zeros(1, np.int16), profile=profile).tolist() == [2**13]
 
 
-@both_presets
+@every_preset
 def test_every_shape_is_kept(profile):
     x = DOMAIN[:24].reshape(2, 3, 4)
     y = sigmoid(x, profile=profile)
@@ -56,14 +56,14 @@ def test_every_shape_is_kept(profile):
     assert sigmoid(x[::-1, ::2], profile=profile).tolist() == y[::-1, ::2].tolist()
 
 
-@both_presets
+@every_preset
 def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 1000)
     x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
     assert np.array_equal(sigmoid(x, profile=profile).ravel(), sigmoid(x.ravel(), profile=profile))
 
 
-@both_presets
+@every_preset
 def test_the_result_may_be_changed_without_changing_the_next(profile):
     first = sigmoid(DOMAIN, profile=profile)
     before = first.copy()

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from edges import both_presets, every_other_dtype_than_int16, every_rounding
+from edges import every_other_dtype_than_int16, every_preset, every_rounding
 
 from intsim.carrier import blocks
 from intsim.fixedpoint import Rounding
@@ -14,7 +14,7 @@ from intsim.profile import INTSIM
 DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
 
 
-@both_presets
+@every_preset
 def test_every_input_agrees_with_the_oracle(profile):
     numbers = profile.to_json()
     y = tanh(DOMAIN, profile=profile)
@@ -22,7 +22,7 @@ def test_every_input_agrees_with_the_oracle(profile):
     assert y.tolist() == [oracle.tanh(x, numbers) for x in DOMAIN.tolist()]
 
 
-@both_presets
+@every_preset
 @every_rounding
 def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
     other = replace(
@@ -33,7 +33,7 @@ def test_every_step_rounding_agrees_with_the_oracle(profile, rounding):
     assert tanh(x, profile=other).tolist() == [oracle.tanh(value, numbers) for value in x.tolist()]
 
 
-@both_presets
+@every_preset
 def test_tanh_is_odd_and_within_1(profile):
     y = tanh(DOMAIN, profile=profile).astype(int)
     assert (abs(y) <= 2**14).all()
@@ -41,13 +41,13 @@ def test_tanh_is_odd_and_within_1(profile):
     assert y[2**15] == 0
 
 
-@both_presets
+@every_preset
 def test_tanh_saturates_at_the_ends(profile):
     one = int(tanh(DOMAIN, profile=profile)[-1])
     assert 2**14 - 2**6 < one <= 2**14
 
 
-@both_presets
+@every_preset
 def test_every_shape_is_kept(profile):
     x = DOMAIN[:24].reshape(2, 3, 4)
     y = tanh(x, profile=profile)
@@ -57,14 +57,14 @@ def test_every_shape_is_kept(profile):
     assert tanh(x[::-1, ::2], profile=profile).tolist() == y[::-1, ::2].tolist()
 
 
-@both_presets
+@every_preset
 def test_a_tensor_of_many_blocks_is_looked_up_like_a_row(profile, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 1000)
     x = np.random.default_rng(0).permutation(DOMAIN)[:30_000].reshape(4, 75, 100)
     assert np.array_equal(tanh(x, profile=profile).ravel(), tanh(x.ravel(), profile=profile))
 
 
-@both_presets
+@every_preset
 def test_the_result_may_be_changed_without_changing_the_next(profile):
     first = tanh(DOMAIN, profile=profile)
     before = first.copy()

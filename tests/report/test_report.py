@@ -21,7 +21,7 @@ from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
-from intsim.profile import IBERT, INTSIM
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE
 from intsim.recipes import load_recipe, match, recipe_names
 from intsim.reference.ops.mean_pooling import mean_pooling
 from intsim.reference.world import run
@@ -156,6 +156,19 @@ def test_the_polynomials_are_those_of_the_integers(tiny_bert: TinyBert, profile:
         }
         errors = {approximate: np.abs(np.asarray(values) - integers).max() for approximate, values in found.items()}
         assert errors[True] < errors[False] / 4, (operator, errors)
+
+
+def test_a_table_approximates_nothing(tiny_bert: TinyBert) -> None:
+    x_q = np.arange(-(2**15), 2**15).astype(np.int16)
+    reals = x_q.astype(np.float64).view(_Codes)
+    for act, operator in (("gelu", ops.gelu), ("gelu_new", ops.gelu_tanh), ("silu", ops.silu)):
+        model = intsim.quantize(tiny_bert(hidden_act=act), profile=INTSIM_WIDE, calibration=TEXTS)
+        for each in (operator, ops.sigmoid, ops.tanh):
+            name = f"encoder.layer.0.intermediate.{each.__name__}"
+            for approximate in (True, False):
+                meaning = in_reals(model, saturate=True, approximate=approximate)
+                values = np.asarray(meaning(name, each, (reals,), {"profile": INTSIM_WIDE}))
+                assert np.abs(values - each(x_q, profile=INTSIM_WIDE)).max() <= 0.5 + 1e-6, (act, each)
 
 
 def test_the_polynomial_of_softmax_is_that_of_the_integers(source: Path) -> None:

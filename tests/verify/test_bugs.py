@@ -10,16 +10,17 @@ from typing import Final
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from edges import CROSSED, both_presets
+from edges import CROSSED, every_preset
 from hypothesis import given
 from hypothesis import strategies as st
+from verify.vector_files import every_binding
 
 import intsim
 from intsim import ops
 from intsim._trace import Call
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, NATIVE
+from intsim.profile import INTSIM, NATIVE
 from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
@@ -27,7 +28,7 @@ from intsim.verify.vectors import OPERATORS, bind, generate, minimum
 from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
-every_profile = pytest.mark.parametrize("profile", [INTSIM, IBERT, *CROSSED], ids=lambda profile: profile.name)
+every_profile = pytest.mark.parametrize("profile", [*NATIVE.values(), *CROSSED], ids=lambda profile: profile.name)
 
 # What the specification asks of the list, by a name it has.
 ASKED: Final = {
@@ -50,6 +51,9 @@ ASKED: Final = {
     "l2_normalize": ["rounding half-even", "root without fraction bits", "root left out", "root: 3 Newton updates"],
     "quantize": ["zero point before rounding", "rounding half-away", "multiplied by the reciprocal"],
 }
+
+
+UNARY_OPERATORS: Final = (ops.gelu, ops.gelu_tanh, ops.tanh, ops.sigmoid, ops.silu)
 
 
 def call(operator, *operands, **constants):
@@ -101,7 +105,7 @@ def calls(profile, seed, to=None):
         call(ops.softmax, acc >> 12, scalar, profile=profile),
         call(ops.layer_norm, wide, params, to=to if to.bits == 8 else INT8, profile=profile),
         call(ops.l2_normalize, wide, profile=profile),
-        *(call(operator, wide, profile=profile) for operator in (ops.gelu, ops.tanh, ops.sigmoid, ops.silu)),
+        *(call(operator, wide, profile=profile) for operator in UNARY_OPERATORS),
         call(ops.exp, -np.abs(np.maximum(wide, -(2**15) + 1)), profile=profile),
         call(ops.isqrt, wide.astype(np.int64) ** 4),
     ]
@@ -127,14 +131,14 @@ def test_nothing_changed_is_every_call_of_a_model():
 
 @every_operator
 def test_nothing_changed_is_the_golden_operator_on_vectors(name):
-    for profile in (INTSIM, IBERT, *CROSSED):
+    for profile in (*NATIVE.values(), *CROSSED):
         operator = bind(name, profile)
         cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::29]
         nothing_changed = changes_of_operator(operator)[CONTROL].results(cases)
         assert np.array_equal(nothing_changed, operator.results(cases)), profile.name
 
 
-@both_presets
+@every_preset
 def test_a_bug_has_one_name_in_both_uses(profile):
     seen = {}
     for one in calls(profile, 3, to=INT8):
@@ -181,8 +185,7 @@ def test_the_changes_of_another_arithmetic_are_the_other_rules(rule):
 # What the vectors are worth
 
 
-@both_presets
-@every_operator
+@every_binding
 def test_level_1_kills_every_bug_that_some_input_shows(profile, name):
     fates = list(kill_matrix(profile, 1, names=(name,)))
     assert len(fates) > 15
@@ -192,8 +195,7 @@ def test_level_1_kills_every_bug_that_some_input_shows(profile, name):
 
 
 @pytest.mark.slow
-@both_presets
-@every_operator
+@every_binding
 def test_level_2_kills_no_bug_that_is_called_equivalent(profile, name):
     for fate in kill_matrix(profile, 2, names=(name,)):
         assert bool(fate.caught) == (fate.equivalent is None), fate.bug

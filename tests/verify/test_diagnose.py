@@ -10,7 +10,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from edges import both_presets
+from verify.vector_files import every_binding
 
 import intsim
 from intsim import ops
@@ -23,7 +23,7 @@ from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.diagnose import diagnose, diagnose_answers
 from intsim.verify.kill import EQUIVALENT
-from intsim.verify.vectors import OPERATORS, bind, generate, minimum, read_answers
+from intsim.verify.vectors import bind, generate, minimum, read_answers
 from intsim.verify.vectors.text import format_header, format_lines
 
 MODEL = intsim.load(resources.files("intsim.embedded"))
@@ -153,8 +153,7 @@ def text_of(operator, results=None):
     return "".join(f"# {line}\n" for line in header).encode() + format_lines(fields, words).tobytes()
 
 
-@both_presets
-@pytest.mark.parametrize("name", OPERATORS)
+@every_binding
 def test_a_change_is_named_from_level_1_vectors_with_those_equal_on_all_of_them(profile, name):
     operator = bind(name, profile)
     expected = read_answers(io.BytesIO(text_of(operator)))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verify.vector_files import bounds, call, every_operator, fields, generated, split
 
-from intsim.profile import IBERT, INTSIM
+from intsim.profile import IBERT, INTSIM, PROFILES
 from intsim.verify.vectors import bind
 from intsim.verify.vectors.text import format_lines, parse_lines
 
@@ -154,7 +154,11 @@ def replaced(key, value, name="softmax"):
     [
         ("operator", "gelu", "operator of the vectors must be 'softmax', got 'gelu'"),
         ("profile", f"intsim {IBERT.hash}", "profile of the vectors must be 'intsim "),
-        ("profile", "theirs 00", "profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'theirs'"),
+        (
+            "profile",
+            "theirs 00",
+            f"profile must be one of {', '.join(PROFILES)}, got 'theirs'",
+        ),
         ("intsim vectors", "2", "intsim vectors of the vectors must be '1', got '2'"),
         ("size", "17", "field of softmax must be 'operand acc int32[17]', got 'operand acc int32[16]'"),
         ("size", "x", "size must be positive numbers"),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from edges import every_preset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -324,9 +325,9 @@ def test_a_sum_reaches_both_ends(profile: intsim.Profile, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "operator", [ops.gelu, ops.sigmoid, ops.silu, ops.tanh], ids=lambda operator: operator.__name__
+    "operator", [ops.gelu, ops.gelu_tanh, ops.sigmoid, ops.silu, ops.tanh], ids=lambda operator: operator.__name__
 )
-@pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
+@every_preset
 @settings(max_examples=25, deadline=None)
 @given(low=st.integers(-(2**15), 2**15 - 1), size=st.integers(1, 2**16))
 @example(low=-(2**15), size=2**16)

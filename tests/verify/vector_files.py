@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of vectors as the tests make them and take them apart."""
 
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -9,9 +10,17 @@ from click.testing import CliRunner
 from hypothesis import strategies as st
 
 from intsim.errors import IntsimError
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE
 from intsim.verify.vectors import OPERATORS, Field, bind, generate, minimum
+from intsim.verify.vectors.cases import UNARY
 from intsim.verify.vectors.cli import vectors
 
+# Presets and their operators; those that intsim-wide shares with intsim once.
+every_binding = pytest.mark.parametrize(
+    ("profile", "name"),
+    [*product((INTSIM, IBERT), OPERATORS), *((INTSIM_WIDE, name) for name in UNARY)],
+    ids=lambda value: getattr(value, "name", value),
+)
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 SIZES: Final = {
     "softmax": ["1", "2", "7", "33"],

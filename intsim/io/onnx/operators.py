@@ -375,6 +375,7 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.dynamic_bound: dynamic_bound,
     ops.embedding: embedding,
     ops.gelu: tabulated(ops.gelu),
+    ops.gelu_tanh: tabulated(ops.gelu_tanh),
     ops.l2_normalize: l2_normalize,
     ops.layer_norm: layer_norm,
     ops.matmul: matmul,

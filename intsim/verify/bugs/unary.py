@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""i-exp, i-GELU, tanh, sigmoid and SiLU with one rule changed."""
+"""i-exp, i-GELU, tanh, sigmoid and SiLU with one rule changed; correctly rounded, with one of a table's."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
-from intsim.fixedpoint import INT16, MAX_SHIFT, Rounding, round_fraction, rounding_right_shift
-from intsim.profile import NATIVE, Gelu, Profile, native
+from intsim.fixedpoint import INT16, MAX_SHIFT, Rounding, round_fraction, rounding_divide, rounding_right_shift
+from intsim.profile import INTSIM, NATIVE, Exp, Gelu, Profile, Sigmoid, Tanh, native
+from intsim.rounded import RoundedExp, RoundedGelu, RoundedSigmoid, RoundedSilu, RoundedTanh
+from intsim.verify.bugs import rounded
 from intsim.verify.bugs.parts import (
     AS_INT16,
     AS_INT32,
@@ -35,7 +37,8 @@ from intsim.verify.bugs.parts import (
 __all__ = ["UNARY", "exp_inside"]
 
 Constants: TypeAlias = tuple[int, ...]
-LAST_BITS: Final = ("rounding", "half added", "logical shift", "q_b", "q_c")
+Rule = TypeVar("Rule", Exp, Gelu)
+LAST_BITS: Final = ("rounding", "half added", "logical shift", "q_b", "q_c", "entries")
 
 
 def exp_rule(
@@ -62,6 +65,8 @@ def exp_rule(
 
 def exp(profile: Profile) -> Changes:
     """Return exp on (x,), and every change of it."""
+    if isinstance(profile.exp, RoundedExp):
+        return rounded_exp(profile.exp)
     own, rounding = profile.exp, profile.step_rounding
     constants, shifting = own.constants(rounding), shifters(rounding)
     golden = partial(
@@ -78,10 +83,8 @@ def exp(profile: Profile) -> Changes:
     }
     others["q_c left out"] = (*constants[:2], 0)
     others |= {
-        f"polynomial of profile {other.name}": replace(own, a=other.exp.a, b=other.exp.b, c=other.exp.c).constants(
-            rounding
-        )
-        for other in NATIVE.values()
+        f"polynomial of profile {name}": replace(own, a=other.a, b=other.b, c=other.c).constants(rounding)
+        for name, other in _polynomials(Exp).items()
     }
     others |= {f"constants rounded {other}": own.constants(other) for other in Rounding}
     others["constants rounded ceiling"] = tuple(value + 1 for value in own.constants(Rounding.FLOOR))
@@ -115,6 +118,30 @@ def exp(profile: Profile) -> Changes:
     }
 
 
+def rounded_exp(own: RoundedExp) -> Changes:
+    """Return exp, correctly rounded, and every change of it."""
+
+    def by(other: Exp) -> Part:
+        ratio = other.output_scale * (1 << own.output_fraction)
+        profile = replace(INTSIM, exp=other)
+
+        def approximate(x: Int64) -> Int64:
+            y = exp(profile)[CONTROL](x)
+            return rounding_divide(y * ratio.numerator, np.array(ratio.denominator), Rounding.HALF_UP)
+
+        return approximate
+
+    polynomials = {f"polynomial of profile {name}": by(other) for name, other in _polynomials(Exp).items()}
+    same_input = all(other.input_fraction == own.input_fraction for other in _polynomials(Exp).values())
+    return rounded.changes("exp", own.input_fraction, own.output_fraction, polynomials if same_input else {})
+
+
+def _polynomials(kind: type[Rule]) -> dict[str, Rule]:
+    """Return the polynomials of the presets, by their names."""
+    rules = {name: getattr(preset, kind.__name__.lower()) for name, preset in NATIVE.items()}
+    return {name: rule for name, rule in rules.items() if isinstance(rule, kind)}
+
+
 def exp_inside(profile: Profile) -> Changes:
     """Return exp and its changes, less those of its last bits where softmax, tanh and sigmoid do not show them."""
     every = exp(profile)
@@ -144,6 +171,8 @@ def gelu_rule(
 
 def gelu(profile: Profile) -> Changes:
     """Return gelu on (x,), and every change of it."""
+    if isinstance(profile.gelu, RoundedGelu):
+        return rounded.changes("gelu", profile.gelu.input_fraction, profile.gelu.output_fraction, {})
     own, rounding = native(profile.gelu, Gelu), profile.step_rounding
     (q_b, q_1), shifting = own.constants(rounding), shifters(rounding)
     constants = (q_b, q_1, q_1)
@@ -151,10 +180,8 @@ def gelu(profile: Profile) -> Changes:
     pairs = {f"constants rounded {other}": own.constants(other) for other in Rounding}
     floor_b, floor_1 = own.constants(Rounding.FLOOR)
     pairs["constants rounded ceiling"] = (floor_b + 1, floor_1 + 1)
-    for other in NATIVE.values():
-        theirs = native(other.gelu, Gelu)
-        theirs = replace(own, a=theirs.a, b=theirs.b)
-        pairs[f"polynomial of profile {other.name}"] = theirs.constants(rounding)
+    for name, other in _polynomials(Gelu).items():
+        pairs[f"polynomial of profile {name}"] = replace(own, a=other.a, b=other.b).constants(rounding)
     others: dict[str, Constants] = {name: (b, c, c) for name, (b, c) in pairs.items()}
     for step in (-1, 1):
         others[f"q_b {step:+d}"] = (q_b + step, q_1, q_1)
@@ -176,6 +203,13 @@ def gelu(profile: Profile) -> Changes:
         product=registers("product", 32),
         narrow=registers("result", 8, 16),
     )
+
+
+def gelu_tanh(profile: Profile) -> Changes:
+    """Return gelu_tanh on (x,), and every change of it."""
+    if isinstance(profile.gelu, RoundedGelu):
+        return rounded.changes("gelu_tanh", profile.gelu.input_fraction, profile.gelu.output_fraction, {})
+    return gelu(profile)
 
 
 def tanh_rule(
@@ -202,6 +236,10 @@ def tanh_rule(
 
 def tanh(profile: Profile) -> Changes:
     """Return tanh on (x,), and every change of it."""
+    if isinstance(profile.tanh, RoundedTanh):
+        return rounded.changes(
+            "tanh", profile.exp.input_fraction + 1, profile.tanh.output_fraction, _by_i_exp(profile, tanh)
+        )
     dividing, exps = dividers(profile.step_rounding), exp_inside(profile)
     fraction, one = profile.tanh.output_fraction, round_fraction(1 / profile.exp.output_scale, Rounding.HALF_UP)
     return replaced(
@@ -239,6 +277,10 @@ def sigmoid_rule(
 
 def sigmoid(profile: Profile) -> Changes:
     """Return sigmoid on (x,), and every change of it."""
+    if isinstance(profile.sigmoid, RoundedSigmoid):
+        return rounded.changes(
+            "sigmoid", profile.exp.input_fraction, profile.sigmoid.output_fraction, _by_i_exp(profile, sigmoid)
+        )
     fraction, exps = profile.sigmoid.output_fraction, exp_inside(profile)
     dividing = dividers(profile.step_rounding)
     return replaced(
@@ -252,23 +294,45 @@ def sigmoid(profile: Profile) -> Changes:
     )
 
 
+def _by_i_exp(profile: Profile, function: Callable[[Profile], Changes]) -> dict[str, Part]:
+    """Return what a function of the exponential is by the presets' i-exp, where that has the input format of ours."""
+    tanh_fraction, fraction = profile.tanh.output_fraction, profile.sigmoid.output_fraction
+    own: dict[str, Any] = {"tanh": Tanh(output_fraction=tanh_fraction), "sigmoid": Sigmoid(output_fraction=fraction)}
+    return {
+        f"by i-exp of profile {name}": function(replace(profile, exp=other, **own))[CONTROL]
+        for name, other in _polynomials(Exp).items()
+        if other.input_fraction == profile.exp.input_fraction
+    }
+
+
 def silu_rule(
     x: Int64,
     *,
     sigmoid: Part,
+    brought: Part,
     x_of: Part = keep,
     argument: Part = keep,
     gate: Part = keep,
     factor: Part = keep,
     narrow: Part = AS_INT32,
 ) -> Int64:
-    """Return x sigmoid(x), each part replaceable."""
+    """Return x sigmoid(x), each part replaceable; ``brought`` is x in the input format of exp."""
     x = x_of(x)
-    return narrow(factor(x) * gate(sigmoid(argument(x))))
+    return narrow(factor(x) * gate(sigmoid(brought(argument(x)))))
 
 
 def silu(profile: Profile) -> Changes:
     """Return silu on (x,), and every change of it."""
+    own = profile.silu
+    if isinstance(own, RoundedSilu):
+        return rounded.changes("silu", own.input_fraction, own.output_fraction, {})
+    finer = profile.exp.input_fraction - own.input_fraction
+
+    def in_format(x: Int64) -> Int64:
+        if finer >= 0:
+            return x << finer
+        return rounding_right_shift(x, np.array(-finer), profile.step_rounding)
+
     sigmoids, fraction = sigmoid(profile), profile.sigmoid.output_fraction
     three, dropped = 3 << profile.exp.input_fraction, np.array(max(fraction - 8, 0))
 
@@ -279,13 +343,16 @@ def silu(profile: Profile) -> Changes:
         return lambda y: clamps(0, 255)(rounding_right_shift(y, dropped, rounding)) << dropped
 
     return replaced(
-        partial(silu_rule, sigmoid=sigmoids[CONTROL]),
+        partial(silu_rule, sigmoid=sigmoids[CONTROL], brought=lambda x: AS_INT16(in_format(x))),
         sigmoid={
             CONTROL: sigmoids[CONTROL],
             **prefixed("sigmoid", sigmoids),
             "hard sigmoid": lambda x: ((x + three).clip(0, 2 * three) << fraction) // (2 * three),
         },
-        argument={"sigmoid of 1.702 x": lambda x: AS_INT16(x * 1743 >> 10)},
+        argument={"sigmoid of 1.702 x": lambda x: x * 1743 >> 10},
+        brought={"input of sigmoid wraps": lambda x: wraps(16)(in_format(x)), "input of sigmoid as it is": keep}
+        if finer
+        else {},
         gate={
             "sigmoid cut to 8 bits": of_8_bits(Rounding.FLOOR),
             "sigmoid rounded to 8 bits": of_8_bits(Rounding.HALF_UP),
@@ -302,6 +369,7 @@ def silu(profile: Profile) -> Changes:
 UNARY: Final[Mapping[str, Callable[[Profile], Changes]]] = {
     "exp": exp,
     "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "tanh": tanh,
     "sigmoid": sigmoid,
     "silu": silu,

@@ -21,6 +21,7 @@ from intsim.ops.l2_normalize import ROOT_FRACTION, UNIT_FRACTION
 from intsim.profile import Gelu, LayerNorm, Profile, native
 from intsim.quantizers import AffineParams
 from intsim.quantizers import quantize as affine_quantize
+from intsim.rounded import RoundedExp, RoundedGelu, RoundedSigmoid, RoundedSilu, RoundedTanh
 from intsim.verify.vectors.draw import Int64
 
 __all__ = ["OPERATORS", "Field", "Operator", "bind", "parse_size"]
@@ -87,24 +88,44 @@ def _steps(profile: Profile) -> dict[str, int | str]:
     return {"step_rounding": str(profile.step_rounding)}
 
 
+def _formats(input_fraction: int, output_fraction: int) -> dict[str, int | str]:
+    """Return the constants of a correctly rounded function."""
+    return {"rule": "rounded", "input_fraction": input_fraction, "output_fraction": output_fraction}
+
+
 def _exp_constants(profile: Profile) -> dict[str, int | str]:
+    if isinstance(profile.exp, RoundedExp):
+        return _formats(profile.exp.input_fraction, profile.exp.output_fraction)
     q_ln2, q_b, q_c = profile.exp.constants(profile.step_rounding)
     shifts = {"guard_bits": profile.exp.guard_bits, "output_shift": profile.exp.output_shift}
     return {"q_ln2": q_ln2, "q_b": q_b, "q_c": q_c, **shifts, **_steps(profile)}
 
 
 def _gelu_constants(profile: Profile) -> dict[str, int | str]:
+    if isinstance(profile.gelu, RoundedGelu):
+        return _formats(profile.gelu.input_fraction, profile.gelu.output_fraction)
     rule = native(profile.gelu, Gelu)
     q_b, q_1 = rule.constants(profile.step_rounding)
     return {"q_b": q_b, "q_1": q_1, "output_shift": rule.output_shift, **_steps(profile)}
 
 
 def _tanh_constants(profile: Profile) -> dict[str, int | str]:
+    if isinstance(profile.tanh, RoundedTanh):
+        return _formats(profile.exp.input_fraction + 1, profile.tanh.output_fraction)
     return {"output_fraction": profile.tanh.output_fraction, **_exp_constants(profile)}
 
 
 def _sigmoid_constants(profile: Profile) -> dict[str, int | str]:
+    if isinstance(profile.sigmoid, RoundedSigmoid):
+        return _formats(profile.exp.input_fraction, profile.sigmoid.output_fraction)
     return {"output_fraction": profile.sigmoid.output_fraction, **_exp_constants(profile)}
+
+
+def _silu_constants(profile: Profile) -> dict[str, int | str]:
+    if isinstance(profile.silu, RoundedSilu):
+        return _formats(profile.silu.input_fraction, profile.silu.output_fraction)
+    formats = {"input_fraction": profile.silu.input_fraction, "exp_fraction": profile.exp.input_fraction}
+    return {**formats, **_sigmoid_constants(profile)}
 
 
 def _requantize(profile: Profile, size: Size) -> Operator:
@@ -342,9 +363,10 @@ OPERATORS: Final[Mapping[str, tuple[Callable[[Profile, Size], Operator], Size]]]
     "exp": (_unary("exp", ops.exp, 32, _exp_constants), ()),
     "softmax": (_softmax, (16,)),
     "gelu": (_unary("gelu", ops.gelu, 32, _gelu_constants), ()),
+    "gelu_tanh": (_unary("gelu_tanh", ops.gelu_tanh, 32, _gelu_constants), ()),
     "tanh": (_unary("tanh", ops.tanh, 16, _tanh_constants), ()),
     "sigmoid": (_unary("sigmoid", ops.sigmoid, 16, _sigmoid_constants), ()),
-    "silu": (_unary("silu", ops.silu, 32, _sigmoid_constants), ()),
+    "silu": (_unary("silu", ops.silu, 32, _silu_constants), ()),
     "isqrt": (_isqrt, ()),
     "layer_norm": (_layer_norm, (16,)),
     "l2_normalize": (_l2_normalize, (32,)),  # fewer have no ties

@@ -19,7 +19,7 @@ from intsim.verify.vectors.operators import Operator
 __all__ = ["SCALAR", "UNARY", "Level", "generate", "minimum"]
 
 BLOCK: Final = 4096  # random cases drawn from one key, so that a longer file begins with the shorter one
-UNARY: Final = ("exp", "gelu", "tanh", "sigmoid", "silu")  # of one int16: level 2 is every input
+UNARY: Final = ("exp", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu")  # of one int16: level 2 is every input
 SCALAR: Final = ("requantize", "add", "isqrt", "quantize")
 
 _FAMILIES: Final = (scaled, unary, rows, layer_norm, l2_normalize, quantize)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases of the operators of one integer: exp, gelu, tanh, sigmoid, silu and isqrt."""
+"""Cases of the operators of one integer: exp, gelu, gelu_tanh, tanh, sigmoid, silu and isqrt."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,15 +8,21 @@ import numpy as np
 
 from intsim.fixedpoint import INT16, MAX_SHIFT
 from intsim.profile import Gelu, native
+from intsim.rounded import RoundedExp, RoundedGelu, RoundedSigmoid, RoundedSilu, RoundedTanh
 from intsim.verify.vectors.cases.edges import Case, Drawn, Edges, Level, edge_table
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
 __all__ = ["DRAWN", "EDGES"]
 
+ROUNDED: Final = (RoundedTanh, RoundedSigmoid, RoundedSilu)
+
 
 def _exp_edges(operator: Operator, _: Level) -> Iterator[Case]:
     rule = operator.profile.exp
+    if isinstance(rule, RoundedExp):
+        yield from ((x,) for x in [*edge_table(INT16.min, 0), *range(-3, -2000, -1), *range(0, INT16.min, -61)])
+        return
     q_ln2 = rule.constants(operator.profile.step_rounding)[0]
     steps = [-(z * q_ln2 >> rule.guard_bits) + near for z in range(40) for near in (-2, -1, 0, 1, 2)]  # z changes here
     yield from ((x,) for x in dict.fromkeys([*edge_table(INT16.min, 0), *steps]) if INT16.min <= x <= 0)
@@ -24,10 +30,26 @@ def _exp_edges(operator: Operator, _: Level) -> Iterator[Case]:
 
 
 def _gelu_edges(operator: Operator, _: Level) -> Iterator[Case]:
+    rule = operator.profile.gelu
+    if isinstance(rule, RoundedGelu):
+        yield from _rounded_edges(operator, _)
+        return
     q_b = native(operator.profile.gelu, Gelu).constants(operator.profile.step_rounding)[0]
     yield from ((x,) for x in edge_table(INT16.min, INT16.max))
     yield from ((x,) for x in range(q_b - 8, -q_b + 9))  # up to the clip, where every bit of the polynomial shows
     yield from ((x,) for x in range(INT16.min, INT16.max, 61))
+
+
+def _rounded_edges(_: Operator, __: Level) -> Iterator[Case]:
+    yield from ((x,) for x in edge_table(INT16.min, INT16.max))
+    yield from ((x,) for x in range(-2000, 2000))  # where entries differ most from those beside them
+    yield from ((x,) for x in range(INT16.min, INT16.max, 61))
+
+
+def _sigmoid_edges(operator: Operator, level: Level) -> Iterator[Case]:
+    rule = getattr(operator.profile, operator.name)
+    edges = _rounded_edges if isinstance(rule, ROUNDED) else _exp_based_edges
+    yield from edges(operator, level)
 
 
 def _exp_based_edges(operator: Operator, level: Level) -> Iterator[Case]:
@@ -70,14 +92,16 @@ def _random_isqrt(_: Operator, draw: Draw, n: int) -> Int64:
 EDGES: Final[Edges] = {
     "exp": _exp_edges,
     "gelu": _gelu_edges,
-    "tanh": _exp_based_edges,
-    "sigmoid": _exp_based_edges,
-    "silu": _exp_based_edges,
+    "gelu_tanh": _gelu_edges,
+    "tanh": _sigmoid_edges,
+    "sigmoid": _sigmoid_edges,
+    "silu": _sigmoid_edges,
     "isqrt": _isqrt_edges,
 }
 DRAWN: Final[Drawn] = {
     "exp": _random_exp,
     "gelu": _random_int16,
+    "gelu_tanh": _random_int16,
     "tanh": _random_int16,
     "sigmoid": _random_int16,
     "silu": _random_int16,
