@@ -15,11 +15,12 @@ from oracle_trace import OPERATORS, Difference, NotJudgedError, Tensor, _is_view
 import intsim
 from intsim import ops
 from intsim._trace import call
-from intsim.fixedpoint import INT8, Dyadic, Rounding
+from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding
 from intsim.integer_model import IntegerModel
 from intsim.io.safetensors_file import read, write
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.io.trace_file import TRACE, write_trace
+from intsim.ops import LayerNormParams
 from intsim.profile import IBERT, IBERT_CODE, INTSIM, ITA, Profile
 from intsim.requantization import RULES
 
@@ -443,6 +444,28 @@ def test_a_profile_changed_in_the_file_is_refused(saved: Callable[..., Path]) ->
     write(path, tensors, metadata, TRACE)
     with pytest.raises(ValueError, match="hash of the profile must be"):
         judge(path)
+
+
+def test_norms_of_wide_codes_are_judged_by_their_own_rules(tiny: Callable[..., IntegerModel], tmp_path: Path) -> None:
+    model, rng = tiny(), np.random.default_rng(0)
+    table = (rng.integers(-(2**31), 2**31, (9, 6)) >> rng.integers(0, 31, (9, 1))).astype(np.int32)
+    params = LayerNormParams(weight=Dyadic([3 << 28] * 6, [41] * 6), bias=np.arange(6) << 40, eps=12345)
+    how: dict[str, Any] = {"to": INT8, "profile": model.profile}
+    path = tmp_path / "trace.safetensors"
+    with intsim.trace("steps") as trace:
+        rows = call("rows", ops.embedding, np.arange(9)[None], table)
+        for to in (INT32, INT16):
+            x = call(f"{to.bits}", ops.requantize, rows, Dyadic(1, 3), to=to, rounding=model.profile.rounding)
+            call(f"{to.bits}.layer_norm", ops.layer_norm, x, params, **how)
+            call(f"{to.bits}.rms_norm", ops.rms_norm, x, params, **how)
+    write_trace(path, trace, model)
+    assert judge(path) == []
+    norms = [f"{bits}.{norm}" for bits in (32, 16) for norm in ("layer_norm", "rms_norm")]
+
+    def plant(tensors: dict[str, NDArray[Any]], _: dict[str, Any]) -> None:
+        tensors |= {name: changed(tensors[name], 4) for name in norms}
+
+    assert found(path, plant) == norms
 
 
 # ---- views

@@ -51,6 +51,12 @@ _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
         EVERY_INPUT: (*NO_TIES, "negative side divided by itself", "exp: shift at most 15"),
         NEVER_NEGATIVE: ("rounding half-away",),
     },
+    ("rms_norm", "ibert"): {
+        "shifted values are floored, and fit 16 bits": (
+            "shifted value wraps at 16 bits",
+            "shifted value saturates at 16 bits",
+        ),
+    },
     ("sigmoid", "ibert"): {
         NEVER_NEGATIVE: ("rounding toward-zero",),
         EVERY_INPUT: ("one saturates one code below", "exp: shift at most 15"),

@@ -74,7 +74,7 @@ def test_the_extremes_of_16_bits_are_exact() -> None:
 
 
 @pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.HALF_UP, Rounding.HALF_EVEN])
-@pytest.mark.parametrize("zero_point", [0, 5, -32768])
+@pytest.mark.parametrize("zero_point", [0, 5, -32768, 2**24 + 1])
 def test_wide_codes_beside_every_tie_are_those_of_the_oracle(rounding: Rounding, zero_point: int) -> None:
     """Bounds that float32 carries and bounds that float64 carries; codes far beyond them too."""
     for bound in (3, 2**14 + 1, 2**15, 2**20 - 3, 2**24 + 1, 2**31, 2**32 - 1):

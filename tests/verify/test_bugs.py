@@ -48,6 +48,7 @@ ASKED: Final = {
     "silu": ["sigmoid of 1.702 x", "hard sigmoid", "sigmoid rounded to 8 bits", "sigmoid: rounding floor"],
     "isqrt": ["3 Newton updates", "5 Newton updates", "20 Newton updates", "float32 square root"],
     "layer_norm": ["eps left out", "bias left out", "5 Newton updates", "rounded mean subtracted", "result wraps"],
+    "rms_norm": ["row not shifted", "row shift: rounding floor", "eps not shifted", "mean subtracted", "eps left out"],
     "l2_normalize": ["rounding half-even", "root without fraction bits", "root left out", "root: 3 Newton updates"],
     "quantize": ["zero point before rounding", "rounding half-away", "multiplied by the reciprocal"],
 }
@@ -104,6 +105,7 @@ def calls(profile, seed, to=None):
         call(ops.softmax, acc, scalar, profile=profile, mask=mask),
         call(ops.softmax, acc >> 12, scalar, profile=profile),
         call(ops.layer_norm, wide, params, to=to if to.bits == 8 else INT8, profile=profile),
+        call(ops.rms_norm, acc, params, to=to if to.bits == 8 else INT8, profile=profile),
         call(ops.l2_normalize, wide, profile=profile),
         *(call(operator, wide, profile=profile) for operator in UNARY_OPERATORS),
         call(ops.exp, -np.abs(np.maximum(wide, -(2**15) + 1)), profile=profile),
@@ -117,6 +119,25 @@ def test_nothing_changed_is_the_golden_operator_on_calls(profile):
         given_ = changes_of_call(one)[CONTROL]()
         assert given_.dtype == one.result.dtype
         assert np.array_equal(given_, one.result), one.operator.__name__
+
+
+@every_profile
+@pytest.mark.parametrize("eps", [1, 2**30, 2**61 - 1])
+def test_nothing_changed_is_the_golden_layer_norm_of_wide_codes(profile, eps):
+    rng = np.random.default_rng(eps % 97)
+    x = (rng.integers(-(2**31), 2**31, (40, 7)) >> rng.integers(0, 31, (40, 1))).astype(np.int32)
+    params = LayerNormParams(weight=Dyadic([3 << 28] * 7, [41] * 7), bias=np.arange(7) << 40, eps=eps)
+    one = call(ops.layer_norm, x, params, to=INT8, profile=profile)
+    changes = changes_of_call(one)
+    assert np.array_equal(changes[CONTROL](), one.result)
+    for name in (
+        "mean not subtracted",
+        "bias left out",
+        "row not shifted",
+        "one fraction bit too many",
+        "eps not shifted",
+    ):
+        assert (name.startswith("eps") and eps == 1) or not np.array_equal(changes[name](), one.result), name
 
 
 def test_nothing_changed_is_every_call_of_a_model():

@@ -80,6 +80,10 @@ GOLDEN: Final = {
     ("layer_norm", "intsim", 2): "7449c541b50a6824",
     ("layer_norm", "ibert", 1): "b912a0790500d678",
     ("layer_norm", "ibert", 2): "bbd261fe8f3fba9c",
+    ("rms_norm", "intsim", 1): "62cbcbdd25b3a814",
+    ("rms_norm", "intsim", 2): "4e54f4a4d478fcbb",
+    ("rms_norm", "ibert", 1): "cd6c522db82cfc0b",
+    ("rms_norm", "ibert", 2): "cf101c90cd944059",
     ("l2_normalize", "intsim", 1): "26ecf6493f8f5fed",
     ("l2_normalize", "intsim", 2): "b4fdc92a822985bb",
     ("l2_normalize", "ibert", 1): "360988e9fa77c5a6",
@@ -128,9 +132,9 @@ def expected(operator, case):
             return oracle.softmax(acc, m, t, [bool(bit) for bit in mask], numbers)
         case "l2_normalize":
             return oracle.l2_normalize(values[0], numbers)
-        case "layer_norm":
+        case "layer_norm" | "rms_norm":
             x, multiplier, bias, (shift,), (eps,) = values
-            return oracle.layer_norm(x, multiplier, bias, shift, eps, -128, 127, numbers)
+            return getattr(oracle, operator.name)(x, multiplier, bias, shift, eps, -128, 127, numbers)
         case "matmul":
             _, _, depth = operator.size
             x, w, bias = values

@@ -25,6 +25,7 @@ every_operator = pytest.mark.parametrize("name", OPERATORS)
 SIZES: Final = {
     "softmax": ["1", "2", "7", "33"],
     "layer_norm": ["1", "2", "5", "48"],
+    "rms_norm": ["1", "2", "5", "48"],
     "l2_normalize": ["1", "2", "48"],
     "matmul": ["1x1x1", "3x2x5"],
 }

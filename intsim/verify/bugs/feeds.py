@@ -12,7 +12,7 @@ from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, IntRange
 from intsim.profile import Profile
 from intsim.requantization import RULES, Requantization
-from intsim.verify.bugs import add, isqrt, l2_normalize, layer_norm, matmul, quantize, requantize, softmax
+from intsim.verify.bugs import add, isqrt, l2_normalize, layer_norm, matmul, quantize, requantize, rms_norm, softmax
 from intsim.verify.bugs.parts import CONTROL, Changes, Int64, wraps
 from intsim.verify.bugs.unary import UNARY
 from intsim.verify.vectors.operators import Operator, bind
@@ -63,6 +63,8 @@ def _changes_of_words(operator: Operator) -> Changes:
             return l2_normalize.changes(operator.profile)
         case "layer_norm":
             return layer_norm.changes(operator.profile, INT8)
+        case "rms_norm":
+            return rms_norm.changes(operator.profile, INT8)
         case "matmul":
             return matmul.changes(INT8, INT8)
         case "isqrt":
@@ -80,7 +82,7 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
         case "matmul", (x, w, bias):
             rows, columns, depth = operator.size
             return x.reshape(-1, rows, depth), w.reshape(-1, columns, depth), bias.reshape(-1, 1, columns)
-        case "softmax" | "layer_norm" | "l2_normalize", _:
+        case "softmax" | "layer_norm" | "rms_norm" | "l2_normalize", _:
             return tuple(word.reshape(len(word), -1) for word in words)
         case _:
             return words
@@ -143,9 +145,15 @@ def _changes_of_call(call: Call) -> tuple[Changes, Fields]:
             return softmax.changes(constants["profile"]), (_wide(acc), kept, ratio.multiplier, ratio.shift)
         case "l2_normalize", (x,):
             return l2_normalize.changes(constants["profile"]), (_wide(x),)
-        case "layer_norm", (x, params):
-            weight, changes = params.weight, layer_norm.changes(constants["profile"], constants["to"])
-            return changes, (_wide(x), weight.multiplier, params.bias, weight.shift, np.array(params.eps))
+        case "layer_norm" | "rms_norm", (x, params):
+            weight, rules = params.weight, (constants["profile"], constants["to"])
+            fields = (_wide(x), weight.multiplier, params.bias, weight.shift, np.array(params.eps))
+            if call.operator.__name__ == "rms_norm":
+                return rms_norm.changes(*rules), fields
+            if not np.can_cast(x.dtype, np.int16):
+                wide = rms_norm.changes_of_wide_layer_norm(*rules, eps=params.eps, channels=x.shape[-1])
+                return wide, fields
+            return layer_norm.changes(*rules), fields
         case "isqrt", (n,):
             return isqrt.changes(), (_wide(n),)
         case name, (x, *_) if name in UNARY:

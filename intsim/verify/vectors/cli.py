@@ -39,7 +39,7 @@ class SizeType(click.ParamType[tuple[int, ...]]):
 
 operator_argument = click.argument("name", metavar="OP", type=click.Choice(list(OPERATORS)))
 size_option = click.option(
-    "--size", type=SizeType(), help="Row of softmax and layer_norm (16), or tile MxNxK of matmul (4x4x16)."
+    "--size", type=SizeType(), help="Row of softmax, layer_norm and rms_norm (16), or tile MxNxK of matmul (4x4x16)."
 )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from intsim import ops
 from intsim.errors import IntsimError
-from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, Rounding, saturate
+from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, IntRange, Rounding, saturate
 from intsim.ops.l2_normalize import ROOT_FRACTION, UNIT_FRACTION
 from intsim.profile import Gelu, LayerNorm, Profile, native
 from intsim.quantizers import AffineParams
@@ -243,6 +243,23 @@ def _softmax(profile: Profile, size: Size) -> Operator:
 
 
 def _layer_norm(profile: Profile, size: Size) -> Operator:
+    centring = {"centring": native(profile.layer_norm, LayerNorm).centring}
+    return _norm("layer_norm", ops.layer_norm, INT16, profile, size, centring)
+
+
+def _rms_norm(profile: Profile, size: Size) -> Operator:
+    row_bits = {"row_bits": native(profile.layer_norm, LayerNorm).row_bits}
+    return _norm("rms_norm", ops.rms_norm, INT32, profile, size, row_bits)
+
+
+def _norm(
+    name: str,
+    function: Callable[..., Any],
+    codes: IntRange,
+    profile: Profile,
+    size: Size,
+    constants: Mapping[str, int | str],
+) -> Operator:
     (channels,) = size
 
     def evaluate(x: Int64, multiplier: Int64, bias: Int64, shift: Int64, eps: Int64) -> Any:
@@ -254,16 +271,15 @@ def _layer_norm(profile: Profile, size: Size) -> Operator:
                 bias=bias[rows][0],
                 eps=int(eps[rows][0]),
             )
-            y[rows] = ops.layer_norm(saturate(x[rows], INT16), params, to=INT8, profile=profile)
+            y[rows] = function(saturate(x[rows], codes), params, to=INT8, profile=profile)
         return y
 
-    rule = native(profile.layer_norm, LayerNorm)
     return Operator(
-        name="layer_norm",
+        name=name,
         profile=profile,
         size=size,
         operands=(
-            Field(name="x", bits=16, count=channels),
+            Field(name="x", bits=codes.bits, count=channels),
             Field(name="multiplier", bits=32, count=channels),
             Field(name="bias", bits=64, count=channels),
             Field(name="shift", bits=6, signed=False),
@@ -272,8 +288,8 @@ def _layer_norm(profile: Profile, size: Size) -> Operator:
         result=Field(name="y", bits=8, count=channels),
         evaluate=evaluate,
         constants={
-            "centring": rule.centring,
-            "output_fraction": rule.output_fraction,
+            **constants,
+            "output_fraction": native(profile.layer_norm, LayerNorm).output_fraction,
             **_rounding(profile),
             **_steps(profile),
         },
@@ -369,6 +385,7 @@ OPERATORS: Final[Mapping[str, tuple[Callable[[Profile, Size], Operator], Size]]]
     "silu": (_unary("silu", ops.silu, 32, _silu_constants), ()),
     "isqrt": (_isqrt, ()),
     "layer_norm": (_layer_norm, (16,)),
+    "rms_norm": (_rms_norm, (16,)),
     "l2_normalize": (_l2_normalize, (32,)),  # fewer have no ties
     "matmul": (_matmul, (4, 4, 16)),
     "quantize": (_quantize, ()),

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from intsim.fixedpoint import INT16
-from intsim.verify.vectors.cases import l2_normalize, layer_norm, quantize, rows, scaled, unary
+from intsim.verify.vectors.cases import l2_normalize, layer_norm, quantize, rms_norm, rows, scaled, unary
 from intsim.verify.vectors.cases.edges import Drawn, Edges, Level
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
@@ -22,7 +22,7 @@ BLOCK: Final = 4096  # random cases drawn from one key, so that a longer file be
 UNARY: Final = ("exp", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu")  # of one int16: level 2 is every input
 SCALAR: Final = ("requantize", "add", "isqrt", "quantize")
 
-_FAMILIES: Final = (scaled, unary, rows, layer_norm, l2_normalize, quantize)
+_FAMILIES: Final = (scaled, unary, rows, layer_norm, rms_norm, l2_normalize, quantize)
 EDGES: Final[Edges] = {name: edges for family in _FAMILIES for name, edges in family.EDGES.items()}
 DRAWN: Final[Drawn] = {name: draw for family in _FAMILIES for name, draw in family.DRAWN.items()}
 

@@ -15,7 +15,7 @@ from intsim.verify.vectors.cases.edges import MAX_MULTIPLIER, RUN, Case, Drawn, 
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
-__all__ = ["DRAWN", "EDGES"]
+__all__ = ["DRAWN", "EDGES", "random_constants"]
 
 
 def _layer_norm_edges(operator: Operator, level: Level) -> Iterator[Case]:
@@ -106,8 +106,8 @@ def _moments(x: Row, operator: Operator) -> tuple[list[int], int]:
 # Random cases
 
 
-def _random_layer_norm(operator: Operator, draw: Draw, n: int) -> Int64:
-    (channels,) = operator.size
+def random_constants(channels: int, draw: Draw, n: int) -> tuple[Int64, ...]:
+    """Return multipliers, biases, shifts and eps of n rows, in runs that share them."""
     runs = -(-n // RUN)
     shape = (runs, channels)
     gain = draw.integers(1 << 28, 1 << 30, shape) * draw.choices([1, 1, 1, 1, -1, 0], shape)
@@ -116,11 +116,16 @@ def _random_layer_norm(operator: Operator, draw: Draw, n: int) -> Int64:
     ties = ((2 * draw.integers(-130, 130, shape) + 1) << shift - 1) + draw.integers(-1, 1, shape)
     bias = np.where(draw.integers(0, 3, shape) == 0, ties, bias)
     eps = 1 + draw.integers(0, (1 << 40) - 1, (runs, 1)) // (np.int64(1) << draw.integers(0, 40, (runs, 1)))
-    gain, bias, shift, eps = (np.repeat(values, RUN, axis=0)[:n] for values in (gain, bias, shift, eps))
+    return tuple(np.repeat(values, RUN, axis=0)[:n] for values in (gain, bias, shift, eps))
+
+
+def _random_layer_norm(operator: Operator, draw: Draw, n: int) -> Int64:
+    (channels,) = operator.size
+    constants = random_constants(channels, draw, n)
     spread = draw.integers(0, 15, (n, 1))
     x = draw.integers(INT16.min, INT16.max, (n, channels)) >> spread
     centre = draw.integers(INT16.min, INT16.max, (n, 1)) >> draw.integers(0, 15, (n, 1))
-    return np.column_stack([(x + centre).clip(INT16.min, INT16.max), gain, bias, shift, eps])
+    return np.column_stack([(x + centre).clip(INT16.min, INT16.max), *constants])
 
 
 EDGES: Final[Edges] = {
