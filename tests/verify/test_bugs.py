@@ -48,6 +48,14 @@ ASKED: Final = {
     "isqrt": ["3 Newton updates", "5 Newton updates", "20 Newton updates", "float32 square root"],
     "layer_norm": ["eps left out", "bias left out", "5 Newton updates", "rounded mean subtracted", "result wraps"],
     "l2_normalize": ["rounding half-even", "root without fraction bits", "root left out", "root: 3 Newton updates"],
+    "multiply": [
+        *("zero point of the first factor left out", "product of codes wraps at 32 bits", "two roundings (TFLite)"),
+        *("cross terms of the zero points left out", "product of codes rounded to its high half", "result wraps"),
+    ],
+    "rotary": [
+        *("the other pairing", "turned backwards", "each product rounded", "second channel from the turned first"),
+        *("result saturates at 16 bits", "angle of the next pair", "rounding floor", "cos of 1 as the code below"),
+    ],
     "quantize": ["zero point before rounding", "rounding half-away", "multiplied by the reciprocal"],
 }
 
@@ -85,6 +93,7 @@ def calls(profile, seed, to=None):
         eps=int(rng.integers(1, 2**20)),
     )
     bias = rng.integers(-(2**20), 2**20, 4).astype(np.int32)
+    turns = rng.choice([2**13, -(2**13), 2**14, 0, 77], (2, 2, 3, 3)).astype(np.int16)  # cos and sin (B, T, pairs)
     return [
         *(
             call(ops.requantize, acc, ratio, to=to, rounding=rounding, zero_point=zero_point)
@@ -101,6 +110,20 @@ def calls(profile, seed, to=None):
         call(ops.softmax, acc >> 12, scalar, profile=profile),
         call(ops.layer_norm, wide, params, to=to if to.bits == 8 else INT8, profile=profile),
         call(ops.l2_normalize, wide, profile=profile),
+        *(
+            call(ops.multiply, *factors, ratio, to=of, rounding=profile.rounding, **zero_points)
+            for ratio in (Dyadic(channels.multiplier >> 1, channels.shift + 20), scalar)
+            for factors in ((codes, codes[::-1]), (wide, wide[:, ::-1]))
+            for of, zero_points in (
+                (INT16, {}),
+                (to, {"a_zero_point": 3, "b_zero_point": -9, "zero_point": zero_point}),
+            )
+        ),
+        *(
+            call(ops.rotary, wide[:, None], *tables, pairing=pairing, rounding=profile.rounding)
+            for tables in (turns, turns[:, 0])
+            for pairing in ("halves", "neighbours")
+        ),
         *(call(operator, wide, profile=profile) for operator in (ops.gelu, ops.tanh, ops.sigmoid, ops.silu)),
         call(ops.exp, -np.abs(np.maximum(wide, -(2**15) + 1)), profile=profile),
         call(ops.isqrt, wide.astype(np.int64) ** 4),
@@ -144,7 +167,7 @@ def test_a_bug_has_one_name_in_both_uses(profile):
         of_vectors = set(changes_of_operator(bind(name, profile)))
         more = names - of_vectors  # of channels, other codes, a third operand
         assert of_vectors <= names
-        assert not more or name in ("requantize", "matmul", "add"), (name, more)
+        assert not more or name in ("requantize", "matmul", "add", "multiply"), (name, more)
         assert not [change for change in more if name == "requantize" and "channel" not in change]
 
 

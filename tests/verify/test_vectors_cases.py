@@ -68,6 +68,14 @@ GOLDEN: Final = {
     ("l2_normalize", "intsim", 2): "b4fdc92a822985bb",
     ("l2_normalize", "ibert", 1): "360988e9fa77c5a6",
     ("l2_normalize", "ibert", 2): "502e7b66824a6df3",
+    ("rotary", "intsim", 1): "a96324e97b0d3f2e",
+    ("rotary", "intsim", 2): "24b7739354e20782",
+    ("rotary", "ibert", 1): "eb0bf6d9d93cc0f6",
+    ("rotary", "ibert", 2): "29397f41f2b9febd",
+    ("multiply", "intsim", 1): "3b604055b158548d",
+    ("multiply", "intsim", 2): "756419e61a02bf5c",
+    ("multiply", "ibert", 1): "bd65d411e6129895",
+    ("multiply", "ibert", 2): "e324693c027d019d",
     ("matmul", "intsim", 1): "f15bdd2484e64602",
     ("matmul", "intsim", 2): "0dfc3560cc052575",
     ("matmul", "ibert", 1): "313a93269101fbee",
@@ -110,6 +118,15 @@ def expected(operator, case):
         case "softmax":
             acc, mask, (m,), (t,) = values
             return oracle.softmax(acc, m, t, [bool(bit) for bit in mask], numbers)
+        case "multiply":
+            a, b, m, t, *zero_points = scalars
+            names = ("a_zero_point", "b_zero_point", "zero_point")
+            how = dict(zip(names, zero_points, strict=True))
+            return [oracle.multiply(a, b, m, t, **how, **int16, mode=profile.rounding)]
+        case "rotary":
+            x, cos, sin, (neighbours,) = values
+            pairing = "neighbours" if neighbours else "halves"
+            return oracle.rotary(x, cos, sin, pairing=pairing, mode=profile.rounding)
         case "l2_normalize":
             return oracle.l2_normalize(values[0], numbers)
         case "layer_norm":

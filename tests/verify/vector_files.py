@@ -17,6 +17,7 @@ SIZES: Final = {
     "softmax": ["1", "2", "7", "33"],
     "layer_norm": ["1", "2", "5", "48"],
     "l2_normalize": ["1", "2", "48"],
+    "rotary": ["2x1", "7x3", "16x8"],
     "matmul": ["1x1x1", "3x2x5"],
 }
 
