@@ -151,9 +151,8 @@ def _changes_of_call(call: Call) -> tuple[Changes, Fields]:
             zero_point = _wide(constants.get("zero_point", 0))
             return changes, ([_wide(x) for x in operands], multipliers, shifts, zero_point)
         case "multiply", (a, b, ratio):
-            ranges = [_range(codes) for codes in (a, b)]
-            per_channel = ratio.multiplier.ndim > 0
-            changes = multiply.changes(*ranges, constants["to"], constants["rounding"], per_channel=per_channel)
+            formats = _range(a), _range(b), constants["to"]
+            changes = multiply.changes(*formats, constants["rounding"], per_channel=ratio.multiplier.ndim > 0)
             zeros = [_wide(constants.get(name, 0)) for name in ("a_zero_point", "b_zero_point", "zero_point")]
             return changes, (_wide(a), _wide(b), ratio.multiplier, ratio.shift, *zeros)
         case "rotary", (x, *tables):

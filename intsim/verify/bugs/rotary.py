@@ -58,7 +58,8 @@ def _exchanged(a: Int64, b: Int64, cos: Int64, sin: Int64, rounded: Part) -> tup
 
 
 def _results_exchanged(a: Int64, b: Int64, cos: Int64, sin: Int64, rounded: Part) -> tuple[Int64, Int64]:
-    return _turned(a, b, cos, sin, rounded)[::-1]
+    first, second = _turned(a, b, cos, sin, rounded)
+    return second, first
 
 
 def rule(
