@@ -19,7 +19,7 @@ from intsim import ops
 from intsim._trace import Call
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops import LayerNormParams
-from intsim.profile import IBERT, INTSIM, NATIVE
+from intsim.profile import IBERT, INTSIM, NATIVE, Softmax
 from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
@@ -27,7 +27,8 @@ from intsim.verify.vectors import OPERATORS, bind, generate, minimum
 from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
-every_profile = pytest.mark.parametrize("profile", [INTSIM, IBERT, *CROSSED], ids=lambda profile: profile.name)
+FINE: Final = replace(INTSIM, name="fine", softmax=Softmax(one=65535))
+every_profile = pytest.mark.parametrize("profile", [INTSIM, IBERT, FINE, *CROSSED], ids=lambda profile: profile.name)
 
 # What the specification asks of the list, by a name it has.
 ASKED: Final = {
@@ -150,7 +151,7 @@ def test_nothing_changed_is_every_call_of_a_model():
 
 @every_operator
 def test_nothing_changed_is_the_golden_operator_on_vectors(name):
-    for profile in (INTSIM, IBERT, *CROSSED):
+    for profile in (INTSIM, IBERT, FINE, *CROSSED):
         operator = bind(name, profile)
         cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::29]
         nothing_changed = changes_of_operator(operator)[CONTROL].results(cases)
@@ -220,6 +221,13 @@ def test_level_1_kills_every_bug_that_some_input_shows(profile, name):
 def test_level_2_kills_no_bug_that_is_called_equivalent(profile, name):
     for fate in kill_matrix(profile, 2, names=(name,)):
         assert bool(fate.caught) == (fate.equivalent is None), fate.bug
+
+
+def test_level_1_kills_as_many_bugs_of_16_bit_probabilities():
+    fine, coarse = (list(kill_matrix(of, 1, names=("softmax",))) for of in (FINE, INTSIM))
+    left = {fate.bug.replace("65536", "256") for fate in fine if not fate.caught}
+    assert left == {fate.bug for fate in coarse if not fate.caught}
+    assert len(fine) == len(coarse)
 
 
 def test_every_equivalence_is_of_a_bug_that_exists():

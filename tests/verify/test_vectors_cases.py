@@ -3,6 +3,7 @@
 
 import hashlib
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from typing import Final
@@ -15,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verify.vector_files import SIZES, call, every_operator, generated, sample, split
 
-from intsim.profile import INTSIM
+from intsim.errors import IntsimError
+from intsim.profile import INTSIM, Softmax
 from intsim.verify.vectors import bind, minimum
 from intsim.verify.vectors.cases import SCALAR, UNARY
 from intsim.verify.vectors.cases.edges import edge_table
@@ -167,6 +169,19 @@ def test_results_of_other_sizes_are_those_of_the_oracle(profile, name, size):
     operator, cases = sample(name, profile, size=parse_size(size), every=23)
     assert operator.size == parse_size(size)
     assert_as_the_oracle(operator, cases)
+
+
+def test_probabilities_of_16_bits_are_those_of_the_oracle():
+    fine = replace(INTSIM, name="fine", softmax=Softmax(one=65535))
+    operator, cases = sample("softmax", fine, every=3)
+    assert str(operator.result) == "probs uint16[16]"
+    assert operator.results(cases).max() == 65535
+    assert_as_the_oracle(operator, cases)
+
+
+def test_more_pairs_than_channels_hold_are_refused():
+    with pytest.raises(IntsimError, match="at least 2 channels for each pair, got 7x4"):
+        bind("rotary", INTSIM, (7, 4))
 
 
 # Bytes
