@@ -172,7 +172,18 @@ def test_no_float_is_used_in_the_integer_world(path):
 
 def test_the_whole_integer_world_is_walked():
     names = {relative(path) for path in INTEGER_WORLD}
-    operators = ("add", "argmax", "embedding", "exp", "gelu", "gelu_tanh", "layer_norm", "matmul", "mean_pooling", "relu")
+    operators = (
+        "add",
+        "argmax",
+        "embedding",
+        "exp",
+        "gelu",
+        "gelu_tanh",
+        "layer_norm",
+        "matmul",
+        "mean_pooling",
+        "relu",
+    )
     operators += ("requantize", "rms_norm", "row_shift", "sigmoid", "silu", "softmax", "tabulated", "tanh")
     assert {f"intsim/ops/{operator}.py" for operator in operators} <= names
     worlds = ("world", "outline", "integers", "check", "intervals", "widths", "fused", "constants", "formats")

@@ -36,6 +36,7 @@ __all__ = [
     "require_integers",
     "rescale",
     "row_norms",
+    "shifted_right",
 ]
 
 Integers: TypeAlias = NDArray[np.integer]
@@ -309,6 +310,24 @@ def rescale(
         return saturate(rounded, to)
 
     return in_blocks(plain, *operands, *(ratio.multiplier for ratio in ratios), shift)
+
+
+def shifted_right(x: NDArray[np.int32], shift: int, rounding: Rounding) -> NDArray[np.int32]:
+    """Return RND(x / 2**shift), shift >= 1, without leaving int32 where the rounding is an addition before the shift.
+
+    Bounds
+    ------
+    |x| + 2**(shift-1) < 2**31.
+    """
+    match rounding:
+        case Rounding.FLOOR:
+            return x >> np.int32(shift)
+        case Rounding.HALF_UP:
+            y: NDArray[np.int32] = x + np.int32(1 << shift - 1)
+            y >>= np.int32(shift)
+            return y
+        case _:
+            return rounding_right_shift(x.astype(np.int64), shift, rounding).astype(np.int32)
 
 
 def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRange, rounding: Rounding) -> Integers:

@@ -117,7 +117,7 @@ class Attention:
     """``matmul`` of queries and keys, ``softmax``, ``matmul`` with values, and ``Codes`` of it."""
 
     softmax: Callable[..., Integers]
-    codes: Codes
+    codes: Callable[..., Integers]
 
     def __call__(self, query: Integers, key: Integers, value: Integers, keep: NDArray[np.bool_]) -> Integers:
         """Return the codes of (..., T, D) operands: (..., T, D); both products sum to at most 2**24."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual
 from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
@@ -14,6 +15,7 @@ from intsim.models.constants import Constants
 from intsim.models.formats import Format
 from intsim.models.world import term_name
 from intsim.ops.layer_norm import carried_norm
+from intsim.ops.requantize import requantize
 from intsim.ops.softmax import carried_softmax
 
 __all__ = ["attention", "dense", "dense_activated", "dense_residual"]
@@ -88,8 +90,14 @@ def attention(model: Constants, name: str, parts: tuple[str, str, str], size: in
             return None
         softmax = carried_softmax(model.ratio(f"{name}.scores"), profile=model.profile, bound=scores, columns=tokens)
         bounds: dict[str, Any] = {"acc_bound": np.array(context), "bias": np.array(0)}
-        codes = _codes(model, f"{name}.context", to=out.range, zero_point=out.zero_point, **bounds)
-        return softmax and codes and Attention(softmax=softmax, codes=codes)
+        target: dict[str, Any] = {"to": out.range, "zero_point": out.zero_point}
+        codes = _codes(model, f"{name}.context", **target, **bounds)
+        ratio, rule = model.ratio(f"{name}.context"), model.profile.requantization
+
+        def plain(acc: NDArray[Any]) -> Integers:  # probabilities of 16 bits pass what float64 holds
+            return requantize(acc.astype(np.int32), ratio, rounding=rule, **target)
+
+        return softmax and Attention(softmax=softmax, codes=codes or plain)
 
     return model.once(f"{name}.probs", build)
 

@@ -8,8 +8,8 @@ import numpy as np
 from intsim._checked import check_choice
 from intsim._trace import step
 from intsim.carrier.blocks import in_blocks
-from intsim.carrier.exact import Integers
-from intsim.fixedpoint import INT32, Rounding, rounding_right_shift, saturate
+from intsim.carrier.exact import Integers, shifted_right
+from intsim.fixedpoint import Rounding
 
 __all__ = ["TURN_FRACTION", "Pairing", "paired", "rotary"]
 
@@ -74,13 +74,15 @@ def rotary(x_q: Integers, cos: Integers, sin: Integers, *, pairing: Pairing, rou
     first, second = paired(cos.shape[-1], pairing)
 
     def heads(x: Integers, cos: Integers, sin: Integers) -> Integers:
-        a, b = (x[..., channels].astype(np.int32) for channels in (first, second))
-        turned_a, turned_b = a * cos - b * sin, b * cos + a * sin
         y = x.astype(np.int32)
-        y[..., first] = saturate(rounding_right_shift(turned_a, TURN_FRACTION, rounding), INT32)
-        y[..., second] = saturate(rounding_right_shift(turned_b, TURN_FRACTION, rounding), INT32)
+        a, b, c, s = y[..., first], y[..., second], cos.astype(np.int32), sin.astype(np.int32)
+        turned_a, turned_b = a * c, b * c
+        turned_a -= b * s
+        turned_b += a * s
         step("first", turned_a)
         step("second", turned_b)
+        y[..., first] = shifted_right(turned_a, TURN_FRACTION, rounding)
+        y[..., second] = shifted_right(turned_b, TURN_FRACTION, rounding)
         return y
 
     return in_blocks(

@@ -13,6 +13,7 @@ import pytest
 import intsim
 from intsim.carrier import blocks
 from intsim.models import integers
+from intsim.profile import INTSIM, Softmax
 
 TinyBert = Callable[..., Path]
 
@@ -93,6 +94,22 @@ def test_a_dynamic_recipe_on_another_profile_is_fused_too(tiny_bert: TinyBert, r
     assert np.array_equal(model(ids, **inputs).values, plain(model, ids, **inputs))
     assert len(prepared(model)) == 16
     assert refused(model) == []
+
+
+@pytest.mark.parametrize("recipe", ["intsim", "ibert"])
+def test_probabilities_of_16_bits_are_fused_and_give_the_same_bits(tiny_bert: TinyBert, recipe):
+    fine = dataclasses.replace(INTSIM, name="fine", softmax=Softmax(one=65535))
+    model = intsim.quantize(tiny_bert(), recipe=recipe, calibration=TEXTS, profile=fine)
+    ids, inputs = batch()
+    with intsim.trace() as trace:
+        expected = model(ids, **inputs).values
+    probs = trace["encoder.layer.0.attention.self.probs"]
+    assert probs.dtype == np.uint16
+    assert probs.max() > 255
+    assert np.array_equal(model(ids, **inputs).values, expected)
+    assert "encoder.layer.0.attention.self.probs" in prepared(model)
+    assert "encoder.layer.0.attention.self.probs" not in refused(model)
+    assert np.array_equal(model(ids, carrier="integer", **inputs).values, expected)
 
 
 @pytest.mark.slow

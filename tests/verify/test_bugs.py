@@ -20,7 +20,7 @@ from intsim import ops
 from intsim._trace import Call
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops import LayerNormParams
-from intsim.profile import INTSIM, NATIVE
+from intsim.profile import INTSIM, NATIVE, Softmax
 from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
@@ -28,7 +28,8 @@ from intsim.verify.vectors import OPERATORS, bind, generate, minimum
 from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
-every_profile = pytest.mark.parametrize("profile", [*NATIVE.values(), *CROSSED], ids=lambda profile: profile.name)
+FINE: Final = replace(INTSIM, name="fine", softmax=Softmax(one=65535))
+every_profile = pytest.mark.parametrize("profile", [*NATIVE.values(), FINE, *CROSSED], ids=lambda profile: profile.name)
 
 # What the specification asks of the list, by a name it has.
 ASKED: Final = {
@@ -50,6 +51,14 @@ ASKED: Final = {
     "layer_norm": ["eps left out", "bias left out", "5 Newton updates", "rounded mean subtracted", "result wraps"],
     "rms_norm": ["row not shifted", "row shift: rounding floor", "eps not shifted", "mean subtracted", "eps left out"],
     "l2_normalize": ["rounding half-even", "root without fraction bits", "root left out", "root: 3 Newton updates"],
+    "multiply": [
+        *("zero point of the first factor left out", "product of codes wraps at 32 bits", "two roundings (TFLite)"),
+        *("cross terms of the zero points left out", "product of codes rounded to its high half", "result wraps"),
+    ],
+    "rotary": [
+        *("the other pairing", "turned backwards", "each product rounded", "second channel from the turned first"),
+        *("result saturates at 16 bits", "angle of the next pair", "rounding floor", "cos of 1 as the code below"),
+    ],
     "quantize": ["zero point before rounding", "rounding half-away", "multiplied by the reciprocal"],
 }
 
@@ -90,6 +99,7 @@ def calls(profile, seed, to=None):
         eps=int(rng.integers(1, 2**20)),
     )
     bias = rng.integers(-(2**20), 2**20, 4).astype(np.int32)
+    turns = rng.choice([2**13, -(2**13), 2**14, 0, 77], (2, 2, 3, 3)).astype(np.int16)  # cos and sin (B, T, pairs)
     return [
         *(
             call(ops.requantize, acc, ratio, to=to, rounding=rounding, zero_point=zero_point)
@@ -107,6 +117,20 @@ def calls(profile, seed, to=None):
         call(ops.layer_norm, wide, params, to=to if to.bits == 8 else INT8, profile=profile),
         call(ops.rms_norm, acc, params, to=to if to.bits == 8 else INT8, profile=profile),
         call(ops.l2_normalize, wide, profile=profile),
+        *(
+            call(ops.multiply, *factors, ratio, to=of, rounding=profile.rounding, **zero_points)
+            for ratio in (Dyadic(channels.multiplier >> 1, channels.shift + 20), scalar)
+            for factors in ((codes, codes[::-1]), (wide, wide[:, ::-1]))
+            for of, zero_points in (
+                (INT16, {}),
+                (to, {"a_zero_point": 3, "b_zero_point": -9, "zero_point": zero_point}),
+            )
+        ),
+        *(
+            call(ops.rotary, wide[:, None], *tables, pairing=pairing, rounding=profile.rounding)
+            for tables in (turns, turns[:, 0])
+            for pairing in ("halves", "neighbours")
+        ),
         *(call(operator, wide, profile=profile) for operator in UNARY_OPERATORS),
         call(ops.exp, -np.abs(np.maximum(wide, -(2**15) + 1)), profile=profile),
         call(ops.isqrt, wide.astype(np.int64) ** 4),
@@ -152,7 +176,7 @@ def test_nothing_changed_is_every_call_of_a_model():
 
 @every_operator
 def test_nothing_changed_is_the_golden_operator_on_vectors(name):
-    for profile in (*NATIVE.values(), *CROSSED):
+    for profile in (*NATIVE.values(), FINE, *CROSSED):
         operator = bind(name, profile)
         cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::29]
         nothing_changed = changes_of_operator(operator)[CONTROL].results(cases)
@@ -169,7 +193,7 @@ def test_a_bug_has_one_name_in_both_uses(profile):
         of_vectors = set(changes_of_operator(bind(name, profile)))
         more = names - of_vectors  # of channels, other codes, a third operand
         assert of_vectors <= names
-        assert not more or name in ("requantize", "matmul", "add"), (name, more)
+        assert not more or name in ("requantize", "matmul", "add", "multiply"), (name, more)
         assert not [change for change in more if name == "requantize" and "channel" not in change]
 
 
@@ -220,6 +244,13 @@ def test_level_1_kills_every_bug_that_some_input_shows(profile, name):
 def test_level_2_kills_no_bug_that_is_called_equivalent(profile, name):
     for fate in kill_matrix(profile, 2, names=(name,)):
         assert bool(fate.caught) == (fate.equivalent is None), fate.bug
+
+
+def test_level_1_kills_as_many_bugs_of_16_bit_probabilities():
+    fine, coarse = (list(kill_matrix(of, 1, names=("softmax",))) for of in (FINE, INTSIM))
+    left = {fate.bug.replace("65536", "256") for fate in fine if not fate.caught}
+    assert left == {fate.bug for fate in coarse if not fate.caught}
+    assert len(fine) == len(coarse)
 
 
 def test_every_equivalence_is_of_a_bug_that_exists():

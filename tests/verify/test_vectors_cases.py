@@ -3,6 +3,7 @@
 
 import hashlib
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from typing import Final
@@ -15,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verify.vector_files import SIZES, call, every_binding, every_operator, generated, sample, split
 
-from intsim.profile import INTSIM
+from intsim.errors import IntsimError
+from intsim.profile import INTSIM, Softmax
 from intsim.verify.vectors import bind, minimum
 from intsim.verify.vectors.cases import SCALAR, UNARY
 from intsim.verify.vectors.cases.edges import edge_table
@@ -88,6 +90,14 @@ GOLDEN: Final = {
     ("l2_normalize", "intsim", 2): "b4fdc92a822985bb",
     ("l2_normalize", "ibert", 1): "360988e9fa77c5a6",
     ("l2_normalize", "ibert", 2): "502e7b66824a6df3",
+    ("rotary", "intsim", 1): "a96324e97b0d3f2e",
+    ("rotary", "intsim", 2): "24b7739354e20782",
+    ("rotary", "ibert", 1): "eb0bf6d9d93cc0f6",
+    ("rotary", "ibert", 2): "29397f41f2b9febd",
+    ("multiply", "intsim", 1): "3b604055b158548d",
+    ("multiply", "intsim", 2): "756419e61a02bf5c",
+    ("multiply", "ibert", 1): "bd65d411e6129895",
+    ("multiply", "ibert", 2): "e324693c027d019d",
     ("matmul", "intsim", 1): "f15bdd2484e64602",
     ("matmul", "intsim", 2): "0dfc3560cc052575",
     ("matmul", "ibert", 1): "313a93269101fbee",
@@ -130,6 +140,15 @@ def expected(operator, case):
         case "softmax":
             acc, mask, (m,), (t,) = values
             return oracle.softmax(acc, m, t, [bool(bit) for bit in mask], numbers)
+        case "multiply":
+            a, b, m, t, *zero_points = scalars
+            names = ("a_zero_point", "b_zero_point", "zero_point")
+            how = dict(zip(names, zero_points, strict=True))
+            return [oracle.multiply(a, b, m, t, **how, **int16, mode=profile.rounding)]
+        case "rotary":
+            x, cos, sin, (neighbours,) = values
+            pairing = "neighbours" if neighbours else "halves"
+            return oracle.rotary(x, cos, sin, pairing=pairing, mode=profile.rounding)
         case "l2_normalize":
             return oracle.l2_normalize(values[0], numbers)
         case "layer_norm" | "rms_norm":
@@ -168,6 +187,19 @@ def test_results_of_other_sizes_are_those_of_the_oracle(profile, name, size):
     operator, cases = sample(name, profile, size=parse_size(size), every=23)
     assert operator.size == parse_size(size)
     assert_as_the_oracle(operator, cases)
+
+
+def test_probabilities_of_16_bits_are_those_of_the_oracle():
+    fine = replace(INTSIM, name="fine", softmax=Softmax(one=65535))
+    operator, cases = sample("softmax", fine, every=3)
+    assert str(operator.result) == "probs uint16[16]"
+    assert operator.results(cases).max() == 65535
+    assert_as_the_oracle(operator, cases)
+
+
+def test_more_pairs_than_channels_hold_are_refused():
+    with pytest.raises(IntsimError, match="at least 2 channels for each pair, got 7x4"):
+        bind("rotary", INTSIM, (7, 4))
 
 
 # Bytes

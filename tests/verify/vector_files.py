@@ -27,6 +27,7 @@ SIZES: Final = {
     "layer_norm": ["1", "2", "5", "48"],
     "rms_norm": ["1", "2", "5", "48"],
     "l2_normalize": ["1", "2", "48"],
+    "rotary": ["2x1", "7x3", "16x8"],
     "matmul": ["1x1x1", "3x2x5"],
 }
 

@@ -12,7 +12,19 @@ from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, IntRange
 from intsim.profile import Profile
 from intsim.requantization import RULES, Requantization
-from intsim.verify.bugs import add, isqrt, l2_normalize, layer_norm, matmul, quantize, requantize, rms_norm, softmax
+from intsim.verify.bugs import (
+    add,
+    isqrt,
+    l2_normalize,
+    layer_norm,
+    matmul,
+    multiply,
+    quantize,
+    requantize,
+    rms_norm,
+    rotary,
+    softmax,
+)
 from intsim.verify.bugs.parts import CONTROL, Changes, Int64, wraps
 from intsim.verify.bugs.unary import UNARY
 from intsim.verify.vectors.operators import Operator, bind
@@ -59,6 +71,10 @@ def _changes_of_words(operator: Operator) -> Changes:
             return add.changes(operator.profile, INT16, 2)
         case "softmax":
             return softmax.changes(operator.profile)
+        case "multiply":
+            return multiply.changes(INT16, INT16, INT16, operator.profile.rounding)
+        case "rotary":
+            return rotary.changes(operator.profile.rounding)
         case "l2_normalize":
             return l2_normalize.changes(operator.profile)
         case "layer_norm":
@@ -82,7 +98,7 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
         case "matmul", (x, w, bias):
             rows, columns, depth = operator.size
             return x.reshape(-1, rows, depth), w.reshape(-1, columns, depth), bias.reshape(-1, 1, columns)
-        case "softmax" | "layer_norm" | "rms_norm" | "l2_normalize", _:
+        case "softmax" | "layer_norm" | "rms_norm" | "l2_normalize" | "rotary", _:
             return tuple(word.reshape(len(word), -1) for word in words)
         case _:
             return words
@@ -119,6 +135,10 @@ def _wide(x: Integers) -> Int64:
     return np.asarray(x, np.int64)
 
 
+def _range(codes: Integers) -> IntRange:
+    return IntRange(8 * codes.dtype.itemsize, signed=codes.dtype.kind == "i")
+
+
 def _changes_of_call(call: Call) -> tuple[Changes, Fields]:
     constants = call.constants
     match call.operator.__name__, call.operands:
@@ -133,8 +153,17 @@ def _changes_of_call(call: Call) -> tuple[Changes, Fields]:
             changes = add.changes(constants["profile"], constants["to"], len(operands), per_channel=per_channel)
             zero_point = _wide(constants.get("zero_point", 0))
             return changes, ([_wide(x) for x in operands], multipliers, shifts, zero_point)
+        case "multiply", (a, b, ratio):
+            formats = _range(a), _range(b), constants["to"]
+            changes = multiply.changes(*formats, constants["rounding"], per_channel=ratio.multiplier.ndim > 0)
+            zeros = [_wide(constants.get(name, 0)) for name in ("a_zero_point", "b_zero_point", "zero_point")]
+            return changes, (_wide(a), _wide(b), ratio.multiplier, ratio.shift, *zeros)
+        case "rotary", (x, *tables):
+            turns = [_wide(table if table.ndim == 2 else table[..., None, :, :]) for table in tables]
+            neighbours = np.array(int(constants["pairing"] == "neighbours"))
+            return rotary.changes(constants["rounding"]), (_wide(x), *turns, neighbours)
         case "matmul", (x, w):
-            ranges = [IntRange(8 * codes.dtype.itemsize, signed=codes.dtype.kind == "i") for codes in (x, w)]
+            ranges = [_range(codes) for codes in (x, w)]
             bias = constants.get("bias")
             offset = np.zeros((1, w.shape[-2]), np.int64) if bias is None else _wide(bias)[None]
             codes = [_wide(x) - constants.get("x_zero_point", 0), _wide(w) - constants.get("w_zero_point", 0)]

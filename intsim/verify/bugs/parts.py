@@ -54,7 +54,14 @@ Shifter: TypeAlias = Callable[[Int64, Int64], Int64]  # total, shift -> RND(tota
 Divider: TypeAlias = Callable[[Int64, Int64], Int64]  # dividend, divisor -> RND(dividend / divisor)
 Finish: TypeAlias = Callable[[Int64, Int64], Int64]  # scaled, zero point -> code
 Changes: TypeAlias = dict[str, Callable[..., Int64]]  # name of the change -> the operator under it, on int64 fields
-Option: TypeAlias = Callable[[Any], Any] | Callable[[Any, Any], Any] | int | slice | tuple[Any, ...]
+Option: TypeAlias = (
+    Callable[[Any], Any]
+    | Callable[[Any, Any], Any]
+    | Callable[[Any, Any, Any, Any, Any], Any]
+    | int
+    | slice
+    | tuple[Any, ...]
+)
 T = TypeVar("T")
 
 CONTROL: Final = "nothing changed"

@@ -33,7 +33,6 @@ from intsim.verify.bugs.unary import exp_inside
 
 __all__ = ["changes"]
 
-AS_UINT8: Final = clamps(0, 255)
 LOWEST_DIFFERENCE: Final = -(1 << 32)  # of two int32 scores; times any multiplier it fits int64
 Step = Literal["maximum", "lowest input", "sum", "result"]
 
@@ -57,10 +56,10 @@ def rule(
     x_of: Part = AS_INT16,
     summed: Part = keep,
     total: Part = keep,
-    narrow: Part = AS_UINT8,
+    narrow: Part,
     empty: Callable[[int], int] = lambda _: 0,
 ) -> Int64:
-    """Return min(P(e one / sum e), 255), e = exp(R((acc - max acc) m / 2**shift)) where the mask is 1, else 0."""
+    """Return P(e one / sum e), saturated, e = exp(R((acc - max acc) m / 2**shift)) where the mask is 1, else 0."""
     acc, kept = scores(acc), np.broadcast_to(mask_of(mask) != 0, acc.shape)
     peak = maximum(np.where(kept, acc, acc.min(initial=0) - 1) if "maximum" in masked_in else acc)
     below = np.where(kept, difference(acc - peak), acc - peak).clip(LOWEST_DIFFERENCE, 0)
@@ -77,7 +76,15 @@ def changes(profile: Profile) -> Changes:
     """Return softmax on (acc, mask, multiplier, shift), and every change of it."""
     one, exps = profile.softmax.one, exp_inside(profile)
     shifting, dividing = product_shifters(profile.rounding), dividers(profile.step_rounding)
-    golden = partial(rule, one=one, shifted=shifting[CONTROL], divided=dividing[CONTROL], exp=exps[CONTROL])
+    greatest = profile.probability_range.max
+    golden = partial(
+        rule,
+        one=one,
+        shifted=shifting[CONTROL],
+        divided=dividing[CONTROL],
+        exp=exps[CONTROL],
+        narrow=clamps(0, greatest),
+    )
 
     def by_reciprocal(dividend: Int64, divisor: Int64) -> Int64:  # as I-BERT's code: floor(2**32 / sum), then 24 bits
         return rounding_right_shift(dividend // one * ((1 << 32) // divisor), np.array(24), Rounding.FLOOR)
@@ -104,8 +111,11 @@ def changes(profile: Profile) -> Changes:
                 **reciprocals(),
                 "reciprocal of 32 bits, as I-BERT's code": by_reciprocal,
             },
-            one={f"one = {other}": other for other in (256, 255, 254, 128, 127) if other != one},
-            narrow={"256 wraps": wraps(8, signed=False), "saturates at 127": clamps(0, 127)},
+            one={f"one = {other}": other for other in (greatest + 1, greatest, greatest - 1, 128, 127) if other != one},
+            narrow={
+                f"{greatest + 1} wraps": wraps(profile.probability_range.bits, signed=False),
+                f"saturates at {greatest // 2}": clamps(0, greatest // 2),
+            },
             mask_of={
                 "mask left out": np.ones_like,
                 "mask inverted": lambda mask: 1 - mask,

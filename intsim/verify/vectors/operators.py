@@ -18,6 +18,7 @@ from intsim import ops
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, IntRange, Rounding, saturate
 from intsim.ops.l2_normalize import ROOT_FRACTION, UNIT_FRACTION
+from intsim.ops.rotary import TURN_FRACTION
 from intsim.profile import Gelu, LayerNorm, Profile, native
 from intsim.quantizers import AffineParams
 from intsim.quantizers import quantize as affine_quantize
@@ -182,6 +183,63 @@ def _add(profile: Profile, size: Size) -> Operator:
     )
 
 
+def _multiply(profile: Profile, size: Size) -> Operator:
+    def evaluate(a: Int64, b: Int64, multiplier: Int64, shift: Int64, *zero_points: Int64) -> Any:
+        y, table = np.empty(a.shape, np.int64), np.column_stack(zero_points)
+        for common in np.unique(table, axis=0):  # the operator takes one of each
+            of = (table == common).all(axis=1)
+            za, zb, z = common.tolist()
+            ratio, (a_q, b_q) = Dyadic(multiplier[of], shift[of]), (saturate(x[of], INT16) for x in (a, b))
+            constants: dict[str, Any] = {"a_zero_point": za, "b_zero_point": zb, "zero_point": z}
+            y[of] = ops.multiply(a_q, b_q, ratio, to=INT16, rounding=profile.rounding, **constants)
+        return y
+
+    return Operator(
+        name="multiply",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="a", bits=16),
+            Field(name="b", bits=16),
+            Field(name="multiplier", bits=32),
+            Field(name="shift", bits=6, signed=False),
+            *(Field(name=name, bits=16) for name in ("a_zero_point", "b_zero_point", "zero_point")),
+        ),
+        result=Field(name="y", bits=16),
+        evaluate=evaluate,
+        constants=_rounding(profile),
+    )
+
+
+def _rotary(profile: Profile, size: Size) -> Operator:
+    channels, pairs = size
+    if 2 * pairs > channels:
+        msg = f"size of rotary must have at least 2 channels for each pair, got {channels}x{pairs}"
+        raise IntsimError(msg)
+
+    def evaluate(x: Int64, cos: Int64, sin: Int64, neighbours: Int64) -> Any:
+        heads = saturate(x, INT16).reshape(-1, 1, 1, channels)
+        tables = [saturate(table, INT16).reshape(-1, 1, pairs) for table in (cos, sin)]
+        halves = ops.rotary(heads, *tables, pairing="halves", rounding=profile.rounding)
+        beside = ops.rotary(heads, *tables, pairing="neighbours", rounding=profile.rounding)
+        return np.where(neighbours[:, None] == 1, *(y.reshape(-1, channels) for y in (beside, halves)))
+
+    return Operator(
+        name="rotary",
+        profile=profile,
+        size=size,
+        operands=(
+            Field(name="x", bits=16, count=channels),
+            Field(name="cos", bits=16, count=pairs),
+            Field(name="sin", bits=16, count=pairs),
+            Field(name="neighbours", bits=1, signed=False),
+        ),
+        result=Field(name="y", bits=32, count=channels),
+        evaluate=evaluate,
+        constants={"turn_fraction": TURN_FRACTION, **_rounding(profile)},
+    )
+
+
 def _unary(
     name: str, function: Callable[..., Any], bits: int, constants: Callable[[Profile], dict[str, int | str]]
 ) -> Callable[[Profile, Size], Operator]:
@@ -236,7 +294,7 @@ def _softmax(profile: Profile, size: Size) -> Operator:
             Field(name="multiplier", bits=32),
             Field(name="shift", bits=6, signed=False),
         ),
-        result=Field(name="probs", bits=8, signed=False, count=length),
+        result=Field(name="probs", bits=profile.probability_range.bits, signed=False, count=length),
         evaluate=evaluate,
         constants={"one": profile.softmax.one, **_rounding(profile), **_exp_constants(profile)},
     )
@@ -387,6 +445,8 @@ OPERATORS: Final[Mapping[str, tuple[Callable[[Profile, Size], Operator], Size]]]
     "layer_norm": (_layer_norm, (16,)),
     "rms_norm": (_rms_norm, (16,)),
     "l2_normalize": (_l2_normalize, (32,)),  # fewer have no ties
+    "rotary": (_rotary, (8, 3)),
+    "multiply": (_multiply, ()),
     "matmul": (_matmul, (4, 4, 16)),
     "quantize": (_quantize, ()),
 }

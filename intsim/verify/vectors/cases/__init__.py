@@ -11,7 +11,17 @@ from typing import Final
 import numpy as np
 
 from intsim.fixedpoint import INT16
-from intsim.verify.vectors.cases import l2_normalize, layer_norm, quantize, rms_norm, rows, scaled, unary
+from intsim.verify.vectors.cases import (
+    l2_normalize,
+    layer_norm,
+    multiply,
+    quantize,
+    rms_norm,
+    rotary,
+    rows,
+    scaled,
+    unary,
+)
 from intsim.verify.vectors.cases.edges import Drawn, Edges, Level
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
@@ -20,9 +30,9 @@ __all__ = ["SCALAR", "UNARY", "Level", "generate", "minimum"]
 
 BLOCK: Final = 4096  # random cases drawn from one key, so that a longer file begins with the shorter one
 UNARY: Final = ("exp", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu")  # of one int16: level 2 is every input
-SCALAR: Final = ("requantize", "add", "isqrt", "quantize")
+SCALAR: Final = ("requantize", "add", "multiply", "isqrt", "quantize")
 
-_FAMILIES: Final = (scaled, unary, rows, layer_norm, rms_norm, l2_normalize, quantize)
+_FAMILIES: Final = (scaled, unary, rows, layer_norm, rms_norm, l2_normalize, quantize, multiply, rotary)
 EDGES: Final[Edges] = {name: edges for family in _FAMILIES for name, edges in family.EDGES.items()}
 DRAWN: Final[Drawn] = {name: draw for family in _FAMILIES for name, draw in family.DRAWN.items()}
 
