@@ -45,10 +45,23 @@ TURNSTILE: Final = {
     "intsim/models/bert.py": {"BertConfig.layer_norm_eps"},
     "intsim/models/distilbert.py": {"EPS"},
     "intsim/models/mobilebert.py": {"OTHER_EPS"},
-    "intsim/models/world.py": {"World.layer_norm.eps"},
-    "intsim/models/outline.py": {"Outline.layer_norm.eps"},
-    "intsim/models/check.py": {"_Checker.layer_norm.eps"},
-    "intsim/models/integers.py": {"IntegerWorld.layer_norm.eps"},
+    "intsim/models/decoder.py": {
+        "RopeConfig.rope_theta",
+        "RopeConfig.partial_rotary_factor",
+        "RopeConfig.factor",
+        "RopeConfig.low_freq_factor",
+        "RopeConfig.high_freq_factor",
+        "_real",
+    },
+    "intsim/models/gpt2.py": {"Gpt2Config.layer_norm_epsilon"},
+    "intsim/models/gptj.py": {"GptjConfig.layer_norm_epsilon"},
+    "intsim/models/gpt_neox.py": {"GptNeoxConfig.layer_norm_eps", "GptNeoxConfig.partial_rotary_factor"},
+    "intsim/models/llama.py": {"LlamaConfig.rms_norm_eps"},
+    "intsim/models/opt.py": {"EPS"},
+    "intsim/models/world.py": {"World.layer_norm.eps", "World.rms_norm.eps"},
+    "intsim/models/outline.py": {"Outline.layer_norm.eps", "Outline.rms_norm.eps"},
+    "intsim/models/check.py": {"_Checker.layer_norm.eps", "_Checker.rms_norm.eps"},
+    "intsim/models/integers.py": {"IntegerWorld.layer_norm.eps", "IntegerWorld.rms_norm.eps"},
 }
 RATIONALS: Final = {"intsim/profile.py"}  # where / may stand beside a Fraction(...)
 
