@@ -367,7 +367,8 @@ def info(json_: bool) -> None:
         return
     for key, value in summary.items():
         if isinstance(value, dict):
-            shown = ", ".join(f"{name} {each}" for name, each in cast("dict[str, Any]", value).items())
+            pairs = cast("dict[str, Any]", value).items()
+            shown = ", ".join(f"{name} {each}" for name, each in pairs if each is not None) or "none"
         else:
             shown = " ".join(map(str, cast("list[str]", value))) if isinstance(value, list) else str(value)
         click.echo(f"{key:<16}{shown}")

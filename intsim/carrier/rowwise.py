@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
+from intsim.carrier.proof import square_sums
 from intsim.fixedpoint import INT16, UINT8, Dyadic, IntRange, Rounding, rounding_divide
 
 __all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "saturated"]
@@ -223,7 +224,7 @@ class Norm:
 
 
 def _squares(x: Float64) -> NDArray[np.int64]:
-    return np.vecdot(x, x)[..., None].astype(np.int64)
+    return square_sums(x)[..., None].astype(np.int64)
 
 
 def _root(n: NDArray[np.int64]) -> NDArray[np.int64]:
