@@ -24,11 +24,11 @@ def rounded(x: Any, bits: int) -> Any:
     return (whole >> dropped << dropped).astype(np.uint32).view(np.float32)
 
 
-def parts(x: Any, count: int) -> list[Any]:
-    """Return bfloat16 numbers whose sum is x, or near it."""
+def parts(x: Any, count: int, bits: int) -> list[Any]:
+    """Return numbers of so many bits whose sum is x, or near it."""
     found = []
     for _ in range(count):
-        found.append(rounded(x, BF16))
+        found.append(rounded(x, bits))
         x = x - found[-1]
     return found
 
@@ -37,14 +37,20 @@ def rounding(bits: int) -> Matmul:
     return lambda a, b: rounded(a, bits) @ rounded(b, bits)
 
 
-def splitting(count: int, kept: int) -> Matmul:
-    """Multiply parts, those of the largest products only."""
+def splitting(count: int, bits: int) -> Matmul:
+    """Multiply parts, but those of the smallest products."""
 
     def product(a: Any, b: Any) -> Any:
-        left, right = parts(a, count), parts(b, count)
-        return sum(left[i] @ right[j] for i in range(count) for j in range(count) if i + j < kept)
+        left, right = parts(a, count, bits), parts(b, count, bits)
+        return sum(left[i] @ right[j] for i in range(count) for j in range(count) if i + j < count)
 
     return product
+
+
+def with_remainder(a: Any, b: Any) -> Any:
+    """Multiply TF32 operands, correct by what rounding took of either, not of both, and add in float64."""
+    left, right = (rounded(each, TF32).astype(np.float64) for each in (a, b))
+    return (left @ right + left @ (b - right) + (a - left) @ right).astype(np.float32)
 
 
 def strassen(a: Any, b: Any) -> Any:
@@ -83,6 +89,11 @@ def tail(how: Matmul) -> Matmul:
     return product
 
 
+def orders(*operands: Any) -> str:
+    """Return C or F for each matrix as it is stored, or ? for a vector, which may be taken for either."""
+    return "".join("?" if 1 in x.shape[-2:] else "FC"[x.strides[-1] < x.strides[-2]] for x in operands)
+
+
 def where(condition: Callable[[Any, Any], bool], how: Matmul) -> Matmul:
     """Multiply in another way where a kernel of its own would."""
     return lambda a, b: how(a, b) if condition(a, b) else a @ b
@@ -110,8 +121,10 @@ def narrowed(a: Any, b: Any) -> Any:
 KINDS = {
     "operands rounded to TF32": instead(rounding(TF32)),
     "operands rounded to bfloat16": instead(rounding(BF16)),
-    "two bfloat16 parts, three products": instead(splitting(2, 2)),
-    "three bfloat16 parts, six products": instead(splitting(3, 3)),
+    "two bfloat16 parts, three products": instead(splitting(2, BF16)),
+    "three bfloat16 parts, six products": instead(splitting(3, BF16)),
+    "two TF32 parts, three products": instead(splitting(2, TF32)),
+    "TF32 and its remainder, three products": instead(with_remainder),
     "Strassen's recombination": instead(strassen),
     "float16 accumulators": instead(in_float16),
     "an odd depth's last term left out": instead(tail(lambda a, b: 0 * (a @ b))),
@@ -119,8 +132,10 @@ KINDS = {
     "TF32 in large products only": instead(where(lambda a, b: a.size * b.shape[-1] > 1_000_000, rounding(TF32))),
     "TF32 for one row only": instead(where(lambda a, _b: a.shape[-2] == 1, rounding(TF32))),
     "TF32 for one column only": instead(where(lambda _a, b: b.shape[-1] == 1, rounding(TF32))),
-    "TF32 for transposed weights only": instead(where(lambda _a, b: b.strides[-1] > b.strides[-2], rounding(TF32))),
-    "TF32 for transposed rows only": instead(where(lambda a, _b: a.strides[-1] > a.strides[-2], rounding(TF32))),
+    "TF32 for transposed weights only": instead(where(lambda a, b: orders(a, b) == "CF", rounding(TF32))),
+    "TF32 for transposed rows only": instead(where(lambda a, b: orders(a, b) == "FC", rounding(TF32))),
+    "TF32 where both are transposed only": instead(where(lambda a, b: orders(a, b) == "FF", rounding(TF32))),
+    "TF32 where neither is transposed only": instead(where(lambda a, b: orders(a, b) == "CC", rounding(TF32))),
     "TF32 in deep products only": instead(where(lambda a, _b: a.shape[-1] > 384, rounding(TF32))),
     "float32 in the place of float64": instead(narrowed, np.float64),
     "Strassen's recombination in float64": instead(strassen, np.float64),

@@ -106,7 +106,7 @@ def wrong_products():
     wrong = 0
     for cases, dtype in (HARD, np.float32), (HARD_64, np.float64):
         for x, w in (*cases, *((w.T, x.T) for x, w in cases)):
-            for x_order, w_order in (("C", "C"), ("C", "F"), ("F", "C")):
+            for x_order, w_order in (("C", "C"), ("C", "F"), ("F", "C"), ("F", "F")):
                 a, b = np.array(x, dtype, order=x_order), np.array(w, dtype, order=w_order)
                 out = np.empty((len(a), b.shape[1]), dtype)
                 for result in proof.multiply(a, b), proof.multiply(a, b, out=out), out:
