@@ -136,7 +136,7 @@ def _products() -> Iterator[tuple[Floats, Floats, Floats]]:
             a, b, acc = _dense(depth, rows, columns, dtype, bits)
             for (m, n), (of_a, of_b) in zip(parts, cycle(ORDERS)):
                 yield np.asarray(a[:m], order=of_a), np.asarray(b[:, :n], order=of_b), acc[:m, :n]
-            yield _sparse(depth, dtype, bits)
+        yield _sparse(95, dtype, bits)
 
 
 def _dense(depth: int, rows: int, columns: int, dtype: np.dtype[Any], bits: int) -> tuple[Floats, Floats, Floats]:
