@@ -87,6 +87,9 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
 @click.option("--profile", help="Numerics profile; the recipe's by default.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
+@click.option(
+    "--ranges", type=click.Path(path_type=Path), help="JSON file {activation: [min, max]}; texts serve others."
+)
 @truncated
 def quantize(
     checkpoint: Path,
@@ -96,14 +99,14 @@ def quantize(
     profile: str | None,
     calibration: Path | None,
     calibration_size: int | None,
+    ranges: Path | None,
     truncate: bool,
 ) -> None:
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
     check_folder(output)
     texts = _calibration_texts(calibration, calibration_size)
-    model = intsim.quantize(
-        checkpoint, recipe=recipe, head=head, profile=profile, calibration=texts, truncate=truncate, progress=True
-    )
+    options: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "progress": True}
+    model = intsim.quantize(checkpoint, recipe=recipe, calibration=texts, ranges=ranges, **options)
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
     click.echo(f"wrote {output}: {len(model.tensors)} integer tensors, {size} bytes", err=True)
