@@ -85,7 +85,7 @@ def test_every_family_takes_ranges(family: str, tmp_path: Path) -> None:
 
 def test_a_given_range_decides_its_scale_and_zero_point(ranges: Ranges) -> None:
     name = "encoder.layer.0.output.sum"
-    model, other = (intsim.quantize(FLOAT, ranges=ranges | {name: pair}) for pair in ([-4, 4], [-8, 8.0]))
+    model, other = (intsim.quantize(FLOAT, ranges=ranges | {name: pair}) for pair in ([-4, 4.0], np.array([-8, 8])))
     different = {each for each, found in model.formats.items() if found != other.formats[each]}
     assert different == {name}
     scale = model.formats[name].scale
