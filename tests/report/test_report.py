@@ -435,7 +435,9 @@ def test_the_command_prints_one_object(source: Path, data: Path, calibration: Pa
     plain = json.loads(outcome.stdout)
     assert list(plain) == ["task", "n", "reference", "reference_bytes", "recipes", "ranges"]
     assert plain == json.loads(json.dumps(_report(source, ["intsim", "ibert"], "sst2", CLASSES).to_json()))
-    assert list(plain["recipes"][0]) == ["recipe", "metrics", "cosine", "bytes", "ratio", "errors"]
+    assert list(plain["recipes"][0]) == ["recipe", "metrics", "cosine", "bytes", "ratio", "errors", "model_digest"]
+    digests = [intsim.quantize(source, recipe=name, calibration=TEXTS).digest for name in ("intsim", "ibert")]
+    assert [each["model_digest"] for each in plain["recipes"]] == digests
 
 
 def test_the_command_prints_a_table(source: Path, data: Path, calibration: Path) -> None:
