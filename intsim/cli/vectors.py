@@ -5,7 +5,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import click
 import numpy as np
@@ -21,7 +21,7 @@ from intsim.verify.vectors.judge import Mismatch, verify
 from intsim.verify.vectors.operators import OPERATORS, Operator, bind, parse_size
 from intsim.verify.vectors.text import format_header, format_lines
 
-__all__ = ["vectors"]
+__all__ = ["COMMANDS", "vectors"]
 
 
 def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -235,3 +235,6 @@ def _input(path: Path) -> Generator[BinaryIO]:
     except OSError as error:
         msg = f"{path} must be a readable file, got: {said(error)}"
         raise IntsimError(msg) from None
+
+
+COMMANDS: Final = (vectors,)
