@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import intsim
 from intsim import ops
 from intsim._trace import Call
+from intsim.cli.vectors import vectors
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops import LayerNormParams
 from intsim.profile import IBERT, INTSIM, NATIVE
@@ -24,7 +25,6 @@ from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
 from intsim.verify.vectors import OPERATORS, bind, generate, minimum
-from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 every_profile = pytest.mark.parametrize("profile", [INTSIM, IBERT, *CROSSED], ids=lambda profile: profile.name)

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import strategies as st
 
+from intsim.cli.vectors import vectors
 from intsim.errors import IntsimError
 from intsim.verify.vectors import OPERATORS, Field, bind, generate, minimum
-from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 SIZES: Final = {
