@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
+from intsim.carrier.proof import square_sums
 from intsim.fixedpoint import INT16, Dyadic, IntRange, Rounding, round_fraction, rounding_divide
 
 __all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "eps_by_shift", "saturated"]
@@ -276,7 +277,7 @@ def eps_by_shift(eps: int, rounding: Rounding) -> tuple[int, NDArray[np.int64]]:
 
 
 def _squares(x: Float64) -> NDArray[np.int64]:
-    return np.vecdot(x, x)[..., None].astype(np.int64)
+    return square_sums(x)[..., None].astype(np.int64)
 
 
 def _root(n: NDArray[np.int64]) -> NDArray[np.int64]:

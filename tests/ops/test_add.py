@@ -165,3 +165,8 @@ def test_what_is_not_an_integer_array_is_refused(profile, dtype):
     x, ratio = np.zeros(3, np.int8), Dyadic(1, 1)
     with pytest.raises(TypeError, match=r"operands\[1\] must have an integer dtype that fits int64"):
         add([x, np.zeros(3, dtype)], [ratio, ratio], to=INT8, profile=profile)
+
+
+def test_one_rounded_operand_at_the_end_of_int32_and_a_zero_point_saturate():
+    y = add([np.array([2**31 - 2], np.int32)], [Dyadic(1, 0)], to=INT8, profile=IBERT, zero_point=5)
+    assert y.tolist() == [127]
