@@ -35,6 +35,8 @@ def said(error: BaseException) -> str:
             return f"bytes that are not {error.encoding.upper()}, the first at {error.start}"
         case KeyError():
             return f"no {error.args[0]!r}" if error.args else "a missing key"
+        case AttributeError() | IndexError() | TypeError() if ", got " not in str(error):
+            return "a value of another kind"  # Python speaks of its own types there, which no file has
         case _:
             return str(error) or type(error).__name__
 

@@ -173,13 +173,22 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]
         msg = f"member {member.filename!r} encrypted"
         raise ValueError(msg)
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+        shape, dtype = _npy_header(member.filename, file)
         if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
             msg = f"member {member.filename!r} of {member.file_size} bytes for {dtype} {shape}"
             raise ValueError(msg)
     with archive.open(member) as file:
         return npy.read_array(file, allow_pickle=False)
+
+
+def _npy_header(name: str, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    try:
+        version = npy.read_magic(file)
+        shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    except (SyntaxError, TypeError, ValueError):  # of what Python makes of the header
+        msg = f"member {name!r} whose header is not NumPy's"
+        raise ValueError(msg) from None
+    return shape, dtype
 
 
 def _require_integers(name: str, tensors: Mapping[str, NDArray[Any]]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim._checked import check_choice, check_kind
 from intsim._trace import Call, Level, Trace
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 from intsim.io.safetensors_file import carrying, read, write
 from intsim.models.constants import Constants
@@ -166,7 +166,7 @@ def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Map
         check_choice("level", metadata["level"], get_args(Level))
         check_kind("model_digest", metadata.get("model_digest", ""), str)
     except (AttributeError, IntsimError, KeyError, TypeError, ValueError) as error:
-        msg = f"{path} must carry a profile and a manifest, got damaged ones: {error}; run the model again"
+        msg = f"{path} must carry a profile and a manifest, got damaged ones: {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     if profile.hash != expected_hash:
         msg = f"{path} must carry the hash of its profile, {profile.hash}, got {expected_hash}"
@@ -248,6 +248,6 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
                     result=trace[name],
                 )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{path} must hold what its calls need, got none for {error}; run the model again"
+        msg = f"{path} must hold what its calls need, got {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     return trace, profile
