@@ -148,7 +148,8 @@ def _read_npz(path: Path, name: str) -> Dump:
             for member in _bounded_members(archive, path.stat().st_size):
                 dump[member.filename.removesuffix(".npy")] = _read_npy(archive, member)
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        msg = f"{name} must be a complete npz of plain arrays, got: {said(error)}"
+        reason = "data that do not decompress" if isinstance(error, zlib.error) else said(error)
+        msg = f"{name} must be a complete npz of plain arrays, got: {reason}"
         raise IntsimError(msg) from None
     _require_integers(name, dump)
     return dump

@@ -218,7 +218,7 @@ def _draw_text(rng: Random) -> Edit:
         return ["word", rng.randrange(1 << 20), scrap]
     if kind == 2:
         return ["insert", rng.randrange(1 << 20), scrap]
-    return ["line", rng.randrange(1 << 16), rng.choice((0, 2, 3, 1000))]
+    return ["line", rng.randrange(1 << 16), rng.choice((0, 2, 3, 100))]
 
 
 def _draw_tree(rng: Random, tree: Any, under: Sequence[Any]) -> Edit:

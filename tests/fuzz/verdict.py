@@ -33,9 +33,9 @@ KILOBYTES: Final = 1 << 20
 """What they may hold beyond the size of their input."""
 ENDS_WELL: Final = {0: "accepted", 1: "accepted", 3: "refused"}  # 1: a difference, of commands that compare
 PYTHON: Final = re.compile(
-    r"Traceback|Error\b|has no attribute|not subscriptable|unhashable|unsupported operand|object is not|not iterable"
+    r"Traceback \(most|Error\b|has no attribute|not subscriptable|unhashable|unsupported operand|object is not|not iterable"
     r"|not supported between|NoneType|positional argument|keyword argument|object at 0x|<class|indices must be"
-    r"|to unpack|invalid literal|could not convert|__\w+__\(|dtype\(|np\.\w+\(|must be str|cannot be interpreted"
+    r"|to unpack|invalid literal|could not convert|__\w+__\(|dtype\(|np\.\w+\(|keys must be|cannot be interpreted"
     r"|assignment|broadcast|WindowsPath|PosixPath|argument after|argument of type|mappingproxy|Warning"
 )
 """What Python and NumPy say, and no sentence of intsim's."""
