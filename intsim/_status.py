@@ -68,7 +68,7 @@ def run_command(command: click.Group) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    return _failed(f"unforeseen {type(error).__name__}, {one_line(said(error))[:200]}; {REPORT}")
+    return _failed(f"unforeseen {type(error).__name__}, {one_line(str(error))[:200]}; {REPORT}")
 
 
 def _failed(message: str) -> int:
@@ -108,7 +108,11 @@ def _speak_in_lines() -> None:
     """Let notes of intsim and warnings of libraries be one line each, whatever they quote of a file."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_OneLine())
-    warnings.formatwarning = lambda message, *_, **__: one_line(f"intsim: warning: {message}") + "\n"
+    warnings.formatwarning = _format_warning
+
+
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    return one_line(f"intsim: warning: {message}") + "\n"
 
 
 def _discard_output() -> None:

@@ -17,7 +17,7 @@ import click
 
 import intsim
 from intsim._status import MISMATCH, run_command
-from intsim.errors import IntsimError, said
+from intsim.errors import IntsimError, escaped, one_line, said
 from intsim.integer_model import IntegerModel
 from intsim.io.atomic import check_writable, is_stdout
 from intsim.io.bounded import MAX_LINE, read_text
@@ -160,9 +160,9 @@ def run(
         if key == "masks":
             for best in shown[key]:
                 line = "  ".join(f"{each['token']} ({each['logit']})" for each in best)
-                click.echo(f"{'mask':<8}{line}", err=aside)
+                _say(f"{'mask':<8}{line}", err=aside)
         else:
-            click.echo(f"{key:<8}{shown[key]}", err=aside)
+            _say(f"{key:<8}{shown[key]}", err=aside)
 
 
 @cli.command()
@@ -197,12 +197,12 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
         return
     for key, value in summary.items():
         if key != "tensors":
-            click.echo(f"{key:<14}{value if isinstance(value, str) else json.dumps(value)}")
+            _say(f"{key:<14}{value if isinstance(value, str) else json.dumps(value)}")
     if widths:
         _print_table(summary["tensors"])
         return
     for row in summary["tensors"]:
-        click.echo("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
+        _say("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
 
 
 @cli.command("eval")
@@ -325,7 +325,7 @@ def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: 
         _print_json(summary)
         return
     for note in summary["notes"]:
-        click.echo(note, err=True)
+        _say(note, err=True)
     for part in ("weights", "activations", "inputs"):
         if summary[part]:
             click.echo(part)
@@ -427,15 +427,15 @@ def diagnose(expected: str, actual: str, json_: bool) -> None:
 def _print_comparison(result: Any) -> None:
     for side, names in (("expected", result.only_expected), ("actual", result.only_actual)):
         if names:
-            click.echo(f"only in {side}: {len(names)} tensors, first {names[0]}", err=True)
+            _say(f"only in {side}: {len(names)} tensors, first {names[0]}", err=True)
     if result.models is not None:
-        click.echo(f"expected is of model {result.models[0]}, actual of another, {result.models[1]}", err=True)
+        _say(f"expected is of model {result.models[0]}, actual of another, {result.models[1]}", err=True)
     if (first := result.first) is None:
         click.echo(f"equal: {result.compared} tensors, to the bit")
         return
-    click.echo(f"{len(result.differing)} of {result.compared} tensors differ, first {first.name}")
+    _say(f"{len(result.differing)} of {result.compared} tensors differ, first {first.name}")
     if first.kind != "values":
-        click.echo(f"  {first.kind} {first.actual}, expected {first.expected}")
+        _say(f"  {first.kind} {first.actual}, expected {first.expected}")
         return
     click.echo(f"  {first.count} of {first.size} elements, largest difference {first.largest} LSB")
     click.echo(f"  {'index':>20} {'actual':>12} {'expected':>12} {'diff':>8}  hex")
@@ -527,12 +527,17 @@ def _read_ids(path: Path | None) -> list[int]:
     return [int(word) for word in words]
 
 
+def _say(line: str, *, err: bool = False) -> None:
+    """Print a line that quotes a file: what a terminal would obey escaped, and beside the data nothing without end."""
+    click.echo(one_line(line) if err else escaped(line), err=err)
+
+
 def _print_table(rows: list[dict[str, Any]]) -> None:
     lines = [list(rows[0]), *([str(cell) for cell in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for name, *cells in lines:
         numbers = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        click.echo("  ".join([f"{name:<{widths[0]}}", *numbers]))
+        _say("  ".join([f"{name:<{widths[0]}}", *numbers]))
 
 
 def _print_json(value: Any, *, err: bool = False) -> None:

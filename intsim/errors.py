@@ -4,7 +4,7 @@
 import os
 from typing import Final
 
-__all__ = ["CheckpointError", "IntsimError", "ResourceError", "one_line", "said"]
+__all__ = ["CheckpointError", "IntsimError", "ResourceError", "escaped", "one_line", "said"]
 
 LONGEST: Final = 500
 """Characters of a message: more would be a file's content, not a sentence about it."""
@@ -43,9 +43,10 @@ def said(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """Return ``text`` as one line of at most LONGEST characters, what a terminal would obey or not show escaped."""
-    head, tail = _escaped(text[:LONGEST]), _escaped(text[-LONGEST:])
+    head, tail = escaped(text[:LONGEST]), escaped(text[-LONGEST:])
     return head if len(text) <= LONGEST >= len(head) else head[:HEAD] + GAP + tail[-TAIL:]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return ``text`` with what a terminal would obey or not show as escapes."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -188,10 +188,10 @@ def _header(file: BinaryIO) -> dict[str, Any]:
     return entries
 
 
-def _is_entry(entry: object) -> bool:
+def _is_entry(entry: Any) -> bool:
     match entry:
-        case {"dtype": str(), "shape": [*shape], "data_offsets": [int(), int()]}:
-            return all(type(size) is int and size >= 0 for size in cast("list[object]", shape))
+        case {"dtype": str(), "shape": list(), "data_offsets": [int(), int()]}:
+            return all(type(size) is int and size >= 0 for size in cast("list[object]", entry["shape"]))
         case _:
             return False
 

@@ -2,16 +2,16 @@
 """Kinds of files in a checkpoint: the floats that ``quantize`` reads, and the integers that ``run`` does."""
 
 import copy
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import intsim
 from fuzz import seeds
 from fuzz.edits import Files
 from fuzz.kind import Kind
+
+import intsim
 from intsim.io.integer_checkpoint import FILE
 from intsim.models import FAMILIES
 from intsim.models.world import HEADS
@@ -21,6 +21,10 @@ from intsim.recipes import recipe_names
 FLOAT: Final = [f"{family} {head} intsim" for family in FAMILIES for head in HEADS]
 CLASSIFIER: Final = "bert sequence-classification"
 PRESETS: Final = Path(intsim.__file__).parent / "recipes"
+QUANTIZE: Final = [
+    "quantize FOLDER/in -o FOLDER/out --recipe FOLDER/recipe.toml --calibration FOLDER/texts.txt --head HEAD"
+]
+RUN: Final = ["run FOLDER --ids FOLDER/ids.txt", "inspect FOLDER --json"]
 
 
 def _to_quantize(seed: str) -> Files:
@@ -29,21 +33,12 @@ def _to_quantize(seed: str) -> Files:
     return {**files, "recipe.toml": (PRESETS / f"{recipe}.toml").read_text(), "texts.txt": seeds.TEXTS}
 
 
-def _quantize(seed: str) -> Sequence[Sequence[str]]:
-    options = ("--recipe", "FOLDER/recipe.toml", "--calibration", "FOLDER/texts.txt", "--head", seed.split()[1])
-    return [["quantize", "FOLDER/in", "-o", "FOLDER/out", *options]]
-
-
 def _with_tokenizer(seed: str) -> Files:
     files = _to_quantize(seed)
     files["in/special_tokens_map.json"] = {"unk_token": "[UNK]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     files["in/added_tokens.json"] = {"[MASK]": 4}
     files["in/tokenizer_config.json"] |= {"model_max_length": 16, "do_lower_case": True, "truncation_side": "right"}
     return files
-
-
-def _sentences(seed: str) -> Files:
-    return _to_quantize(seed)
 
 
 INTEGER: Final = [
@@ -67,23 +62,15 @@ def _integer(seed: str) -> Files:
     return {FILE: copy.deepcopy(saved(seed)), "ids.txt": seeds.IDS}
 
 
-def _run_ids(_: str) -> Sequence[Sequence[str]]:
-    return [["run", "FOLDER", "--ids", "FOLDER/ids.txt"], ["inspect", "FOLDER", "--json"]]
-
-
-def _run_text(_: str) -> Sequence[Sequence[str]]:
-    return [["run", "FOLDER", "--text", "a b\tc"]]
-
-
 TOKENIZERS: Final = (f"{CLASSIFIER} intsim", "roberta none intsim", "albert none intsim")
 RECIPES: Final = [f"{CLASSIFIER} {recipe}" for recipe in recipe_names() if recipe != "w4a8"]  # AdaRound takes its time
 KINDS: Final = {
-    "config": Kind(FLOAT, _to_quantize, [("in/config.json",)], _quantize, "out"),
+    "config": Kind(FLOAT, _to_quantize, [("in/config.json",)], QUANTIZE, "out"),
     "weights": Kind(
         FLOAT,
         _to_quantize,
         [("in/model.safetensors", "header"), ("in/model.safetensors",)],
-        _quantize,
+        QUANTIZE,
         "out",
     ),
     "tokenizer": Kind(
@@ -94,18 +81,18 @@ KINDS: Final = {
             *[("in/tokenizer.json", part) for part in ("added_tokens", "post_processor", "normalizer", "model")],
             *[("in/special_tokens_map.json",), ("in/added_tokens.json",)],
         ],
-        _quantize,
+        QUANTIZE,
         "out",
     ),
     "sentences": Kind(
         ["bert sentence-embedding intsim"],
         _to_quantize,
         [("in/modules.json",), ("in/1_Pooling/config.json",), ("in/sentence_bert_config.json",)],
-        _quantize,
+        QUANTIZE,
         "out",
     ),
-    "recipe": Kind(RECIPES, _to_quantize, [("recipe.toml",)], _quantize, "out"),
-    "calibration": Kind([f"{CLASSIFIER} intsim"], _to_quantize, [("texts.txt",)], _quantize, "out"),
+    "recipe": Kind(RECIPES, _to_quantize, [("recipe.toml",)], QUANTIZE, "out"),
+    "calibration": Kind([f"{CLASSIFIER} intsim"], _to_quantize, [("texts.txt",)], QUANTIZE, "out"),
     "integers": Kind(
         INTEGER,
         _integer,
@@ -113,11 +100,15 @@ KINDS: Final = {
             *[(FILE, "metadata", part) for part in ("config", "formats", "dynamic", "packed")],
             *[(FILE, "metadata"), (FILE, "tensors"), (FILE, "tensors")],
         ],
-        _run_ids,
+        RUN,
         ".",
     ),
-    "profile": Kind(INTEGER, _integer, [(FILE, "metadata", "profile")], _run_ids, "."),
+    "profile": Kind(INTEGER, _integer, [(FILE, "metadata", "profile")], RUN, "."),
     "stored tokenizer": Kind(
-        ["bert sequence-classification intsim"], _integer, [(FILE, "metadata", "tokenizer")], _run_text, "."
+        ["bert sequence-classification intsim"],
+        _integer,
+        [(FILE, "metadata", "tokenizer")],
+        ["run FOLDER --text a,b\tc"],
+        ".",
     ),
 }

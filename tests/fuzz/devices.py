@@ -4,18 +4,17 @@
 import copy
 import io
 import zipfile
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-
-import intsim
 from fuzz import seeds
 from fuzz.edits import Files, dumps
 from fuzz.kind import Kind
+
+import intsim
 from intsim.io.trace_file import write_trace
 from intsim.profile import INTSIM
 from intsim.verify.vectors.cases import generate, minimum
@@ -46,11 +45,6 @@ def _traced(seed: str) -> tuple[Any, bytes, dict[str, Any]]:
 def _trace(seed: str) -> Files:
     tree, data, _ = _traced(seed)
     return {"trace": copy.deepcopy(tree), "good": data}
-
-
-def _look_at_trace(_: str) -> Sequence[Sequence[str]]:
-    trace, good = "FOLDER/trace", "FOLDER/good"
-    return [["inspect", trace], ["compare", good, trace], ["diagnose", trace, good], ["diagnose", good, trace]]
 
 
 def _npz(seed: str) -> Files:
@@ -104,14 +98,14 @@ def _npy(form: dict[str, Any]) -> bytes:
     return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text
 
 
+def _compared(file: str) -> list[str]:
+    return [f"{command} FOLDER/good FOLDER/{file}" for command in ("compare", "diagnose")]
+
+
 def _memh(seed: str) -> Files:
     name, values = next((name, each) for name, each in _traced(seed)[2].items() if each.dtype == np.int8)
     words = "\n".join(f"{int(value) & 255:02x}" for value in values.ravel())
     return {f"dump/{name}.memh": f"// a device\n{words}\n", "good": _traced(seed)[1]}
-
-
-def _compare(actual: str) -> Any:
-    return lambda _: [["compare", "FOLDER/good", actual], ["diagnose", "FOLDER/good", actual]]
 
 
 @cache
@@ -127,20 +121,20 @@ def _vectors(name: str) -> Files:
     return {"vectors": _answers(name), "good": _answers(name)}
 
 
-def _look_at_vectors(name: str) -> Sequence[Sequence[str]]:
-    vectors, good = "FOLDER/vectors", "FOLDER/good"
-    return [["vectors", "verify", name, vectors], ["diagnose", vectors, good], ["diagnose", good, vectors]]
-
-
 _FIRST_MEMH: Final = next(file for file in _memh(TRACED[0]) if file != "good")
 KINDS: Final = {
     "trace": Kind(
         TRACED,
         _trace,
         [("trace", "metadata", "trace"), ("trace", "metadata", "profile"), ("trace", "metadata"), ("trace", "tensors")],
-        _look_at_trace,
+        ["inspect FOLDER/trace", *_compared("trace"), "diagnose FOLDER/trace FOLDER/good"],
     ),
-    "npz": Kind(TRACED, _npz, [("dump.npz",)], _compare("FOLDER/dump.npz"), write=_write_npz),
-    "memh": Kind(TRACED[:1], _memh, [(_FIRST_MEMH,)], _compare("FOLDER/dump")),
-    "vectors": Kind([*OPERATORS], _vectors, [("vectors",)], _look_at_vectors),
+    "npz": Kind(TRACED, _npz, [("dump.npz",)], _compared("dump.npz"), write=_write_npz),
+    "memh": Kind(TRACED[:1], _memh, [(_FIRST_MEMH,)], _compared("dump")),
+    "vectors": Kind(
+        [*OPERATORS],
+        _vectors,
+        [("vectors",)],
+        ["vectors verify SEED FOLDER/vectors", "diagnose FOLDER/vectors FOLDER/good"],
+    ),
 }

@@ -11,25 +11,15 @@ from fuzz.edits import Files
 class Kind(NamedTuple):
     """A kind of files.
 
-    Parameters
-    ----------
-    seeds
-        Names of what it begins from.
-    files
-        From such a name to the files.
-    targets
-        What is edited: a file and, in its tree, where; those that come twice are edited twice as often.
-    commands
-        From a seed to the arguments of intsim that read the files, which are in FOLDER.
-    model
-        The folder with the integer checkpoint that is there when the first command has ended well.
-    write
-        From a file's content to its bytes.
+    ``seeds`` name what it begins from, ``files`` makes that. ``targets`` are what is edited, a file and where in its
+    tree, those that come twice twice as often. ``commands`` of intsim read the files in FOLDER; SEED stands for the
+    name and HEAD for its second word. ``model`` is where the integer checkpoint is that the first command leaves or
+    takes, and ``write`` makes bytes of a file.
     """
 
     seeds: Sequence[str]
     files: Callable[[str], Files]
     targets: Sequence[Sequence[Any]]
-    commands: Callable[[str], Sequence[Sequence[str]]]
+    commands: Sequence[str]
     model: str = ""
     write: Callable[[Any], bytes] = seeds.write

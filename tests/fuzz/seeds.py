@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from fuzz.edits import Files, dumps
 
 import intsim
-from fuzz.edits import Files, dumps
 from intsim.errors import IntsimError
 from intsim.io.integer_checkpoint import CONTENTS
 from intsim.io.packing import unpack
@@ -58,7 +58,7 @@ def checkpoint(family: str = "bert", head: str = "sequence-classification") -> F
 
 @cache
 def _checkpoint(family: str, head: str) -> Files:
-    ending = next(ending for ending, each in ARCHITECTURES.items() if each == head or head == "sentence-embedding")
+    ending = next(ending for ending, each in ARCHITECTURES.items() if head in (each, "sentence-embedding"))
     kind = FAMILIES[family]
     values: dict[str, Any] = {
         **json.loads((EMBEDDED / "config.json").read_text()),
@@ -83,7 +83,7 @@ def _checkpoint(family: str, head: str) -> Files:
         "config.json": values,
         "model.safetensors": {"header": header, "data": data},
         "tokenizer.json": json.loads(tokenizer()),
-        "tokenizer_config.json": {"tokenizer_class": "BertTokenizer" if family == "bert" else "PreTrainedTokenizerFast"},
+        "tokenizer_config.json": {"tokenizer_class": f"{'Bert' if family == 'bert' else 'PreTrained'}TokenizerFast"},
     }
     if head == "sentence-embedding":
         modules = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kinds of files of text: token ids, and the data of tasks in each layout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fuzz import seeds
 from fuzz.checkpoints import saved
 from fuzz.edits import Files
 from fuzz.kind import Kind
+
 from intsim.io.integer_checkpoint import FILE
 
 CLASSIFIER: Final = "bert sequence-classification intsim"
@@ -48,26 +49,18 @@ def _ids(_: str) -> Files:
     return {**_model(CLASSIFIER), "ids.txt": seeds.IDS}
 
 
-def _run(_: str) -> Sequence[Sequence[str]]:
-    return [["run", "FOLDER/model", "--ids", "FOLDER/ids.txt"]]
-
-
 def _data(task: str) -> Files:
     name, content = TASKS[task]
     return {**_model(name), "data": content}
 
 
-def _eval(task: str) -> Sequence[Sequence[str]]:
-    return [["eval", "FOLDER/model", "--task", task, "--data", "FOLDER/data", "--json"]]
-
-
 KINDS: Final = {
-    "ids": Kind(["ids"], _ids, [("ids.txt",)], _run),
-    "data": Kind([*TASKS], _data, [("data",)], _eval),
+    "ids": Kind(["ids"], _ids, [("ids.txt",)], ["run FOLDER/model --ids FOLDER/ids.txt"]),
+    "data": Kind([*TASKS], _data, [("data",)], ["eval FOLDER/model --task SEED --data FOLDER/data --json"]),
     "texts": Kind(
         [CLASSIFIER],
         lambda name: {**_model(name), "texts": seeds.TEXTS},
         [("texts",)],
-        lambda _: [["inspect", "FOLDER/model", "--widths", "--observe", "FOLDER/texts"]],
+        ["inspect FOLDER/model --widths --observe FOLDER/texts"],
     ),
 }

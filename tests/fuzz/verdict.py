@@ -11,17 +11,19 @@ import traceback
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-
-import intsim
 import oracle_trace
 from fuzz import checkpoints, devices, seeds, texts
-from fuzz.edits import Edit, apply, draw
+from fuzz.draw import draw
+from fuzz.edits import Edit, apply
+
+import intsim
 from intsim.cli import main
 from intsim.errors import LONGEST
 from intsim.io.trace_file import write_trace
@@ -33,7 +35,7 @@ KILOBYTES: Final = 1 << 20
 """What they may hold beyond the size of their input."""
 ENDS_WELL: Final = {0: "accepted", 1: "accepted", 3: "refused"}  # 1: a difference, of commands that compare
 PYTHON: Final = re.compile(
-    r"Traceback \(most|Error\b|has no attribute|not subscriptable|unhashable|unsupported operand|object is not|not iterable"
+    r"Traceback \(most|Error\b|has no attribute|not subscriptable|unhashable|unsupported operand|object is not"
     r"|not supported between|NoneType|positional argument|keyword argument|object at 0x|<class|indices must be"
     r"|to unpack|invalid literal|could not convert|__\w+__\(|dtype\(|np\.\w+\(|keys must be|cannot be interpreted"
     r"|assignment|broadcast|WindowsPath|PosixPath|argument after|argument of type|mappingproxy|Warning"
@@ -61,7 +63,7 @@ class Verdict(NamedTuple):
 
 def draw_case(seed: int, number: int, kinds: Sequence[str]) -> Case:
     """Return case ``number`` of the campaign ``seed``."""
-    rng = Random(f"{seed}:{number}")
+    rng = Random(f"{seed}:{number}")  # noqa: S311
     name = kinds[number % len(kinds)]
     kind = KINDS[name]
     begin = rng.choice(kind.seeds)
@@ -83,12 +85,14 @@ def examine(case: Case, folder: Path) -> Verdict:
     outcomes, message, fault = list[str](), "", ""
     before = _measure()
     begin = time.process_time()
-    for command in kind.commands(case.seed):
-        status, said = run([argument.replace("FOLDER", str(folder)) for argument in command])
+    stands_for = {"FOLDER": str(folder), "SEED": case.seed, "HEAD": (case.seed.split()[1:] or [""])[0]}
+    for command in kind.commands:
+        arguments = reduce(lambda text, each: text.replace(*each), stands_for.items(), command).split(" ")
+        status, said = run(arguments)
         outcomes.append(ENDS_WELL.get(status, f"status {status}"))
         message = max(message, said.rpartition("intsim: ")[2] if status == 3 else "", key=len)
         if fault := _complaint(status, said):
-            fault = f"{fault} ({command[0]})"
+            fault = f"{fault} ({arguments[0]})"
             break
     seconds = time.process_time() - begin
     kilobytes = _measure(peak=True) - before - sum(map(len, files.values())) // 1024
@@ -130,7 +134,7 @@ def _streams() -> Generator[Any]:
     with TemporaryFile() as out, TemporaryFile() as err:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         try:
             yield err
@@ -150,7 +154,7 @@ def _complaint(status: int, said: str) -> str:
         return f"Python's words: {found[0]}: {said[:600]}"
     if "\x1b" in said or any(len(line) > LONGEST for line in lines):
         return f"unreadable: {said[:600]!a}"
-    if status == 3 and (said.count("intsim: ") != 1 or not lines[-1].startswith("intsim: ")):
+    if status == 3 and [line.startswith("intsim: ") for line in lines].index(True) != len(lines) - 1:
         return f"not one line: {said[:600]!a}"
     return ""
 
@@ -183,7 +187,7 @@ def _disagreement(folder: Path, judged: Path) -> str:
 
 
 def _measure(*, peak: bool = False) -> int:
-    """Return the kilobytes that this process holds; or the most that it held since it was last asked how much it does."""
+    """Return the kilobytes that this process holds, or the most that it held since it was asked that."""
     if not peak:
         Path("/proc/self/clear_refs").write_text("5")
     text = Path("/proc/self/status").read_text()
