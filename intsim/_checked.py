@@ -21,7 +21,7 @@ class Checked:
             value, kinds = getattr(self, name), get_args(kind) if isinstance(kind, UnionType) else (kind,)
             if value not in get_args(kind) if get_origin(kind) is Literal else type(value) not in kinds:
                 names = " or ".join(getattr(each, "__name__", str(each)) for each in get_args(kind) or kinds)
-                msg = f"{name} must be {names}, got {value!r}"
+                msg = f"{name} must be {names}, got {value!r:.60}"
                 raise TypeError(msg)
 
 
@@ -47,7 +47,7 @@ def check_kind(name: str, value: object, kind: type) -> None:
         Naming it.
     """
     if type(value) is not kind:
-        msg = f"{name} must be of type {kind.__name__}, got {value!r}"
+        msg = f"{name} must be of type {kind.__name__}, got {value!r:.60}"
         raise TypeError(msg)
 
 
@@ -60,7 +60,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         Naming it.
     """
     if value not in choices:
-        msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
+        msg = f"{name} must be one of {', '.join(choices)}, got {value!r:.60}"
         raise ValueError(msg)
 
 
@@ -72,7 +72,9 @@ def made(kind: type[T], values: object) -> T:
     TypeError, ValueError
         If it is no object, a field is missing or unknown, or as ``kind`` does.
     """
-    check_kind("what has fields", values, dict)
+    if not isinstance(values, dict):
+        msg = f"fields of {kind.__name__} must be an object, got {values!r:.60}"
+        raise TypeError(msg)
     given, known = cast("dict[str, Any]", values), {each.name: each for each in fields(cast("Any", kind)) if each.init}
     for name in given:
         if name not in known:

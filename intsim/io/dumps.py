@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
@@ -186,7 +187,7 @@ def _npy_header(name: str, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[A
     try:
         version = npy.read_magic(file)
         shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
-    except (SyntaxError, TypeError, ValueError):  # of what Python makes of the header
+    except (MemoryError, RecursionError, SyntaxError, TokenError, TypeError, ValueError):  # of Python's parser
         msg = f"member {name!r} whose header is not NumPy's"
         raise ValueError(msg) from None
     return shape, dtype

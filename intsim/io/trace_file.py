@@ -209,26 +209,27 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
     tensors, metadata = read(Path(path))
     profile = check_manifest(str(path), tensors, metadata)
 
-    def decode(value: object) -> Any:
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = cast("dict[str, Any]", value).items()
-        match kind:
-            case "tensor":
-                return tensors[content]
-            case "dyadic":
-                return Dyadic(*map(decode, content))
-            case "layer_norm_params":
-                weight, bias, eps = content
+    def decode(value: Any) -> Any:
+        match value:
+            case {"tensor": name}:
+                return tensors[name]
+            case {"dyadic": [multiplier, shift]}:
+                return Dyadic(decode(multiplier), decode(shift))
+            case {"layer_norm_params": [weight, bias, eps]}:
                 return LayerNormParams(weight=decode(weight), bias=decode(bias), eps=eps)
-            case "range":
-                return IntRange(*content)
-            case "list":
-                return [decode(item) for item in content]
-            case "requantization":
-                return Requantization.from_json(content)
-            case _:
+            case {"range": [bits, signed, narrow]}:
+                return IntRange(bits, signed, narrow)
+            case {"list": list()}:
+                return [decode(item) for item in cast("list[object]", value["list"])]
+            case {"requantization": rule}:
+                return Requantization.from_json(rule)
+            case {"profile": _}:
                 return profile
+            case dict():
+                msg = f"an operand {cast('object', value)!r:.60}"
+                raise ValueError(msg)
+            case _:
+                return value
 
     try:
         trace = Trace(metadata["level"])

@@ -40,14 +40,14 @@ def _of_bytes(rng: Random) -> Edit:
             ["overwrite", place, pattern],
             ["overwrite", 0, rng.choice(SIZES)],
             ["encode", rng.choice(("utf-16", "utf-8-sig", "latin-1", "utf-32", "cp037"))],
-            ["times", rng.choice((0, 2, 10))],
+            ["times", rng.choice((0, 2, 5))],
         )
     )
 
 
 def _of_text(rng: Random) -> Edit:
     operation = rng.choice(("word", "word", "insert", "line"))
-    what = rng.choice((0, 2, 99)) if operation == "line" else rng.choice((*SCRAPS, *SPACES))
+    what = rng.choice((0, 2, 20)) if operation == "line" else rng.choice((*SCRAPS, *SPACES))
     return [operation, rng.randrange(1 << 20), what]
 
 

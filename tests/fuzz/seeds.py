@@ -5,6 +5,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +22,13 @@ from intsim.models import FAMILIES
 from intsim.models.digest import digest
 from intsim.models.family import ARCHITECTURES
 from intsim.models.outline import outline
+from intsim.profile import Profile
 
 EMBEDDED: Final = Path(__file__).resolve().parents[1] / "data" / "embedded-float"
 TEXTS: Final = "a b c\nd e!\tf g\n"
 IDS: Final = "2 43 44 45 3\n"
+DAMAGED: Final = (AttributeError, IntsimError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What there is to sum up may be damaged itself."""
 VOCABULARY: Final = 72  # special tokens, digits, letters
 SIZES: Final[Mapping[str, Any]] = {
     "vocab_size": VOCABULARY,
@@ -117,15 +121,13 @@ def framed(header: Any, data: Any) -> bytes:
 
 def sealed(content: Any) -> bytes:
     """Return a file of intsim's with the right hash of its profile and, if it is a model, the right digest."""
-    metadata, tensors = content["metadata"], content["tensors"]
-    try:
+    metadata, tensors = dict(content["metadata"]), content["tensors"]
+    with suppress(*DAMAGED):
+        metadata["profile_hash"] = Profile.from_json(json.loads(dumps(metadata["profile"]))).hash
+    with suppress(*DAMAGED):
         parsed = json.loads(dumps(metadata))
-        parsed["profile_hash"] = intsim.Profile.from_json(parsed["profile"]).hash
-        metadata = {**metadata, "profile_hash": parsed["profile_hash"]}
-        if "digest" in metadata:
+        if "digest" in parsed:
             metadata["digest"] = digest({key: parsed[key] for key in CONTENTS}, _arrays(parsed, tensors))
-    except (AttributeError, IntsimError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
-        pass  # damaged before there is anything to sum up
     header: dict[str, Any] = {"__metadata__": {"intsim": dumps(metadata)}}
     data = b""
     for name, entry in tensors.items() if isinstance(tensors, dict) else ():

@@ -154,7 +154,8 @@ def _complaint(status: int, said: str) -> str:
         return f"Python's words: {found[0]}: {said[:600]}"
     if "\x1b" in said or any(len(line) > LONGEST for line in lines):
         return f"unreadable: {said[:600]!a}"
-    if status == 3 and [line.startswith("intsim: ") for line in lines].index(True) != len(lines) - 1:
+    ours = [line.startswith("intsim: ") for line in lines]
+    if status == 3 and (ours.count(True) != 1 or not ours[-1]):
         return f"not one line: {said[:600]!a}"
     return ""
 
