@@ -7,6 +7,7 @@ With the names of kept cases, ``python -m tests.fuzz fuzz-failures/12.json``, it
 import argparse
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,11 +34,12 @@ def main() -> int:
     begin = time.monotonic()
     print(f"seed {given.seed}", flush=True)
     verdicts = []
-    for number, case, verdict in campaign(given.seed, given.kind or [*KINDS], given.files, given.seconds):
-        verdicts.append((case, verdict))
-        if verdict.fault:
-            keep(given.keep, number, case, verdict)
-            print(f"{given.keep / str(number)}.json  {case.kind}: {verdict.fault[:400]!a}", flush=True)
+    with suppress(KeyboardInterrupt):
+        for number, case, verdict in campaign(given.seed, given.kind or [*KINDS], given.files, given.seconds):
+            verdicts.append((case, verdict))
+            if verdict.fault:
+                keep(given.keep, number, case, verdict)
+                print(f"{given.keep / str(number)}.json  {case.kind}: {verdict.fault[:400]!a}", flush=True)
     print(figures(verdicts, time.monotonic() - begin))
     return int(any(verdict.fault for _, verdict in verdicts))
 

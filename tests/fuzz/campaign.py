@@ -5,8 +5,8 @@ import json
 import multiprocessing
 import resource
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,46 +31,42 @@ def shrunk(case: Case, verdict: Verdict, folder: Path) -> tuple[Case, Verdict]:
     return case, verdict
 
 
-def _work(pipe: Connection, seed: int, kinds: Sequence[str], first: int) -> None:
+def _work(parent: Connection, pipe: Connection, seed: int, kinds: Sequence[str], first: int) -> None:
+    parent.close()  # so that it is an error to write when nobody reads any longer
     addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (addresses + MEMORY, addresses + MEMORY))
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, suppress(BrokenPipeError):
         for number in count(first):
             case = draw_case(seed, number, kinds)
             verdict = examine(case, Path(folder) / "case")
-            if verdict.fault:
-                case, verdict = shrunk(case, verdict, Path(folder) / "case")
-            pipe.send((case, verdict))
+            pipe.send((case, verdict) if not verdict.fault else shrunk(case, verdict, Path(folder) / "case"))
 
 
 def campaign(seed: int, kinds: Sequence[str], files: int, seconds: float) -> Iterator[tuple[int, Case, Verdict]]:
     """Yield so many cases and their verdicts, or as many as there is time for; a process that dies is replaced."""
-    context = multiprocessing.get_context("fork")  # the seeds are made once
-    for kind in kinds:
+    context = multiprocessing.get_context("fork")
+    for kind in kinds:  # the seeds are made once
         for name in KINDS[kind].seeds:
             KINDS[kind].files(name)
-    end = time.monotonic() + seconds
-    number = 0
+    end, number = time.monotonic() + seconds, 0
     while number < files and time.monotonic() < end:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, seed, kinds, number), daemon=True)
+        process = context.Process(target=_work, args=(ours, theirs, seed, kinds, number), daemon=True)
         process.start()
         theirs.close()
         try:
             while number < files and (left := end - time.monotonic()) > 0:
-                if not ours.poll(min(PATIENCE, left)):
-                    if left > PATIENCE:
-                        yield number, draw_case(seed, number, kinds), Verdict("hung", PATIENCE, 0, "", "hung")
-                        number += 1
-                        break
-                    continue
-                case, verdict = ours.recv()
-                yield number, case, verdict
-                number += 1
+                if ours.poll(min(PATIENCE, left)):
+                    yield number, *ours.recv()
+                    number += 1
+                elif left > PATIENCE:
+                    yield number, draw_case(seed, number, kinds), Verdict("hung", PATIENCE, 0, "", "hung")
+                    number += 1
+                    break
         except EOFError:
             process.join()
-            died = f"died: exit code {process.exitcode}"
-            yield number, draw_case(seed, number, kinds), Verdict("died", 0, 0, "", died)
+            fault = f"died: exit code {process.exitcode}"
+            yield number, draw_case(seed, number, kinds), Verdict("died", 0, 0, "", fault)
             number += 1
         finally:
             process.kill()
@@ -92,22 +88,13 @@ def read_case(file: Path) -> Case:
 
 def figures(verdicts: Sequence[tuple[Case, Verdict]], seconds: float) -> str:
     """Return the table of what became of the files of each kind, and of the faults."""
-    rows = [("kind", "files", "accepted", "refused", "faults", "slowest s", "largest MB", "longest message")]
+    rows = [["kind", "files", "accepted", "refused", "faults", "slowest s", "largest MB", "longest message"]]
     for name in [*dict.fromkeys(case.kind for case, _ in verdicts), "all"]:
         of_kind = [verdict for case, verdict in verdicts if name in (case.kind, "all")]
-        outcomes = Counter(verdict.outcome for verdict in of_kind)
-        rows.append(
-            (
-                name,
-                str(len(of_kind)),
-                str(outcomes["accepted"]),
-                str(outcomes["refused"]),
-                str(sum(bool(verdict.fault) for verdict in of_kind)),
-                f"{max(verdict.seconds for verdict in of_kind):.2f}",
-                f"{max(verdict.kilobytes for verdict in of_kind) / 1024:.0f}",
-                str(max(len(verdict.message) for verdict in of_kind)),
-            )
-        )
+        ends = [sum(verdict.outcome == end for verdict in of_kind) for end in ("accepted", "refused")]
+        slowest, largest = (max(each) for each in zip(*(verdict[1:3] for verdict in of_kind), strict=True))
+        figures = (len(of_kind), *ends, len(of_kind) - sum(ends), f"{slowest:.2f}", largest // 1024)
+        rows.append([name, *map(str, figures), str(max(len(verdict.message) for verdict in of_kind))])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     faults = [verdict.fault for _, verdict in verdicts if verdict.fault]

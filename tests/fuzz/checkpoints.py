@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kinds of files in a checkpoint: the floats that ``quantize`` reads, and the integers that ``run`` does."""
 
-import copy
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +26,7 @@ QUANTIZE: Final = [
 RUN: Final = ["run FOLDER --ids FOLDER/ids.txt", "inspect FOLDER --json"]
 
 
+@cache
 def _to_quantize(seed: str) -> Files:
     family, head, recipe = seed.split()
     files: Files = {f"in/{name}": content for name, content in seeds.checkpoint(family, head).items()}
@@ -34,10 +34,11 @@ def _to_quantize(seed: str) -> Files:
 
 
 def _with_tokenizer(seed: str) -> Files:
-    files = _to_quantize(seed)
+    files = dict(_to_quantize(seed))
     files["in/special_tokens_map.json"] = {"unk_token": "[UNK]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     files["in/added_tokens.json"] = {"[MASK]": 4}
-    files["in/tokenizer_config.json"] |= {"model_max_length": 16, "do_lower_case": True, "truncation_side": "right"}
+    more = {"model_max_length": 16, "do_lower_case": True, "truncation_side": "right"}
+    files["in/tokenizer_config.json"] = {**files["in/tokenizer_config.json"], **more}
     return files
 
 
@@ -59,7 +60,7 @@ def saved(seed: str) -> Any:
 
 
 def _integer(seed: str) -> Files:
-    return {FILE: copy.deepcopy(saved(seed)), "ids.txt": seeds.IDS}
+    return {FILE: saved(seed), "ids.txt": seeds.IDS}
 
 
 TOKENIZERS: Final = (f"{CLASSIFIER} intsim", "roberta none intsim", "albert none intsim")
@@ -67,11 +68,7 @@ RECIPES: Final = [f"{CLASSIFIER} {recipe}" for recipe in recipe_names() if recip
 KINDS: Final = {
     "config": Kind(FLOAT, _to_quantize, [("in/config.json",)], QUANTIZE, "out"),
     "weights": Kind(
-        FLOAT,
-        _to_quantize,
-        [("in/model.safetensors", "header"), ("in/model.safetensors",)],
-        QUANTIZE,
-        "out",
+        FLOAT, _to_quantize, [("in/model.safetensors", "header"), ("in/model.safetensors",)], QUANTIZE, "out"
     ),
     "tokenizer": Kind(
         TOKENIZERS,

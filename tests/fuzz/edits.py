@@ -131,7 +131,8 @@ BYTES: Final[Mapping[str, Callable[..., bytes]]] = {
 
 
 def apply(files: Files, edits: Sequence[Edit], write: Callable[[Any], bytes]) -> dict[str, bytes]:
-    """Return the files as written, after the edits, in order; those of bytes come last. ``files`` is changed."""
+    """Return the files as written, after the edits, in order; those of bytes come last."""
+    files = copy.deepcopy(files)
     for file, operation, *arguments in edits:
         try:
             if operation in TREE:

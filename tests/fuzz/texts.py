@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kinds of files of text: token ids, and the data of tasks in each layout."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from intsim.io.integer_checkpoint import FILE
 
 CLASSIFIER: Final = "bert sequence-classification intsim"
 PAIRS: Final = "sentence1\tsentence2\tlabel\na b\tc\tentailment\nd e\tf g\tnot_entailment\n"
+QUESTIONS: Final = """{"data": [{"title": "t", "paragraphs": [{"context": "a b c d e f g", "qas": [
+{"id": "1", "question": "h i", "answers": [{"text": "c", "answer_start": 4}]}]}]}]}"""
 TASKS: Final[Mapping[str, tuple[str, Any]]] = {  # the model that can be asked, and data
     "sst2": (CLASSIFIER, "1\ta b c\n0\td e f\n1\tg\n"),
     "cola": (CLASSIFIER, "x\t1\t\ta b\nx\t0\t*\tc d\n"),
@@ -22,22 +25,7 @@ TASKS: Final[Mapping[str, tuple[str, Any]]] = {  # the model that can be asked, 
     "stsb": ("bert none peg", "g\tf\t2012\t1\t2.5\ta b\tc d\ng\tf\t2012\t2\t0.5\te\tf\n"),
     "mlm": ("bert masked-lm intsim", "a b c\nd e\n"),
     "ner": ("bert token-classification intsim", "-DOCSTART- O\n\na B-X\nb O\n\nc O\n"),
-    "squad": (
-        "bert question-answering intsim",
-        {
-            "data": [
-                {
-                    "title": "t",
-                    "paragraphs": [
-                        {
-                            "context": "a b c d e f g",
-                            "qas": [{"id": "1", "question": "h i", "answers": [{"text": "c", "answer_start": 4}]}],
-                        }
-                    ],
-                }
-            ]
-        },
-    ),
+    "squad": ("bert question-answering intsim", json.loads(QUESTIONS)),
 }
 
 
