@@ -78,7 +78,8 @@ def _of_tree(rng: Random, tree: Any, under: Path) -> Edit:
 def _place(rng: Random, tree: Any, under: Path) -> tuple[list[Any], Any]:
     path, value = [*under], parent_of(tree, [*under, None])
     while isinstance(value, (dict, list)) and value and (len(path) == len(under) or rng.random() < 0.85):
-        key = rng.choice([*value]) if isinstance(value, dict) else rng.randrange(len(value))
+        keys = [*value] if isinstance(value, dict) else range(len(value))
+        key = "data" if "data" in keys and rng.random() < 0.5 else rng.choice(keys)
         path.append(key)
         value = value[key]
     return path, value
