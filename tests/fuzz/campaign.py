@@ -18,7 +18,7 @@ from fuzz.verdict import KINDS, Case, Verdict, draw_case, examine, written
 
 MEMORY: Final = 1 << 31
 """Bytes of addresses that a case may use beyond what the process has."""
-PATIENCE: Final = 60.0
+PATIENCE: Final = 100.0
 """Seconds after which a process is taken for hung."""
 
 

@@ -33,7 +33,9 @@ SECONDS: Final = 5.0
 """Of processor time that the commands may take together."""
 KILOBYTES: Final = 1 << 20
 """What they may hold beyond the size of their input."""
-ENDS_WELL: Final = {0: "accepted", 1: "accepted", 3: "refused"}  # 1: a difference, of commands that compare
+ENDS_WELL: Final = {0: "accepted", 1: "accepted", 3: "refused"}
+COMPARING: Final = ("compare", "diagnose", "vectors")
+"""Commands that may end with 1, a difference."""
 PYTHON: Final = re.compile(
     r"Traceback \(most|Error\b|has no attribute|not subscriptable|unhashable|unsupported operand|object is not"
     r"|not supported between|NoneType|positional argument|keyword argument|object at 0x|<class|indices must be"
@@ -91,6 +93,9 @@ def examine(case: Case, folder: Path) -> Verdict:
         status, said = run(arguments)
         outcomes.append(ENDS_WELL.get(status, f"status {status}"))
         message = max(message, said.rpartition("intsim: ")[2] if status == 3 else "", key=len)
+        if status == 1 and arguments[0] not in COMPARING:
+            fault = f"status 1 ({arguments[0]})"
+            break
         if fault := _complaint(status, said):
             fault = f"{fault} ({arguments[0]})"
             break
