@@ -68,7 +68,8 @@ def run_command(command: click.Group) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    return _failed(f"unforeseen {type(error).__name__}, {one_line(str(error))[:200]}; {REPORT}")
+    what = said(error) if isinstance(error, OSError) else str(error)  # Python's own words, for who repairs it
+    return _failed(f"unforeseen {type(error).__name__}, {one_line(what)[:200]}; {REPORT}")
 
 
 def _failed(message: str) -> int:
