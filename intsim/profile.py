@@ -13,14 +13,14 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_type_hints
 
-from intsim._checked import Checked, check_range
-from intsim.errors import IntsimError
+from intsim._checked import Checked, check_kind, check_range, made
+from intsim.errors import IntsimError, said
 from intsim.fixedpoint import INT16, MAX_SHIFT, UINT8, UINT16, IntRange, Rounding, round_fraction
 from intsim.kernels import rules
 from intsim.requantization import RULES, Requantization
@@ -330,18 +330,19 @@ class Profile(Checked):
         """
         hints = get_type_hints(cls)
         try:
+            check_kind("a profile", data, dict)
             fields = dict(data)
             for name in [name for name in OPERATORS if name in fields or name != "silu"]:
                 kinds = get_args(hints[name]) or (hints[name],)
-                by_rule: dict[str | None, Callable[..., Any]] = {getattr(kind, "rule", None): kind for kind in kinds}
-                entries = dict(fields[name])
-                fields[name] = by_rule[entries.get("rule")](**entries)
+                by_rule: dict[str | None, type[Any]] = {getattr(kind, "rule", None): kind for kind in kinds}
+                check_kind(name, entries := fields[name], dict)
+                fields[name] = made(by_rule[entries.get("rule")], entries)
             fields["requantization"] = Requantization.from_json(fields["requantization"])
             for name in ("rounding", "step_rounding"):
                 fields[name] = Rounding(fields[name])
-            return cls(**fields)
+            return made(cls, fields)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"profile must have exactly the fields of intsim's profiles, got {error}"
+            msg = f"profile must have exactly the fields of intsim's profiles, got {said(error)}"
             raise IntsimError(msg) from error
 
     @cached_property

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from intsim._checked import Checked, check_range
+from intsim._checked import Checked, check_kind, check_range, made
 from intsim.fixedpoint import MULTIPLIER_BITS, Dyadic, Rounding, rounding_right_shift
 
 __all__ = ["RULES", "Requantization"]
@@ -95,9 +95,9 @@ class Requantization(Checked):
         KeyError, TypeError, ValueError
             If a field is missing, unknown or wrong.
         """
+        check_kind("requantization", data, dict)
         fields: dict[str, Any] = {name: data[name] for name in cls.__dataclass_fields__}
-        fields["rounding"] = Rounding(fields["rounding"])
-        return cls(**{**data, **fields})
+        return made(cls, {**data, "rounding": Rounding(fields["rounding"])})
 
 
 _RULES: Final = (

@@ -8,7 +8,7 @@ import click
 
 from intsim._status import MISMATCH
 from intsim.cli.options import as_json
-from intsim.cli.printing import print_json
+from intsim.cli.printing import print_json, say
 
 __all__ = ["COMMANDS"]
 
@@ -67,15 +67,15 @@ def diagnose(expected: str, actual: str, json_: bool) -> None:
 def _print_comparison(result: Any) -> None:
     for side, names in (("expected", result.only_expected), ("actual", result.only_actual)):
         if names:
-            click.echo(f"only in {side}: {len(names)} tensors, first {names[0]}", err=True)
+            say(f"only in {side}: {len(names)} tensors, first {names[0]}", err=True)
     if result.models is not None:
-        click.echo(f"expected is of model {result.models[0]}, actual of another, {result.models[1]}", err=True)
+        say(f"expected is of model {result.models[0]}, actual of another, {result.models[1]}", err=True)
     if (first := result.first) is None:
         click.echo(f"equal: {result.compared} tensors, to the bit")
         return
-    click.echo(f"{len(result.differing)} of {result.compared} tensors differ, first {first.name}")
+    say(f"{len(result.differing)} of {result.compared} tensors differ, first {first.name}")
     if first.kind != "values":
-        click.echo(f"  {first.kind} {first.actual}, expected {first.expected}")
+        say(f"  {first.kind} {first.actual}, expected {first.expected}")
         return
     click.echo(f"  {first.count} of {first.size} elements, largest difference {first.largest} LSB")
     click.echo(f"  {'index':>20} {'actual':>12} {'expected':>12} {'diff':>8}  hex")

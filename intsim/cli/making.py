@@ -9,7 +9,7 @@ import click
 
 import intsim
 from intsim.cli.options import as_json, truncated
-from intsim.cli.printing import print_json, print_table
+from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import calibration_texts
 from intsim.io.atomic import check_writable
 from intsim.io.integer_checkpoint import check_folder
@@ -80,7 +80,7 @@ def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: 
         print_json(summary)
         return
     for note in summary["notes"]:
-        click.echo(note, err=True)
+        say(note, err=True)
     for part in ("weights", "activations", "inputs"):
         if summary[part]:
             click.echo(part)

@@ -9,7 +9,7 @@ import click
 
 import intsim
 from intsim.cli.options import as_json, truncated
-from intsim.cli.printing import print_json
+from intsim.cli.printing import print_json, say
 from intsim.cli.texts import read_ids
 from intsim.errors import IntsimError
 from intsim.integer_model import IntegerModel
@@ -101,9 +101,9 @@ def run(
         if key == "masks":
             for best in shown[key]:
                 line = "  ".join(f"{each['token']} ({each['logit']})" for each in best)
-                click.echo(f"{'mask':<8}{line}", err=aside)
+                say(f"{'mask':<8}{line}", err=aside)
         else:
-            click.echo(f"{key:<8}{shown[key]}", err=aside)
+            say(f"{key:<8}{shown[key]}", err=aside)
 
 
 def _run_text(model: IntegerModel, text: str, *, truncate: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import click
 
 from intsim.cli.options import as_json
-from intsim.cli.printing import print_json, print_table
+from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import read_texts
 from intsim.profile import PROFILES, find_profile
 
@@ -35,12 +35,12 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
         return
     for key, value in summary.items():
         if key != "tensors":
-            click.echo(f"{key:<14}{value if isinstance(value, str) else json.dumps(value)}")
+            say(f"{key:<14}{value if isinstance(value, str) else json.dumps(value)}")
     if widths:
         print_table(summary["tensors"])
         return
     for row in summary["tensors"]:
-        click.echo("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
+        say("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
 
 
 @click.command()

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._checked import made
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import MAX_RECIPE, check_depth, read_text
 from intsim.models.world import ROLES, WEIGHT_ROLES, is_role
@@ -235,7 +236,7 @@ def load_recipe(name: str | Path) -> Recipe:
         )
         raise IntsimError(msg) from None
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        msg = f"recipe {str(name)!r} must follow the form of the presets, got: {error}"
+        msg = f"recipe {str(name)!r} must follow the form of the presets, got: {said(error)}"
         raise IntsimError(msg) from None
 
 
@@ -299,7 +300,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         if any(not table.keys() & {*keys} for table in tables):
             msg = f"{key} must say which names or roles each is for"
             raise ValueError(msg)
-        return tuple(kind(**each) for each in fields)
+        return tuple(made(kind, each) for each in fields)
 
     return Recipe(
         name=data.get("name", ""),
