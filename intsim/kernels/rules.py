@@ -23,6 +23,7 @@ __all__ = [
     "CodeLayerNorm",
     "CodeSoftmax",
     "GeluTable",
+    "Ita2024Softmax",
     "ItaGelu",
     "ItaSoftmax",
     "LitertSoftmax",
@@ -107,23 +108,51 @@ class Shiftmax(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ItaSoftmax(Checked):
-    """ITA: ``kernels.ita.streaming_softmax`` as its circuit, or ``kernels.ita.softmax``, of base-2 codes."""
+    """ITA up to commit 40564cf: ``kernels.ita.streaming_softmax`` as its circuit, or ``softmax``, of base-2 codes."""
 
     rule: Literal["ita"] = "ita"
     streaming: bool
 
     input_range: ClassVar[IntRange] = INT8
-    input_scale: ClassVar[Fraction] = LN2 * Fraction(1, 32)
+    input_scale: ClassVar[Fraction] = LN2 * Fraction(1, 1 << ita.SHIFT)
     one: ClassVar[int] = 256
 
     def row_sum(self, tokens: int) -> int:
         """Return the most that a row of ``tokens`` probabilities sums to: a sum is floored where it is shifted."""
-        return UINT8.max * tokens if self.streaming else UINT8.max
+        return _ita_row_sum(tokens, streaming=self.streaming)
 
     def __call__(self, x_q: Integers, mask: Mask | None = None) -> Integers:
         """Return rows of uint8 codes of 1 / one."""
-        kernel = ita.streaming_softmax if self.streaming else ita.softmax
-        return kernel(x_q.astype(np.int8, copy=False), mask=mask)
+        return _ita_softmax(x_q, mask, streaming=self.streaming, shift=ita.SHIFT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ita2024Softmax(Checked):
+    """ITA since commit 39236c9, November 2024: as ``ItaSoftmax``, every code a halving."""
+
+    rule: Literal["ita-2024"] = "ita-2024"
+    streaming: bool
+
+    input_range: ClassVar[IntRange] = INT8
+    input_scale: ClassVar[Fraction] = LN2 * Fraction(1, 1 << ita.SHIFT_2024)
+    one: ClassVar[int] = 256
+
+    def row_sum(self, tokens: int) -> int:
+        """Return the most that a row of ``tokens`` probabilities sums to, as ``ItaSoftmax``."""
+        return _ita_row_sum(tokens, streaming=self.streaming)
+
+    def __call__(self, x_q: Integers, mask: Mask | None = None) -> Integers:
+        """Return rows of uint8 codes of 1 / one."""
+        return _ita_softmax(x_q, mask, streaming=self.streaming, shift=ita.SHIFT_2024)
+
+
+def _ita_row_sum(tokens: int, *, streaming: bool) -> int:
+    return UINT8.max * tokens if streaming else UINT8.max
+
+
+def _ita_softmax(x_q: Integers, mask: Mask | None, *, streaming: bool, shift: int) -> Integers:
+    kernel = ita.streaming_softmax if streaming else ita.softmax
+    return kernel(x_q.astype(np.int8, copy=False), shift=shift, mask=mask)
 
 
 @dataclass(frozen=True, kw_only=True)
