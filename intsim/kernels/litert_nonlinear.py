@@ -48,6 +48,10 @@ HALF_UP: Final = Rounding.HALF_UP
 
 INTEGER_BITS: Final = 5  # of what exp is taken of
 SUM_BITS: Final = 12  # integer bits of the sum of a row
+SUM_LIMITS: Final = {
+    8: 512,
+    16: 4096,
+}  # by bits of the result: what a quotient can be shifted by; what the sum can hold
 INTERVALS: Final = 512  # of a table of 16 bits
 
 
@@ -80,7 +84,13 @@ def softmax(
 
     Bounds
     ------
-    beta scale 2**26 > 1; T < 4096, so that S fits.
+    beta scale 2**26 > 1.
+
+    Raises
+    ------
+    ValueError
+        If S of some row is 512 or more to ``INT8``, 4096 or more to ``INT16``: rows that long, and flat. LiteRT aborts
+        at 512, where n + 31 - 8 is above the 31 bits that a quotient is shifted by; at 4096 S leaves int32.
     """
     ratio = quantize_multiplier(min(nearest(beta * scale, FLOAT64) * (1 << 31 - INTEGER_BITS), Fraction((1 << 31) - 1)))
     e = 31 - int(ratio.shift)
@@ -91,6 +101,10 @@ def softmax(
     scaled = gemmlowp.saturating_rounding_doubling_high_mul((d * inside) << e, ratio.multiplier)
     exps = gemmlowp.exp_on_negative_values(scaled, INTEGER_BITS) * inside
     total = np.maximum(gemmlowp.rescale(exps, 0, SUM_BITS).sum(axis=-1, keepdims=True), 1)
+    limit, largest = SUM_LIMITS[to.bits], int(total.max(initial=0)) >> 31 - SUM_BITS
+    if largest >= limit:
+        msg = f"exponentials of a row must sum to less than {limit} for {to.bits}-bit probabilities, got {largest}"
+        raise ValueError(msg)
     headroom = 32 - bit_length(total)
     reciprocal = gemmlowp.one_over_one_plus_x_for_x_in_0_1((total << headroom) - (1 << 31))
     product = gemmlowp.saturating_rounding_doubling_high_mul(reciprocal, exps)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from intsim._checked import Checked, check_range
 from intsim.carrier.exact import Integers
+from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, saturate
 from intsim.kernels import ibert, ita, ivit, litert_nonlinear
 
@@ -36,7 +37,6 @@ Mask = NDArray[np.bool_]
 
 LN2: Final = Fraction("0.69314718055994530941723212145817656808")
 CODE_EXP_MAX: Final = (1 << 15) - 1  # of I-BERT's 16-bit activation
-LITERT_POSITIONS: Final = 4096
 TABLE_BITS: Final = 160
 INVERSE_SQRT_TAU: Final = Fraction(
     "0.398942280401432677939946059934381868475858631164934657665925829670657925899301839"
@@ -183,13 +183,15 @@ class LitertSoftmax(Checked):
 
         Raises
         ------
-        ValueError
-            If a row has 4096 positions or more, whose sum the kernel cannot hold.
+        IntsimError
+            If the exponentials of a row sum to 512 or more, where LiteRT aborts: only rows of 512 positions can.
         """
-        if x_q.shape[-1] >= LITERT_POSITIONS:
-            msg = f"rows must have fewer than {LITERT_POSITIONS} positions, got {x_q.shape[-1]}"
-            raise ValueError(msg)
-        probs = litert_nonlinear.softmax(x_q.astype(np.int8, copy=False), scale=self.input_scale, to=INT8, mask=mask)
+        try:
+            probs = litert_nonlinear.softmax(
+                x_q.astype(np.int8, copy=False), scale=self.input_scale, to=INT8, mask=mask
+            )
+        except ValueError as error:
+            raise IntsimError(str(error)) from error
         return saturate(probs.astype(np.int64) - INT8.min, UINT8)
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of LiteRT's kernels where they part ways; that they are LiteRT's is shown by the witnesses."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kernels import litert_bounds
 
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic
 from intsim.float32 import decode
@@ -124,12 +126,41 @@ def test_quantize_rounds_ties_three_ways():
 
 
 def test_softmax_of_the_longest_row_that_fits():
-    depth = 4095
-    x_q = np.zeros((1, depth), np.int8)
-    assert depth * 2**19 <= INT32.max < (depth + 1) * 2**19
-    assert set(litert_nonlinear.softmax(x_q, scale=ONE, to=INT16).flat) == {round(2**16 / depth) + INT16.min}
+    """Of 16 bits until the sum leaves int32, of 8 until the quotient would be shifted by 32 bits."""
+    for to, depth in ((INT16, 4095), (INT8, 511)):
+        x_q = np.zeros((2, depth + 1), np.int8)
+        assert set(litert_nonlinear.softmax(x_q[:, 1:], scale=ONE, to=to).flat) == {round(2**to.bits / depth) + to.min}
+        with pytest.raises(
+            ValueError, match=f"must sum to less than {depth + 1} for {to.bits}-bit .*, got {depth + 1}$"
+        ):
+            litert_nonlinear.softmax(x_q, scale=ONE, to=to)
+    assert 4095 * 2**19 <= INT32.max < 4096 * 2**19
     one_hot = np.array([[127, -128, -128]], np.int8)
     assert litert_nonlinear.softmax(one_hot, scale=ONE, to=INT8).tolist() == [[127, -128, -128]]
+
+
+@given(st.integers(470, 530), st.lists(st.integers(-127, -1), max_size=60))
+@example(511, [-127])
+@example(511, [-11] * 32)
+@example(512, [])
+def test_softmax_is_refused_where_exponentials_sum_to_512_whatever_the_length(flat, rest):
+    row = np.array([[0] * flat + rest], np.int8)
+    total = flat + sum(math.exp(d / 16) for d in rest)
+    if total < 512 - 1e-3:
+        litert_nonlinear.softmax(row, scale=Fraction(1, 16), to=INT8)
+    elif total >= 512:
+        with pytest.raises(ValueError, match="must sum to less than 512 for 8-bit probabilities, got 5"):
+            litert_nonlinear.softmax(row, scale=Fraction(1, 16), to=INT8)
+        few = np.arange(row.size) % 2 == 0
+        litert_nonlinear.softmax(row, scale=Fraction(1, 16), to=INT8, mask=few)  # what is masked adds nothing
+
+
+def test_softmax_is_refused_from_the_first_sum_that_does_not_fit():
+    row, one = litert_bounds.just_below_512()
+    settings = {"scale": litert_bounds.SCALE, "to": INT8}
+    assert litert_nonlinear.softmax(np.array([row], np.int8), **settings)[0, 0] == -127  # 256 / 512 = 1/2, up
+    with pytest.raises(ValueError, match="got 512$"):
+        litert_nonlinear.softmax(np.array([[*row, one]], np.int8), **settings)
 
 
 def test_the_sigmoid_table_bends_over_what_it_interpolates():

@@ -276,8 +276,12 @@ def test_every_entry_of_the_table_is_the_nearest_code(fraction: int, output: int
 
 
 def test_rows_beyond_the_sum_of_litert_are_refused() -> None:
-    with pytest.raises(ValueError, match="fewer than 4096 positions"):
-        ops.softmax(np.zeros((1, 4096), np.int32), Dyadic(1, 0), profile=FIXED_POINT)
+    def softmax(tokens: int) -> Array:
+        return ops.softmax(np.zeros((1, tokens), np.int32), Dyadic(1, 0), profile=FIXED_POINT)
+
+    assert set(softmax(511).flat) == {1}
+    with pytest.raises(IntsimError, match=r"^exponentials of a row must sum to less than 512 for 8-bit .*, got 512$"):
+        softmax(512)
 
 
 # ---- the whole model
