@@ -48,10 +48,7 @@ HALF_UP: Final = Rounding.HALF_UP
 
 INTEGER_BITS: Final = 5  # of what exp is taken of
 SUM_BITS: Final = 12  # integer bits of the sum of a row
-SUM_LIMITS: Final = {
-    8: 512,
-    16: 4096,
-}  # by bits of the result: what a quotient can be shifted by; what the sum can hold
+SUM_LIMITS: Final = {8: 512, 16: 4096}  # by bits of the result: quotients shift by up to 31; the sum fits int32
 INTERVALS: Final = 512  # of a table of 16 bits
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The longest sum of exponentials that LiteRT's int8 softmax divides by, and whether it divides by the next one.
 
-``python -m kernels.litert_bounds ROW`` runs the kernel, which ends the process where it cannot: ROW is ``below`` or ``at``.
+``python -m kernels.litert_bounds below`` runs the kernel; ``at``, one part higher, ends the process.
 """
 
 import sys

@@ -159,7 +159,7 @@ def test_softmax_is_refused_from_the_first_sum_that_does_not_fit():
     row, one = litert_bounds.just_below_512()
     settings = {"scale": litert_bounds.SCALE, "to": INT8}
     assert litert_nonlinear.softmax(np.array([row], np.int8), **settings)[0, 0] == -127  # 256 / 512 = 1/2, up
-    with pytest.raises(ValueError, match="got 512$"):
+    with pytest.raises(ValueError, match=r"got 512$"):
         litert_nonlinear.softmax(np.array([[*row, one]], np.int8), **settings)
 
 
