@@ -37,7 +37,7 @@ class Witness:
     kernel
         What ran: node, types, device.
     package
-        Distribution whose version is reported; "" for none.
+        Distribution whose version is reported, or whatever else ``version`` is of; "" for none.
     rule
         Name of the rule, or of the function of ``intsim``, that it equals.
     operands
@@ -50,6 +50,8 @@ class Witness:
         Nearest other rules, by name.
     note
         Under which condition it holds.
+    version
+        Of what is no distribution.
     """
 
     operator: str
@@ -61,6 +63,7 @@ class Witness:
     golden: Kernel
     neighbours: Mapping[str, Kernel]
     note: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +111,7 @@ def examine(witness: Witness, *, cases: int = CASES) -> Row:
         operator=witness.operator,
         kernel=witness.kernel,
         package=witness.package,
-        version=metadata.version(witness.package) if witness.package else "",
+        version=witness.version or (metadata.version(witness.package) if witness.package else ""),
         rule=witness.rule,
         cases=compared,
         differing=differing,

@@ -24,7 +24,7 @@ MODULES = sorted(
 
 
 def collect() -> tuple[list[Witness], dict[str, str]]:
-    """Return the witnesses, and module -> reason for what is not installed.
+    """Return the witnesses, and module -> reason for what is not installed or has no sources.
 
     With INTSIM_REQUIRE_KERNELS=1 a missing package is an error.
     """
@@ -34,9 +34,10 @@ def collect() -> tuple[list[Witness], dict[str, str]]:
         try:
             found += importlib.import_module(f"kernels.{module}").WITNESSES
         except ImportError as error:
-            if os.environ.get("INTSIM_REQUIRE_KERNELS") == "1":
+            sourced = type(error).__name__ == "SourcesMissing"
+            if os.environ.get("INTSIM_REQUIRE_KERNELS") == "1" and not sourced:
                 raise
-            missing[module] = f"{error}; pip install '.[kernels]'"
+            missing[module] = f"{error}" if sourced else f"{error}; pip install '.[kernels]'"
     return found, missing
 
 
@@ -51,8 +52,11 @@ def markdown(rows: list[Row]) -> str:
 
 
 def main() -> None:
+    witnesses, missing = collect()
+    if missing:
+        raise SystemExit("\n".join(f"{module}: {reason}" for module, reason in missing.items()))
     rows = []
-    for witness in collect()[0]:
+    for witness in witnesses:
         rows.append(examine(witness))
         print(markdown(rows).splitlines()[-1], flush=True)
     TABLE.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
