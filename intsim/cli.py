@@ -343,7 +343,8 @@ def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
         if json_:
             click.echo(json.dumps(rows))
         else:
-            _print_table([{**row, "version": f"{row['package']} {row['version']}"} for row in rows])
+            shown = [{**row, "version": f"{row['package']} {row['version']}"} for row in rows]
+            _print_table([{**row, "forced": "; ".join(map(": ".join, row["forced"].items()))} for row in shown])
     elif name is not None:
         profile = find_profile(name)
         shown: dict[str, Any] = {**profile.to_json(), "hash": profile.hash}

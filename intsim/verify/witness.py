@@ -8,7 +8,7 @@ could have told.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -68,7 +68,11 @@ class Witness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What an examination found: ``differing`` of ``cases`` output elements."""
+    """What an examination found: ``differing`` of ``cases`` output elements.
+
+    ``forced`` says what was found where a setting forced the kernel onto a lesser processor, by setting; one under
+    which no bit differed is not named.
+    """
 
     operator: str
     kernel: str
@@ -78,6 +82,7 @@ class Row:
     cases: int
     differing: int
     note: str
+    forced: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def examine(witness: Witness, *, cases: int = CASES) -> Row:

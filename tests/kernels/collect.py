@@ -9,10 +9,13 @@ import importlib
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from intsim.verify.witness import Row, Witness, examine
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from kernels.forced import SETTINGS, forced
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "intsim/witnesses.json"
@@ -42,10 +45,14 @@ def collect() -> tuple[list[Witness], dict[str, str]]:
 
 
 def markdown(rows: list[Row]) -> str:
-    lines = ["| operator | kernel | version | equals | cases | differing bits |", "|---|---|---|---|--:|--:|"]
+    lines = [
+        "| operator | kernel | version | equals | cases | differing bits | on lesser processors |",
+        "|---|---|---|---|--:|--:|---|",
+    ]
     lines += [
         f"| {row.operator} | {row.kernel} | {row.package} {row.version} "
-        f"| `{row.rule}` | {row.cases:,} | {row.differing} |"
+        f"| `{row.rule}` | {row.cases:,} | {row.differing} "
+        f"| {'; '.join(f'{name}: {said}' for name, said in row.forced.items())} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
@@ -59,6 +66,10 @@ def main() -> None:
     for witness in witnesses:
         rows.append(examine(witness))
         print(markdown(rows).splitlines()[-1], flush=True)
+    said = {name: forced(name, setting) for name, setting in SETTINGS.items()}
+    for index, row in enumerate(rows):
+        here = {name: by_kernel[row.kernel] for name, by_kernel in said.items() if row.kernel in by_kernel}
+        rows[index] = replace(row, forced=here)
     TABLE.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(BEGIN)
@@ -66,5 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "tests"))
     main()

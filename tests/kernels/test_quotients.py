@@ -44,6 +44,7 @@ def test_a_quotient_rounded_to_float32_can_become_a_tie():
 @given(ROWS, st.sampled_from([4, 8]))
 @example([0.0, 1.0], 8)
 @example([-0.5, -0.25], 8)
+@example([-1e-9, 2e-9], 8)  # a step below 1e-8
 def test_qualcomm_s_codes_are_rationals_rounded_step_by_step(row, bits):
     low, high, top = f(min(*row, 0)), max(f(max(row)), EPS), 2**bits - 1
     delta = f(f(high - low) / top)
@@ -71,6 +72,7 @@ def test_the_sign_is_decided_for_all_ranges_together():
 
 
 @given(ROWS, st.sampled_from([4, 8]))
+@example([-1.5, 254.5], 8)  # the zero is a tie of steps
 def test_deepspeed_s_codes_are_rationals_rounded_step_by_step(row, bits):
     count, x = 2**bits, [Fraction(each) for each in row]
     step = f(max(map(abs, x)) * Fraction(2, count))
