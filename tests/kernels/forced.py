@@ -8,11 +8,10 @@ of JSON each, which one differed, in how many bits, and which of its neighbours 
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,6 @@ from intsim.verify.witness import Witness, examine
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CASES: Final = 2000
-PRODUCTS: Final = ("litert_witnesses", "onnxruntime_matmul_witnesses", "torch_linear_witnesses")
 ALL: Final = (
     *("litert_conversion_witnesses", "litert_elementwise_witnesses", "litert_nonlinear_witnesses"),
     *("litert_sigmoid_witnesses", "litert_witnesses", "onnxruntime_elementwise_witnesses"),
@@ -31,11 +29,10 @@ ALL: Final = (
 
 @dataclass(frozen=True)
 class Setting:
-    """Variables of the environment, or an emulator, and the modules whose kernels may heed it."""
+    """Variables of the environment, and the modules whose kernels may heed them."""
 
     modules: tuple[str, ...]
-    variables: dict[str, str] = field(default_factory=dict)
-    emulator: tuple[str, ...] = ()
+    variables: dict[str, str]
 
 
 TORCH: Final = tuple(module for module in ALL if module.startswith("torch"))
@@ -45,7 +42,6 @@ SETTINGS: Final = {
     "ONEDNN_MAX_CPU_ISA=AVX512_CORE": Setting(TORCH, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}),
     "ONEDNN_MAX_CPU_ISA=AVX2": Setting(TORCH, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "glibc without AVX2, FMA": Setting(ALL, {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F"}),
-    "Haswell, emulated": Setting(PRODUCTS, emulator=("qemu-x86_64", "-cpu", "Haswell")),
 }
 
 
@@ -70,12 +66,8 @@ def forced(name: str, setting: Setting) -> dict[str, str]:
     RuntimeError
         If the process that ran them failed.
     """
-    if setting.emulator and not shutil.which(setting.emulator[0]):
-        msg = f"{name} must have its emulator, got no {setting.emulator[0]}"
-        raise RuntimeError(msg)
-    python = str(Path(sys.executable).resolve()) if setting.emulator else sys.executable
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])
-    command = [*setting.emulator, python, "-m", "tests.kernels.forced", *setting.modules]
+    command = [sys.executable, "-m", "tests.kernels.forced", *setting.modules]
     environment = {**os.environ, "PYTHONPATH": path, **setting.variables}
     run = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode:
