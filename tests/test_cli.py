@@ -858,7 +858,10 @@ def test_an_ids_file_that_cannot_be_read_is_refused(
     ("options", "complaint"),
     [
         (("--recipe", "surprise"), f"recipe must be one of {', '.join(recipe_names())}"),
-        (("--profile", "surprise"), "profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'surprise'"),
+        (
+            ("--profile", "surprise"),
+            "profile must be one of intsim, ibert, ibert-code, ivit, ita, ita-2024, got 'surprise'",
+        ),
         (("--calibration", "/absent"), "/absent must be a readable UTF-8 file, got "),
     ],
 )
@@ -870,7 +873,7 @@ def test_unknown_names_are_refused(
 
 
 def test_an_unknown_profile_is_refused(command: Command) -> None:
-    names = "intsim, ibert, ibert-code, ivit, ita"
+    names = "intsim, ibert, ibert-code, ivit, ita, ita-2024"
     assert _sentence(command("profiles", "surprise")) == f"profile must be one of {names}, got 'surprise'"
 
 

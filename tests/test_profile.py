@@ -166,13 +166,15 @@ def test_a_profile_is_frozen_and_hashable():
 
 
 def test_presets_are_found_by_their_names():
-    assert list(PROFILES) == ["intsim", "ibert", "ibert-code", "ivit", "ita"]
+    assert list(PROFILES) == ["intsim", "ibert", "ibert-code", "ivit", "ita", "ita-2024"]
     assert [find_profile(name) for name in NATIVE] == [INTSIM, IBERT]
     assert all(find_profile(name) is profile for name, profile in PROFILES.items())
 
 
 def test_an_unknown_preset_is_refused_with_the_names_of_the_presets():
-    with pytest.raises(IntsimError, match="profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'gpt'"):
+    with pytest.raises(
+        IntsimError, match="profile must be one of intsim, ibert, ibert-code, ivit, ita, ita-2024, got 'gpt'"
+    ):
         find_profile("gpt")
 
 

@@ -154,7 +154,7 @@ def replaced(key, value, name="softmax"):
     [
         ("operator", "gelu", "operator of the vectors must be 'softmax', got 'gelu'"),
         ("profile", f"intsim {IBERT.hash}", "profile of the vectors must be 'intsim "),
-        ("profile", "theirs 00", "profile must be one of intsim, ibert, ibert-code, ivit, ita, got 'theirs'"),
+        ("profile", "theirs 00", "profile must be one of intsim, ibert, ibert-code, ivit, ita, ita-2024, got 'theirs'"),
         ("intsim vectors", "2", "intsim vectors of the vectors must be '1', got '2'"),
         ("size", "17", "field of softmax must be 'operand acc int32[17]', got 'operand acc int32[16]'"),
         ("size", "x", "size must be positive numbers"),
