@@ -256,7 +256,9 @@ class Profile(Checked):
     step_rounding: Rounding
     sum: Literal["once", "each"]
     exp: Exp | RoundedExp
-    softmax: Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax | rules.LitertSoftmax
+    softmax: (
+        Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax | rules.Ita2024Softmax | rules.LitertSoftmax
+    )
     gelu: Gelu | RoundedGelu | rules.CodeGelu | rules.ShiftGelu | rules.ItaGelu | rules.GeluTable
     tanh: Tanh | RoundedTanh
     sigmoid: Sigmoid | RoundedSigmoid
@@ -424,8 +426,9 @@ IVIT: Final = dataclasses.replace(
     layer_norm=rules.VitLayerNorm(),
 )
 
-# Islamoglu et al. 2023 (ITA): its requantizer, softmax and GELU. What is no part of it: LayerNorm as in I-BERT, and
-# sums by one rounding, whose ratios from 8 bits to 16 its multipliers do not reach.
+# Islamoglu et al. 2023 (ITA): requantizer, softmax and GELU of its circuit up to commit 40564cf (November 2024) of
+# github.com/pulp-platform/ITA. What is no part of it: LayerNorm as in I-BERT, and sums by one rounding, whose ratios
+# from 8 bits to 16 its multipliers do not reach.
 ITA: Final = dataclasses.replace(
     IBERT,
     name="ita",
@@ -437,7 +440,13 @@ ITA: Final = dataclasses.replace(
     gelu=rules.ItaGelu(input_fraction=5),
 )
 
-PROFILES: Final[Mapping[str, Profile]] = {**NATIVE, **{profile.name: profile for profile in (IBERT_CODE, IVIT, ITA)}}
+# The same since commit 39236c9 (November 2024): SoftmaxShift = 0, so that a code of softmax's input is a halving, ln 2.
+ITA_2024: Final = dataclasses.replace(ITA, name="ita-2024", softmax=rules.Ita2024Softmax(streaming=True))
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    **NATIVE,
+    **{profile.name: profile for profile in (IBERT_CODE, IVIT, ITA, ITA_2024)},
+}
 
 
 def native(rule: object, kind: type[Rule]) -> Rule:

@@ -113,7 +113,8 @@ _RULES: Final = (
     Requantization(name="tvm-tonearest", rounding=Rounding.HALF_AWAY),
     # 16-bit activations with an int64 accumulator
     Requantization(name="tflite-int64", multiplier_bits=15, multiplier_from="31-bit", rounding=Rounding.HALF_UP),
-    # chips of the PULP family: ITA's 26-bit accumulator; Deeploy's RequantShift; pulp-nn
+    # chips of the PULP family: ITA's 26-bit accumulator, for ratios of at least 2**-29, since its circuit floors from
+    # shift 36 on (kernels.ita.requantize); Deeploy's RequantShift; pulp-nn
     Requantization(name="ita", multiplier_bits=7, accumulator_bits=26, rounding=Rounding.HALF_UP),
     Requantization(name="pulp-rqs", rounding=Rounding.HALF_UP),
     Requantization(name="pulp-nn", multiplier_bits=15, rounding=Rounding.FLOOR),

@@ -873,7 +873,7 @@ def test_unknown_names_are_refused(
 
 
 def test_an_unknown_profile_is_refused(command: Command) -> None:
-    names = "intsim, ibert, intsim-wide, ibert-code, ivit, ita"
+    names = "intsim, ibert, intsim-wide, ibert-code, ivit, ita, ita-2024"
     assert _sentence(command("profiles", "surprise")) == f"profile must be one of {names}, got 'surprise'"
 
 

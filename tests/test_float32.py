@@ -5,7 +5,7 @@ import numpy as np
 import oracle
 import pytest
 from edges import every_rounding
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intsim import float32
@@ -113,3 +113,15 @@ def test_results_beyond_the_largest_number_are_refused():
 def test_division_by_zero_is_refused():
     with pytest.raises(ValueError, match="divisor must not be 0"):
         float32.divide(from_integer(np.array([1])), from_integer(np.array([0])))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2))
+@example([1.0, 1.0000001192092896])
+@example([-1e-45, 1e-45])
+@example([2.0**100, -(2.0**100)])
+def test_the_larger_and_the_opposite_are_numpy_s(pair):
+    x, y = (np.array(each, np.float32) + np.float32(0) for each in pair)
+    a, b = (decode(each.view(np.uint32)) for each in (x, y))
+    assert encode(float32.negate(a)).view(np.float32) == -x
+    if abs(float(x) - float(y)) < 2.0**127:
+        assert encode(float32.maximum(a, b)).view(np.float32) == np.maximum(x, y)

@@ -50,11 +50,15 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
     """List the numerics profiles, or print the one called NAME in full."""
     if witnesses:
-        rows = json.loads((resources.files("intsim") / "witnesses.json").read_text(encoding="utf-8"))
+        text = (resources.files("intsim") / "witnesses.json").read_text(encoding="utf-8")
+        rows: list[dict[str, Any]] = json.loads(text)
         if json_:
             click.echo(json.dumps(rows))
         else:
-            print_table([{**row, "version": f"{row['package']} {row['version']}"} for row in rows])
+            for row in rows:
+                row["version"] = f"{row['package']} {row['version']}"
+                row["forced"] = "; ".join(f"{name}: {said}" for name, said in row["forced"].items())
+            print_table(rows)
     elif name is not None:
         profile = find_profile(name)
         shown: dict[str, Any] = {**profile.to_json(), "hash": profile.hash}
