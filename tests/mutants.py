@@ -29,9 +29,7 @@ from typing import Any, Final, TypeAlias
 ROOT: Final = Path(__file__).resolve().parents[1]
 EQUIVALENT: Final = Path(__file__).with_name("mutants_equivalent.toml")
 PATTERNS: Final = ("fixedpoint.py", "requantization.py", "float32.py", "ops/*.py", "carrier/*.py", "quantizers/*.py")
-FILES: Final = [
-    str(path.relative_to(ROOT)) for pattern in PATTERNS for path in sorted((ROOT / "intsim").glob(pattern))
-]
+FILES: Final = [str(path.relative_to(ROOT)) for pattern in PATTERNS for path in sorted((ROOT / "intsim").glob(pattern))]
 
 OPS: Final = "tests/ops/test_"
 TESTS: Final = {  # besides the test of the same name; the quickest first
@@ -51,20 +49,18 @@ ENVIRONMENT: Final = {"INTSIM_HYPOTHESIS": "mutants", "HYPOTHESIS_NO_PLUGINS": "
 MEMORY: Final = 8 << 30  # bytes of address space for a mutant
 SLACK: Final = 20  # seconds that a mutant may take beyond three times what the tests took without it
 
-OPERATORS: Final = {
-    **{"<": ("<=", ">="), "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<"), "==": ("!=",), "!=": ("==",)},
-    **{"is": ("is not",), "is not": ("is",), "in": ("not in",), "not in": ("in",), "and": ("or",), "or": ("and",)},
-    **{"+": ("-",), "-": ("+",), "*": ("+", "//"), "/": ("*", "//"), "//": ("*", "/"), "%": ("//",), "**": ("*",)},
-    **{"<<": (">>",), ">>": ("<<",), "&": ("|",), "|": ("&",)},
-}
-OPPOSITE: Final = {
-    **{"any": "all", "all": "any", "min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"},
-    **{"floor": "ceil", "ceil": "floor", "rint": "floor", "argmax": "argmin", "argmin": "argmax"},
-    **{"logical_or": "logical_and", "ones": "zeros", "zeros": "ones", "ones_like": "zeros_like"},
-    **{"zeros_like": "ones_like", "left": "right", "right": "left"},
-}
+OPERATORS: Final = (  # and what each is changed into
+    "< <= >=, <= < >, > >= <=, >= > <, == !=, != ==, is is_not, is_not is, in not_in, not_in in, and or, or and, "
+    "+ -, - +, * + //, / * //, // * /, % //, ** *, << >>, >> <<, & |, | &"
+)
+OPPOSITES: Final = (
+    "any all, min max, minimum maximum, floor ceil, argmin argmax, ones zeros, ones_like zeros_like, left right, "
+    "logical_or logical_and"
+)
 TRANSPARENT: Final = {"abs", "clip", "sign", "saturate", "square", "sqrt", "rint", "floor"}  # calls dropped
 UNTOUCHED: Final = {"annotation", "returns", "decorator_list", "type_params"}
+
+OPPOSITE: Final = {a: b for pair in OPPOSITES.split(", ") for a, b in (pair.split(), pair.split()[::-1])}
 
 Key: TypeAlias = tuple[str, str, str, str]
 Variant: TypeAlias = tuple[str, ast.AST]
@@ -175,13 +171,13 @@ def _variants(parent: ast.AST, field: str, node: ast.AST) -> Iterator[Variant]:
 
 def _others(operator: ast.AST) -> Iterator[Variant]:
     """Return the operators to put in place of one, and the names of the changes."""
-    for symbol, others in OPERATORS.items():
+    for symbol, *others in (entry.split() for entry in OPERATORS.split(", ")):
         if isinstance(operator, type(_operator(symbol))):
             yield from ((f"{symbol} -> {other}", _operator(other)) for other in others)
 
 
 def _operator(symbol: str) -> ast.AST:
-    expression: Any = ast.parse(f"a {symbol} b", mode="eval").body
+    expression: Any = ast.parse(f"a {symbol.replace('_', ' ')} b", mode="eval").body
     return expression.ops[0] if isinstance(expression, ast.Compare) else expression.op
 
 
