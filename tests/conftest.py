@@ -219,10 +219,10 @@ settings.register_profile("dev", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
 settings.register_profile(  # of tests/mutants.py: a failure need not be small
     "mutants",
-    deadline=None,
+    settings.get_profile("ci"),
     max_examples=50,
-    derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("few", settings.get_profile("mutants"), max_examples=5)
 settings.load_profile(os.environ.get("INTSIM_HYPOTHESIS", "dev"))

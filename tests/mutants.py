@@ -11,20 +11,25 @@ is touched. Messages, names, annotations and decorators stay as they are. A muta
 import argparse
 import ast
 import importlib
+import json
 import os
 import random
 import resource
 import signal
 import sys
+import threading
 import time
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
+
+import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 EQUIVALENT: Final = Path(__file__).with_name("mutants_equivalent.toml")
@@ -47,7 +52,7 @@ TESTS: Final = {  # besides the test of the same name; the quickest first
 PRELOADED: Final = ("numpy", "hypothesis.strategies", "hypothesis.extra.numpy", "pytest", "xdist.plugin", "safetensors")
 ENVIRONMENT: Final = {"INTSIM_HYPOTHESIS": "mutants", "HYPOTHESIS_NO_PLUGINS": "1", "OPENBLAS_NUM_THREADS": "1"}
 MEMORY: Final = 8 << 30  # bytes of address space for a mutant
-SLACK: Final = 20  # seconds that a mutant may take beyond three times what the tests took without it
+FACTOR, SLACK = 20, 20  # so many times what its tests took on a few examples, and so many seconds, a mutant may take
 
 OPERATORS: Final = (  # and what each is changed into
     "< <= >=, <= < >, > >= <=, >= > <, == !=, != ==, is is_not, is_not is, in not_in, not_in in, and or, or and, "
@@ -185,35 +190,113 @@ def _with(node: ast.AST, **fields: Any) -> ast.AST:
     return type(node)(**{**dict(ast.iter_fields(node)), **fields})
 
 
-def survives(mutant: Mutant | None, tests: Sequence[str], *, seconds: int = 0) -> bool:
-    """Say whether all tests pass, in so many seconds if any, with the mutant in place of its module."""
+class Calls:
+    """A plugin of pytest: which functions of intsim each test calls, and for how long it runs."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.functions: dict[str, list[tuple[str, str]]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        called: set[CodeType] = set()
+
+        def note(frame: FrameType, _event: str, _argument: object) -> None:  # of a call; no trace of its lines
+            called.add(frame.f_code)
+
+        for function in _tables():
+            function.cache_clear()  # what another test has left there, this one would compute
+        threading.settrace(note)
+        sys.settrace(note)
+        start = time.monotonic()
+        result = yield
+        sys.settrace(None)
+        self.seconds[item.nodeid] = time.monotonic() - start
+        ours = [code for code in called if code.co_filename.startswith(f"{ROOT}/intsim")]
+        self.functions[item.nodeid] = [(str(Path(code.co_filename).relative_to(ROOT)), _name(code)) for code in ours]
+        return result
+
+
+class Order:
+    """A plugin of pytest: these tests only, in this order."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self.rank = {test: number for number, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted((item for item in items if item.nodeid in self.rank), key=lambda item: self.rank[item.nodeid])
+
+
+def _name(code: CodeType) -> str:
+    return code.co_qualname.replace("<locals>.", "").partition(".<")[0]
+
+
+def _tables() -> list[Any]:
+    modules = [module for name, module in sys.modules.items() if name.startswith("intsim.ops.")]
+    return [value for module in modules for value in vars(module).values() if hasattr(value, "cache_clear")]
+
+
+@cache
+def watched(test_file: str) -> Calls:
+    """Return what the tests of a file call; they must pass."""
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        try:
-            os._exit(_passes(mutant, tests, seconds))
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
+        os.environ["INTSIM_HYPOTHESIS"] = "few"
+        calls = Calls()
+        status = _run([test_file], calls)
+        with os.fdopen(write, "w") as stream:
+            json.dump([status, calls.seconds, calls.functions], stream)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        status, seconds, functions = json.load(stream)
+    os.waitpid(child, 0)
+    if status:
+        sys.exit(f"{test_file} fails without any mutant")
+    calls = Calls()
+    calls.seconds, calls.functions = seconds, {test: [tuple(each) for each in f] for test, f in functions.items()}
+    return calls
 
 
-def _passes(mutant: Mutant | None, tests: Sequence[str], seconds: int) -> int:
-    import pytest  # noqa: PLC0415 - once the environment is what it wants
+def tests_of(mutant: Mutant) -> dict[str, float]:
+    """Return the tests that call the mutant's function, or all of its file where it is in none, the quickest first."""
+    seconds: dict[str, float] = {}
+    for calls in map(watched, test_files(mutant.file)):
+        there = {test for test, called in calls.functions.items() if (mutant.file, mutant.function) in called}
+        seconds |= {test: time for test, time in calls.seconds.items() if test in there}
+    if not seconds:
+        seconds = {test: time for file in test_files(mutant.file) for test, time in watched(file).seconds.items()}
+    return dict(sorted(seconds.items(), key=lambda item: item[1]))
 
-    signal.alarm(seconds)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):
-        os.dup2(nowhere, stream)
-    if mutant is not None:
+
+def survives(mutant: Mutant, tests: Sequence[str], *, seconds: int) -> bool:
+    """Say whether all tests pass, in so many seconds, with the mutant in place of its module."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(seconds)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         code, name = mutant.code(), mutant.file.removesuffix(".py").replace("/", ".")
         plain = SourceFileLoader.get_code
         SourceFileLoader.get_code = lambda self, module: code if module == name else plain(self, module)
+        os._exit(_run(dict.fromkeys(test.partition("::")[0] for test in tests), Order(tests)))
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _run(files: Iterable[str], plugin: object) -> int:
+    """Run tests in this process, unheard; return pytest's status, or 1."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nowhere, stream)
     options = ["-x", "-q", "-n", "0", "--assert=plain", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
-    return int(any(pytest.main([*options, test]) for test in tests))
+    try:
+        return int(pytest.main([*options, *files], [plugin]))
+    except BaseException:  # noqa: BLE001 - whatever a mutant raises while pytest starts
+        return 1
 
 
-def tests_of(file: str) -> list[str]:
-    """Return the test files of a module, the quickest first."""
+def test_files(file: str) -> list[str]:
+    """Return the files of tests of a module."""
     own = Path("tests", *Path(file).parts[1:-1], f"test_{Path(file).name}")
     return [*([str(own)] if (ROOT / own).exists() else []), *TESTS.get(file, [])]
 
@@ -245,19 +328,14 @@ def main() -> int:
     found = [mutant for file in files for mutant in mutants(file, (ROOT / file).read_text())]
     if options.sample:
         found = sample(found, min(options.sample, len(found)), options.seed)
-    known, score, limits = equivalents(), defaultdict[str, Counter[str]](Counter), dict[str, int]()
+    known, score = equivalents(), defaultdict[str, Counter[str]](Counter)
     for mutant in found:
-        file, tests = mutant.file, tests_of(mutant.file)
-        if file not in limits:
-            start = time.monotonic()
-            if not survives(None, tests):
-                sys.exit(f"the tests of {file} fail without any mutant: {' '.join(tests)}")
-            limits[file] = SLACK + int(3 * (time.monotonic() - start))
-        if mutant.key in known:
-            outcome = "equivalent"
-        else:
-            outcome = "survived" if survives(mutant, tests, seconds=limits[file]) else "killed"
-        score[file][outcome] += 1
+        outcome = "equivalent"
+        if mutant.key not in known:
+            tests = tests_of(mutant)
+            seconds = SLACK + int(FACTOR * sum(tests.values()))
+            outcome = "survived" if survives(mutant, list(tests), seconds=seconds) else "killed"
+        score[mutant.file][outcome] += 1
         if outcome == "survived":
             print(*mutant.key, sep=" | ", flush=True)
     columns = ("killed", "equivalent", "survived")

@@ -304,7 +304,7 @@ def test_a_multiplier_that_reaches_2_to_31_is_renormalised():
 def test_the_largest_ratio_of_every_width_is_just_below_2_to_the_bits(bits):
     largest = 2.0**bits - 1
     assert Dyadic.from_real(largest, bits=bits) == Dyadic(2**bits - 1, 0)
-    for ratio in (largest + 0.5, 2.0**bits, -(2.0**bits), 1e300):
+    for ratio in (largest + 0.5, 2.0**bits, -(2.0**bits), 1e300, [1.0, 2.0**bits]):
         with pytest.raises(ValueError, match=rf"ratio must be below 2\*\*{bits}"):
             Dyadic.from_real(ratio, bits=bits)
 
@@ -379,8 +379,9 @@ def test_exactly_refuses_what_is_too_large_with_a_value_error(value):
 
 @pytest.mark.parametrize("multiplier", [2**31, -(2**31), 2**62, INT64_MIN + 1])
 def test_a_multiplier_of_more_than_31_bits_is_refused(multiplier):
-    with pytest.raises(ValueError, match=r"multiplier must be below 2\*\*31"):
-        Dyadic(multiplier, 0)
+    for multipliers in (multiplier, [1, multiplier]):
+        with pytest.raises(ValueError, match=r"multiplier must be below 2\*\*31"):
+            Dyadic(multipliers, np.zeros_like(multipliers))
 
 
 def test_the_multiplier_whose_magnitude_wraps_is_refused():
@@ -395,8 +396,9 @@ def test_a_multiplier_in_uint64_does_not_wrap():
 
 @pytest.mark.parametrize("shift", [-1, 63, 64, INT64_MIN, INT64_MAX])
 def test_a_shift_outside_0_to_62_is_refused(shift):
-    with pytest.raises(ValueError, match=r"shift must be in \[0, 62\]"):
-        Dyadic(1, shift)
+    for shifts in (shift, [0, shift]):
+        with pytest.raises(ValueError, match=r"shift must be in \[0, 62\]"):
+            Dyadic(np.ones_like(shifts), shifts)
 
 
 @pytest.mark.parametrize(
