@@ -64,6 +64,7 @@ OPPOSITES: Final = (
 )
 TRANSPARENT: Final = {"abs", "clip", "sign", "saturate", "square", "sqrt", "rint", "floor"}  # calls dropped
 UNTOUCHED: Final = {"annotation", "returns", "decorator_list", "type_params"}
+SILENT: Final = {"strict", "repr", "copy", "order"}  # keywords: an assertion, a text, how memory is laid out
 
 OPPOSITE: Final = {a: b for pair in OPPOSITES.split(", ") for a, b in (pair.split(), pair.split()[::-1])}
 
@@ -123,15 +124,17 @@ def mutants(file: str, source: str) -> list[Mutant]:
 def _children(parent: ast.AST) -> Iterator[tuple[str, int | None, ast.AST]]:
     for field, value in ast.iter_fields(parent):
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(node, ast.AST) and field not in UNTOUCHED and not _is_text(node):
+            if isinstance(node, ast.AST) and field not in UNTOUCHED and not _is_silent(node):
                 yield field, index, node
 
 
-def _is_text(node: ast.AST) -> bool:
-    """Say whether a statement is there for the reader: a refusal, its message, the name of a type."""
+def _is_silent(node: ast.AST) -> bool:
+    """Say whether a node changes no value: a refusal, its message, the name of a type."""
     match node:
         case ast.Assign(targets=[ast.Name(id="msg")]) | ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):
             return True
+        case ast.keyword(arg=name):
+            return name in SILENT
         case _:
             return isinstance(node, ast.Raise)
 
@@ -169,7 +172,8 @@ def _variants(parent: ast.AST, field: str, node: ast.AST) -> Iterator[Variant]:
             if name == "where" and len(args) == 3:
                 yield "branches swapped", _with(node, args=[args[0], args[2], args[1]])
             for i, keyword in enumerate(keywords):
-                yield f"without {keyword.arg}", _with(node, keywords=keywords[:i] + keywords[i + 1 :])
+                if not _is_silent(keyword):
+                    yield f"without {keyword.arg or '**'}", _with(node, keywords=keywords[:i] + keywords[i + 1 :])
         case _:
             pass
 

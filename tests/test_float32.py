@@ -108,6 +108,9 @@ def test_numbers_with_fewer_than_24_bits_are_numbers_too():
     product = float32.multiply(pairs((1, 63), (-(2**23) - 1, 0), (2**24 - 1, 50)), pairs((1, 64), (1, 0), (1, 54)))
     assert product.significand.tolist() == [2**23, -(2**23) - 1, 2**24 - 1]
     assert product.exponent.tolist() == [104, 0, 104]
+    total = float32.add(pairs((0, 104), (1, 5), (-1, 5), (0, 104)), pairs((1, -149), (1, 5), (0, 104), (0, -149)))
+    assert total.significand.tolist() == [1, 2**23, -(2**23), 0]
+    assert total.exponent.tolist() == [-149, -17, -18, 0]
 
 
 @pytest.mark.parametrize("number", [2.0**31, -(2.0**31), 2.0**-63, 3 * 2.0**-63])

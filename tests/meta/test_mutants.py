@@ -80,6 +80,7 @@ def test_every_change_has_a_name_of_its_own(source: str, expected: list[str]) ->
         "raise ValueError(1 + 1)",
         '"""Return 1 + 1."""',
         "Small: TypeAlias = int | bool",
+        "y = zip(a, b, strict=True)",
         "@cache(maxsize=1)\ndef f(x: int | None) -> int | None: ...",
     ],
 )
