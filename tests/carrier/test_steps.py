@@ -14,7 +14,7 @@ from intsim import ops, trace
 from intsim._trace import call
 from intsim.carrier import exact, rowwise
 from intsim.carrier.exact import Weight
-from intsim.carrier.steps import Codes, Residual
+from intsim.carrier.steps import Attention, Codes, Dense, Residual
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
 from intsim.ops.softmax import carried_softmax
@@ -104,6 +104,59 @@ def test_ratios_that_float64_cannot_carry_are_refused():
     assert not build(Dyadic(3, 1), rounding=Rounding.HALF_AWAY)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("m", "t", "units"), [(1, 20, 1), (-3, 20, 1), (5, 0, 2)])
+@pytest.mark.parametrize(("to", "zero_point"), [(INT8, 0), (INT8, -128), (UINT8, 200), (IntRange(8, narrow=True), 3)])
+def test_codes_are_refused_from_the_first_bias_beyond_the_bound_of_what_saturates(sign, m, t, units, to, zero_point):
+    """|bias| m + (farthest code from the zero point + 1) 2**t <= 2**53, in units of 1/2 where t = 0."""
+    reach = max(zero_point - to.min, to.max - zero_point) + 1
+    largest = (EXACT - units * reach * 2**t) // (units * abs(m))
+    into = {"acc_bound": np.array([2**61]), "to": to, "zero_point": zero_point, "rounding": Rounding.HALF_UP}
+    assert Codes.build(Dyadic([m], [t]), bias=np.array([sign * largest]), **into) is not None
+    assert Codes.build(Dyadic([m], [t]), bias=np.array([sign * (largest + 1)]), **into) is None
+
+
+@pytest.mark.parametrize(("to", "zero_point"), [(UINT8, 0), (UINT8, 1), (INT8, -128), (INT8, -100)])
+@pytest.mark.parametrize("m", [1, -3])
+def test_codes_that_fit_are_carried_up_to_their_bound(to, zero_point, m):
+    """(|acc| + |bias|) m + (zero point above the lowest code + 1) 2**t <= 2**53, though the highest code is too far."""
+    room = (EXACT - (zero_point - to.min + 1) * 2**46) // abs(m)
+    into = {"to": to, "zero_point": zero_point, "rounding": Rounding.HALF_UP}
+    for bias in (0, 5, -7):
+        for step in (0, 1):
+            acc_bound = np.array([room - abs(bias) + step])
+            codes = Codes.build(Dyadic([m], [46]), bias=np.array([bias]), acc_bound=acc_bound, **into)
+            assert (codes is None) == bool(step)
+    channels = {"bias": np.zeros(2, np.int64), "acc_bound": np.array([room, room + 1])}
+    assert Codes.build(Dyadic([m, m], [46, 46]), **channels, **into) is None
+
+
+def test_dense_is_the_product_and_its_codes():
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-128, 128, (2, 5, 7)).astype(np.int8), rng.integers(-128, 128, (3, 7)).astype(np.int8)
+    ratio, bias = Dyadic([2**20, 2**19, 3], [30] * 3), np.array([1000, -2000, 3])
+    weight = Weight(w)
+    into = {"to": INT8, "zero_point": 5, "rounding": Rounding.HALF_UP}
+    codes = Codes.build(ratio, acc_bound=weight.norms * 128, bias=bias, **into)
+    acc = ops.matmul(x, w, bias=bias.astype(np.int32))
+    assert np.array_equal(Dense(weight=weight, codes=codes)(x), ops.requantize(acc, ratio, **into))
+
+
+@pytest.mark.parametrize("heads", [(), (3,)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_its_two_products_and_softmax(masked, heads):
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.integers(-128, 128, (2, *heads, 5, 4)).astype(np.int8) for _ in "qkv")
+    keep = rng.random((2, *[1 for _ in heads], 1, 5)) < 0.6 if masked else np.ones((1, 5), np.bool_)
+    scores, out = Dyadic(3, 12), Dyadic(2**20, 28)
+    softmax = carried_softmax(scores, profile=INTSIM, bound=LARGEST // 2, columns=5)
+    into = {"to": INT8, "zero_point": -3, "rounding": Rounding.HALF_UP}
+    codes = Codes.build(out, acc_bound=np.array(LARGEST), bias=np.array(0), **into)
+    probs = ops.softmax(ops.matmul(query, key), scores, profile=INTSIM, mask=keep)
+    expected = ops.requantize(ops.matmul(probs, value.swapaxes(-1, -2)), out, **into)
+    assert np.array_equal(Attention(softmax=softmax, codes=codes)(query, key, value, keep), expected)
+
+
 @st.composite
 def residuals(draw, channels=4):
     profile = replace(draw(st.sampled_from([INTSIM, IBERT])), rounding=draw(st.sampled_from(CARRIED)))
@@ -162,6 +215,29 @@ def residual(
         rounding=rounding,
         each=each,
     )
+
+
+def test_a_residual_multiplies_first():
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-128, 128, (2, 5, 7)).astype(np.int8), rng.integers(-128, 128, (4, 7)).astype(np.int8)
+    skip, bias = rng.integers(-128, 128, (2, 5, 4)).astype(np.int8), np.array([1000, -2000, 3, 0])
+    pair = Dyadic([2**20, 2**19, 3, 2**21], [30] * 4), Dyadic(2**29, 30)
+    params = LayerNormParams(weight=Dyadic([2**28, -(2**27), 3, 2**29], [40] * 4), bias=np.arange(4) << 38, eps=2)
+    step = Residual.build(
+        Weight(w),
+        bias,
+        pair,
+        carried_norm(params, to=INT8, profile=INTSIM),
+        skip=INT8,
+        skip_zero_point=2,
+        to=INT16,
+        zero_point=1,
+        rounding=INTSIM.rounding,
+        each=False,
+    )
+    operands = [ops.matmul(x, w, bias=bias.astype(np.int32)), skip.astype(np.int32) - 2]
+    total = ops.add(operands, list(pair), to=INT16, profile=INTSIM, zero_point=1)
+    assert np.array_equal(step(x, skip), ops.layer_norm(total, params, to=INT8, profile=INTSIM))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
