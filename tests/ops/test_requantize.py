@@ -129,6 +129,12 @@ def test_a_product_beyond_int64_is_refused():
         requantize(np.array([2**33]), Dyadic(2**30, 0), to=INT8, rounding=Rounding.FLOOR)
 
 
+@pytest.mark.parametrize("name", ["tflite-double", "ruy", "onnx-qlinear", "ita", "dyadic"])
+def test_an_addend_is_added_to_the_product_under_every_rule_on_integers(name):
+    into = {"to": INT8, "rounding": RULES[name], "addend": np.array([40 << 31, -(8 << 31)])}
+    assert requantize(np.array([3, 3]), Dyadic(2**30, 32), **into).tolist() == [21, -3]  # (3 / 2 +- ...) / 2
+
+
 def test_a_product_and_addend_of_2_to_62_are_refused_by_a_rule():
     rule, ratio = RULES["tflite-double"], Dyadic(2**30, 62)
     into = {"to": INT8, "rounding": rule}
