@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests import mutants
+from tests import mutants, mutations
 
 SOURCE: Final = '''
 def at_most_7(x):
@@ -29,10 +29,10 @@ def test_of_something_else():
 """
 PLANT: Final = """
 import json, pathlib
-from tests import mutants
+from tests import mutants, mutations
 
 mutants.ROOT = pathlib.Path.cwd()
-found = {m.change: m for m in mutants.mutants("tiny.py", pathlib.Path("tiny.py").read_text())}
+found = {m.change: m for m in mutations.mutants("tiny.py", pathlib.Path("tiny.py").read_text())}
 test, other = "test_tiny.py::test_it", "test_tiny.py::test_of_something_else"
 print(json.dumps({
     "killed": mutants.survives(found["> -> >="], [test], seconds=60),
@@ -43,7 +43,7 @@ print(json.dumps({
 
 
 def changes(source: str) -> list[str]:
-    return [mutant.change for mutant in mutants.mutants("x.py", source)]
+    return [mutant.change for mutant in mutations.mutants("x.py", source)]
 
 
 def test_planted_faults_are_killed_by_the_tests_that_see_them(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_is_for_the_reader_is_left_alone(source: str) -> None:
 
 def test_every_equivalent_mutant_still_has_its_line_and_a_reason() -> None:
     known = mutants.equivalents()
-    found = {m.key for file in mutants.FILES for m in mutants.mutants(file, (mutants.ROOT / file).read_text())}
+    found = {m.key for file in mutants.FILES for m in mutations.mutants(file, (mutants.ROOT / file).read_text())}
     assert known.keys() <= found
     assert all(known.values())
 
