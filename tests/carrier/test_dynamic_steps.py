@@ -271,6 +271,8 @@ def test_a_residual_is_the_sum_and_its_layer_norm(rounding, each, to, skip_zero_
     total = ops.add(operands, list(pair), to=to, profile=profile, zero_point=zero_point)
     expected = ops.layer_norm(total, params, to=INT8, profile=profile)
     assert np.array_equal(step._codes(acc.astype(np.float32), bound, skip), expected)
+    handed_on = replace(step, residual=replace(step.residual, norm=lambda y: y.astype(np.int64)))
+    assert np.array_equal(handed_on._codes(acc.astype(np.float32), bound, skip), total)
 
 
 def test_what_rounds_elsewhere_or_could_saturate_in_between_is_refused():

@@ -195,6 +195,8 @@ def test_a_residual_is_the_sum_and_its_layer_norm(case, skip_zero_point):
     total = ops.add(operands, list(pair), to=INT16, profile=profile, zero_point=zero_point)
     expected = ops.layer_norm(total, params, to=INT8, profile=profile)
     assert np.array_equal(step.after_product(acc.astype(np.float32), skip), expected)
+    handed_on = replace(step, norm=lambda y: y.astype(np.int64))
+    assert np.array_equal(handed_on.after_product(acc.astype(np.float32), skip), total)
 
 
 def residual(
