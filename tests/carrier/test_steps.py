@@ -395,6 +395,18 @@ def test_differences_of_scores_are_exact_up_to_the_bound_of_float32(profile, see
     assert np.array_equal(softmax(acc, mask), expected)
 
 
+@pytest.mark.parametrize("profile", CARRIED_PROFILES, ids=lambda profile: profile.name)
+def test_what_exp_reads_of_fine_scores_is_rounded_as_defined(profile):
+    """Eighths: too many differences for a table of theirs, and of every fraction, ties among them, hundreds."""
+    below = np.arange(5000, dtype=np.int32)
+    acc = np.stack([np.zeros_like(below), -below, -below // 3], axis=-1)
+    softmax = carried_softmax(Dyadic(1, 3), profile=profile, bound=5000, columns=3)
+    assert softmax.factor == 1 / 8
+    with trace("steps"):  # takes the definition
+        expected = call("x", ops.softmax, acc, Dyadic(1, 3), profile=profile)
+    assert np.array_equal(softmax(acc), expected)
+
+
 @pytest.mark.parametrize("step_rounding", [Rounding.FLOOR, Rounding.HALF_UP], ids=str)
 @pytest.mark.parametrize("one", [255, 256])
 def test_probabilities_on_an_integer_or_a_tie_are_exact(one, step_rounding):
