@@ -18,8 +18,10 @@ from intsim.fixedpoint import (
     Dyadic,
     IntRange,
     Rounding,
+    bit_length,
     isqrt,
     round_fraction,
+    round_to_significant,
     rounding_divide,
     rounding_right_shift,
     saturate,
@@ -209,6 +211,27 @@ def test_a_range_is_frozen_equal_by_value_and_hashable():
         INT8.bits = 9  # type: ignore[misc]
     assert IntRange(8) == INT8 != IntRange(8, narrow=True)
     assert hash(IntRange(8)) == hash(INT8)
+
+
+# Leading bits
+
+
+def test_every_int64_from_0_up_has_the_length_of_pythons():
+    n = edge_table(0, INT64_MAX)
+    assert bit_length(np.array(n)).tolist() == [value.bit_length() for value in n]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 24, 31, 62])
+def test_leading_bits_are_kept_as_the_oracle_keeps_them(bits):
+    x = edge_table(-(2**62) + 1, 2**62 - 1)
+    assert round_to_significant(np.array(x), bits).tolist() == [oracle.significant(value, bits) for value in x]
+
+
+@given(x=edge_integers(-(2**62) + 1, 2**62 - 1), bits=st.integers(1, 62), unit=st.integers(0, 61))
+def test_what_is_kept_is_a_multiple_of_the_unit(x, bits, unit):
+    kept = int(round_to_significant(np.array(x), bits, unit=unit))
+    step = max(x.bit_length() - bits, unit)
+    assert kept == oracle.rounding_shift(x, step, "half-even") * 2**step
 
 
 # Integer square root

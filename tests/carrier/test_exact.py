@@ -202,6 +202,8 @@ def test_the_environment_variable_keeps_the_product_on_integers(monkeypatch):
 def test_an_empty_batch_gives_an_empty_product():
     x, w = np.zeros((0, 4), np.int8), np.ones((3, 4), np.int8)
     assert matmul(x, w, x_bound=128, w_bound=128).shape == (0, 3)
+    deep = np.ones((1, 2000), np.int8)  # beyond 2**24 by its dtype
+    assert matmul(deep, deep[:0], x_bound=128, w_bound=128).shape == (1, 0)
 
 
 # Rescaling

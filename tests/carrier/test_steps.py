@@ -395,6 +395,21 @@ def test_differences_of_scores_are_exact_up_to_the_bound_of_float32(profile, see
     assert np.array_equal(softmax(acc, mask), expected)
 
 
+def test_softmax_of_other_roundings_of_longer_rows_or_of_larger_scores_is_refused():
+    def build(columns=2**14, bound=1, m=1, t=0, **roundings):
+        return carried_softmax(Dyadic(m, t), profile=replace(INTSIM, **roundings), bound=bound, columns=columns)
+
+    assert build() is not None
+    assert build(columns=2**14 + 1) is None
+    for rounding in Rounding:
+        assert (build(rounding=rounding) is None) == (rounding not in CARRIED)
+        assert (build(step_rounding=rounding) is None) == (rounding not in (Rounding.FLOOR, Rounding.HALF_UP))
+    for m, t in ((1, 20), (3, 20), (5, 30), (1, 0)):  # 2 |acc| m + (2**15 + 1) 2**t <= 2**53, in halves where t = 0
+        largest = (EXACT // (1 if t else 2) - (2**15 + 1) * 2**t) // (2 * m)
+        assert build(bound=largest, m=m, t=t).carrier == np.float64
+        assert build(bound=largest + 1, m=m, t=t) is None
+
+
 @pytest.mark.parametrize("profile", CARRIED_PROFILES, ids=lambda profile: profile.name)
 def test_what_exp_reads_of_fine_scores_is_rounded_as_defined(profile):
     """Eighths: too many differences for a table of theirs, and of every fraction, ties among them, hundreds."""
