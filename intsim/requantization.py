@@ -80,7 +80,7 @@ class Requantization(Checked):
             return Dyadic.from_real(np.asarray(real, np.float32), bits=self.multiplier_bits)
         wide, drop = Dyadic.from_real(real), MULTIPLIER_BITS - self.multiplier_bits
         narrow = rounding_right_shift(wide.multiplier, drop, Rounding.HALF_UP)
-        return Dyadic(np.minimum(narrow, (1 << self.multiplier_bits) - 1), np.maximum(wide.shift - drop, 0))
+        return Dyadic(np.minimum(narrow, (1 << self.multiplier_bits) - 1), wide.shift - drop)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule as plain JSON values."""

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
 from numpy.typing import NDArray
 from stored import store
 
@@ -214,4 +214,12 @@ def _save_tokenizer(file: Path) -> None:
 
 settings.register_profile("dev", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
+settings.register_profile(  # of tests/mutants.py: a failure need not be small
+    "mutants",
+    settings.get_profile("ci"),
+    max_examples=50,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("few", settings.get_profile("mutants"), max_examples=5)
 settings.load_profile(os.environ.get("INTSIM_HYPOTHESIS", "dev"))

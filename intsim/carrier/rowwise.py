@@ -281,7 +281,9 @@ def _squares(x: Float64) -> NDArray[np.int64]:
 
 
 def _root(n: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return floor(sqrt(n)) for 0 <= n < 2**62: the float64 root is off by less than 1."""
+    """Return r = floor(sqrt(n)) for 0 <= n < 2**62.
+
+    fl(n) >= r**2 (1 - 2**-53), whose root rounds to r or above it: the float64 root cut off is r or r + 1.
+    """
     root = np.sqrt(n.astype(np.float64)).astype(np.int64)
-    root -= root * root > n
-    return root + ((root + 1) * (root + 1) <= n)
+    return root - (root * root > n)
