@@ -20,7 +20,7 @@ from intsim.convert.gptq import gptq
 from intsim.convert.rotary_frequencies import rotary_frequencies
 from intsim.convert.rotary_table import rotary_table
 from intsim.errors import CheckpointError
-from intsim.fixedpoint import INT16, INT32, MAX_SHIFT, Dyadic
+from intsim.fixedpoint import ALIGNED_BITS, INT16, INT32, MAX_SHIFT, Dyadic
 from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.functions import function_rule
@@ -38,6 +38,7 @@ Reals: TypeAlias = NDArray[np.float64]
 WIDE_FRACTION: Final = 8  # what a dynamically quantized layer's output has beyond the residual sum it goes into
 FEWEST_BITS: Final = 8  # of a multiplier
 LOGIT_FRACTION: Final = 16  # logits are int32 with 16 fraction bits
+SUM_BITS: Final = 50  # of a code of 17 to 24 bits times its multiplier, so that float64 holds the sum
 AFFINE_BITS: Final = 30  # of the multiplier of at most 17 bits
 ROUNDINGS: Final = {"adaround": adaround, "gptq": gptq}  # that look at what a layer reads
 
@@ -159,11 +160,11 @@ class Compiler:
     def _put_ratio(self, name: str, ratio: Dyadic) -> None:
         self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"] = ratio.multiplier, ratio.shift
 
-    def _put_ratios(self, ratios: Mapping[str, Reals]) -> None:
+    def _put_ratios(self, ratios: Mapping[str, Reals], *, bits: int = ALIGNED_BITS) -> None:
         """Store the ratios of the operands of one sum; several terms of an operand along axis 0."""
         terms = [term for ratio in ratios.values() for term in (ratio if ratio.ndim > 1 else [ratio])]
         if self._profile.sum == "once":
-            dyadics = iter(Dyadic.aligned(*terms))
+            dyadics = iter(Dyadic.aligned(*terms, bits=bits))
         else:
             dyadics = iter([self._profile.requantization.ratio(term) for term in terms])
         for name, ratio in ratios.items():
@@ -294,7 +295,8 @@ class Compiler:
                     ratios[term.name] = np.asarray(s_x / s_y)
                 case Codes():
                     ratios[term_name(name)] = self._scale(term.name) / s_y
-        self._put_ratios(ratios)
+        wide = self.formats[name].range.bits
+        self._put_ratios(ratios, bits=SUM_BITS - wide if 16 < wide <= 24 else ALIGNED_BITS)
         return Codes(name, name)
 
     def layer_norm(self, name: str, x: Codes, *, eps: float, role: str) -> Codes:

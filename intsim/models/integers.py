@@ -149,10 +149,11 @@ class Product(NamedTuple):
 
 @dataclass(slots=True)
 class Total:
-    """A sum that waits for its readers, of which the first computes it."""
+    """A sum that waits for its readers, of which the first computes it, unless a norm is the only one."""
 
     name: str
     terms: "tuple[Rows | Product | Activation, ...]"
+    goes_on: bool  # to the next sum
     codes: Integers | None = None
 
 
@@ -272,6 +273,8 @@ class IntegerWorld:
 
     def _codes(self, x: Product | Rotated) -> Integers:
         if isinstance(x, Rotated):
+            if not self._whole and (step := fused.rotated(self._model, x.name)) is not None:
+                return step(x.codes)
             return self._rescale(x.name, Unscaled([x.codes]))
         if not self._whole and (step := fused.dense(self._model, x.name, x.weight, x.operand.range)) is not None:
             return step(*x.operand.arrays)
@@ -283,6 +286,14 @@ class IntegerWorld:
             return x
         if x.codes is not None:
             return Activation(x.name, x.codes)
+        match x.terms:
+            case (Product() as dense, Activation() as skip) if not self._whole:
+                step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, skip.name)
+                if step is not None:
+                    x.codes = step(*dense.operand.arrays, skip.codes)
+                    return Activation(x.name, x.codes)
+            case _:
+                pass
         terms, ratios = list[Integers](), list[Any]()
         for term in x.terms:
             match term:
@@ -319,12 +330,13 @@ class IntegerWorld:
         return Rows(name, call(name, ops.embedding, self._mine(ids), self._tensors[f"{name}.weight"]))
 
     def sum(self, name: str, *terms: Any, role: str) -> Total:
-        return Total(name, tuple(self._activation(term) if isinstance(term, Total) else term for term in terms))
+        each = tuple(self._activation(term) if isinstance(term, Total) else term for term in terms)
+        return Total(name, each, goes_on=role.endswith(".stream"))
 
     def layer_norm(self, name: str, x: Total | Activation, *, eps: float, role: str) -> Activation:
         match x:
-            case Total(terms=(Product() as dense, Activation() as skip)) if not self._whole:
-                step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, name, skip.name)
+            case Total(terms=(Product() as dense, Activation() as skip), goes_on=False) if not self._whole:
+                step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, skip.name, name)
                 if step is not None:
                     return Activation(name, step(*dense.operand.arrays, skip.codes))
             case _:
@@ -332,8 +344,12 @@ class IntegerWorld:
         return self._norm(name, ops.layer_norm, self._activation(x))
 
     def rms_norm(self, name: str, x: Total | Activation, *, eps: float, role: str, unit_offset: bool = False) -> Any:
-        x = self._activation(x)
-        return self._norm(name, ops.rms_norm, Activation(x.name, self._about_zero(x)))
+        source, codes = x = self._activation(x)
+        codes = self._about_zero(x)
+        if not self._whole and self._formats[source].groups == 1:
+            if (step := fused.rms_norm(self._model, name)) is not None:
+                return Activation(name, step(codes))
+        return self._norm(name, ops.rms_norm, Activation(source, codes))
 
     def _norm(self, name: str, operator: Callable[..., Integers], x: Activation) -> Activation:
         source, codes = x
@@ -390,6 +406,8 @@ class IntegerWorld:
 
     def multiply(self, name: str, x: Activation, y: Product, *, role: str) -> Activation:
         operands, ratio = (x.codes, self._codes(y)), self._model.ratio(name)
+        if not self._whole and (step := fused.multiply(self._model, name, (x.name, y.name))) is not None:
+            return Activation(name, step(*operands))
         zero_points = self._zero_points(a_zero_point=x.name, b_zero_point=y.name)
         constants = {**self._into(name, x.codes), "rounding": self._profile.rounding, **zero_points}
         return Activation(name, call(name, ops.multiply, *operands, ratio, **constants))
