@@ -290,7 +290,7 @@ class Compiler:
                 case Product(acc=acc):
                     s_x = _squeezed(acc.scale[0]) if len(acc.scale) == 1 else acc.scale
                     if acc.bias is not None:
-                        s_x = s_y / 2**WIDE_FRACTION
+                        s_x = self._wide_scale(name, terms)
                         self._rescale(f"{term.name}.wide", acc, s_x)
                     ratios[term.name] = np.asarray(s_x / s_y)
                 case Codes():
@@ -298,6 +298,22 @@ class Compiler:
         wide = self.formats[name].range.bits
         self._put_ratios(ratios, bits=SUM_BITS - wide if 16 < wide <= 24 else ALIGNED_BITS)
         return Codes(name, name)
+
+    def _wide_scale(self, name: str, terms: tuple[Rows | Product | Codes, ...]) -> Reals:
+        """Return the scale of the int32 in which a product goes into a sum.
+
+        A sum of more than 16 bits may take away what earlier ones have heaped up: its product is then as large as the
+        activation that it is added to, whatever is left, and 2**30 units hold the spans of both.
+        """
+        s_y, to = self._scale(name), self.formats[name].range
+        if to.bits <= 16:
+            return s_y / 2**WIDE_FRACTION
+        span = float(s_y.max()) * (to.max - to.min + 4)
+        for term in terms:
+            if isinstance(term, Codes):
+                other = self.formats[term.name].range
+                span += float(self._scale(term.name).max()) * (other.max - other.min)
+        return np.asarray(span * 2.0**-30 * (1 + 2.0**-20))
 
     def layer_norm(self, name: str, x: Codes, *, eps: float, role: str) -> Codes:
         weight, beta = (self._weights[tensor_name(f"{name}.{part}")] for part in ("weight", "bias"))

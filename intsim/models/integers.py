@@ -33,6 +33,7 @@ __all__ = ["advance", "run"]
 
 BLOCK: Final = 1024  # tokens at a time
 SCORES: Final = 1 << 17  # scores at a time
+QUERIES: Final = 128  # of causal attention at a time
 
 
 def run(
@@ -458,14 +459,10 @@ class IntegerWorld:
             k, v = self._kept(k, v)
             keep = self._seen(mask.shape[-1], window)
         q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
-        if (group := heads // key_heads) > 1:  # queries of the heads that share keys, one below the other
-            q = q.reshape(-1, key_heads, group * q.shape[-2], q.shape[-1])
-            keep = keep.repeat(group, axis=1).reshape(-1, 1, group * keep.shape[-2], keep.shape[-1])
         names = query.name, key.name, value.name
         if not self._whole and (step := fused.attention(self._model, name, names, q.shape[-1])) is not None:
-            at_once = max(1, SCORES // (q.shape[-2] * k.shape[-2]))
-            y = in_blocks(step, q, k, v, keep, core=2, rows=at_once)
-            return Activation(context, _joined(y.reshape(-1, heads, y.shape[-2] // group, y.shape[-1])))
+            return Activation(context, _joined(_attended(step, q, k, v, keep, causal=causal)))
+        group, q, keep = heads // key_heads, *_shared(q, keep, key_heads)
         multiply: Callable[..., Integers] = partial(call, carrier=self._carrier)
         zero_points = self._zero_points(x_zero_point=query.name, w_zero_point=key.name)
         scores = multiply(f"{name}.scores.acc", ops.matmul, q, k, **zero_points)  # (B, H, T, T)
@@ -521,6 +518,30 @@ class IntegerWorld:
             return x.codes
         name = "last_hidden_state" if self.head == "none" else "sentence_embedding"
         return call(name, ops.permute, x.codes, self._tensors["order"])
+
+
+def _shared(q: Integers, keep: Any, key_heads: int) -> tuple[Integers, Any]:
+    """Put the queries of heads that share keys one below the other: (B, H, T, D) -> (B, H', T H / H', D)."""
+    if (group := q.shape[1] // key_heads) == 1:
+        return q, keep
+    q = q.reshape(-1, key_heads, group * q.shape[-2], q.shape[-1])
+    return q, keep.repeat(group, axis=1).reshape(-1, 1, group * keep.shape[-2], keep.shape[-1])
+
+
+def _attended(
+    step: Callable[..., Integers], q: Integers, k: Integers, v: Integers, keep: NDArray[np.bool_], *, causal: bool
+) -> Integers:
+    """Run a step of attention on all queries; where it is causal some at a time, on the keys up to the last of them."""
+    batch, heads, queries, _ = q.shape
+    size, done = QUERIES if causal else queries, list[Integers]()
+    for start in range(0, queries, size):
+        rows = slice(start, start + size)
+        columns = int(np.flatnonzero(keep[..., rows, :].any(axis=(0, 1, 2)))[-1:].sum()) + 1 if causal else k.shape[-2]
+        part, kept = _shared(q[..., rows, :], keep[..., rows, :columns], k.shape[1])
+        at_once = max(1, SCORES // (part.shape[-2] * columns))
+        y = in_blocks(step, part, k[..., :columns, :], v[..., :columns, :], kept, core=2, rows=at_once)
+        done.append(y.reshape(batch, heads, -1, y.shape[-1]))
+    return done[0] if len(done) == 1 else np.concatenate(done, axis=-2)
 
 
 def _split(x: Integers, heads: int) -> Integers:  # (..., T, C) -> (..., H, T, D)
