@@ -85,8 +85,13 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
 @click.option("--recipe", default="intsim", show_default=True, help="Preset name or TOML file.")
 @click.option("--head", type=click.Choice(HEADS), help="What follows the body; by default what config.json says.")
 @click.option("--profile", help="Numerics profile; the recipe's by default.")
-@click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
-@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="One text per line, TAB separates a pair; to a decoder all lines are one text.",
+)
+@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N lines.")
+@click.option("--window", type=click.IntRange(min=2), help="Tokens a decoder reads at a time; by default up to 512.")
 @truncated
 def quantize(
     checkpoint: Path,
@@ -96,14 +101,18 @@ def quantize(
     profile: str | None,
     calibration: Path | None,
     calibration_size: int | None,
+    window: int | None,
     truncate: bool,
 ) -> None:
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
+    from intsim.convert.quantize import reads_on  # noqa: PLC0415  brings SciPy
+    from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
+
     check_folder(output)
-    texts = _calibration_texts(calibration, calibration_size)
-    model = intsim.quantize(
-        checkpoint, recipe=recipe, head=head, profile=profile, calibration=texts, truncate=truncate, progress=True
-    )
+    running = reads_on(open_checkpoint(checkpoint, head=head))
+    texts = _calibration_texts(calibration, calibration_size, running=running)
+    how: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "window": window}
+    model = intsim.quantize(checkpoint, recipe=recipe, calibration=texts, progress=True, **how)
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
     click.echo(f"wrote {output}: {len(model.tensors)} integer tensors, {size} bytes", err=True)
@@ -211,6 +220,8 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
+@click.option("--window", type=click.IntRange(min=2), help="Of perplexity: tokens of a window; by default up to 512.")
+@click.option("--stride", type=click.IntRange(min=1), help="Of perplexity: tokens between the starts of two windows.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
 @truncated
 @as_json
@@ -220,6 +231,8 @@ def eval_(
     data: tuple[Path, ...],
     limit: int | None,
     reference: Path | None,
+    window: int | None,
+    stride: int | None,
     jobs: int,
     truncate: bool,
     json_: bool,
@@ -227,9 +240,13 @@ def eval_(
     """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
     from intsim.report.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
+    if task != "perplexity" and (window, stride) != (None, None):
+        msg = "give --window and --stride together with --task perplexity"
+        raise click.UsageError(msg)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     loaded = intsim.load(model)
-    result = evaluate(loaded, task, examples, reference=reference, truncate=truncate, jobs=jobs, progress=True)
+    how: dict[str, Any] = {"truncate": truncate, "window": window, "stride": stride, "jobs": jobs}
+    result = evaluate(loaded, task, examples, reference=reference, progress=True, **how)
     if json_:
         _print_json(result.to_json())
         return
@@ -476,14 +493,14 @@ def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> 
     } | answer(model, result, encoding, text or "")
 
 
-def _calibration_texts(file: Path | None, size: int | None) -> Sequence[str] | None:
+def _calibration_texts(file: Path | None, size: int | None, *, running: bool = False) -> Sequence[str] | None:
     if file is not None:
-        return read_lines(file)[:size]
+        return read_lines(file, blank=running)[:size]
     if size is None:
         return None
-    from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
+    from intsim.convert import default_calibration, default_running_text  # noqa: PLC0415  brings SciPy
 
-    return default_calibration()[:size]
+    return (default_running_text() if running else default_calibration())[:size]
 
 
 def _recipe_list(values: tuple[str, ...]) -> list[str]:
