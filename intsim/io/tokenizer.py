@@ -277,8 +277,11 @@ def running(tokenizer: "Tokenizer", text: str) -> tuple[list[int], list[int]]:
     Raises
     ------
     IntsimError
-        If the text is not valid Unicode, or the tokenizer fails.
+        If the text is empty or not valid Unicode, or the tokenizer fails.
     """
+    if not text:
+        msg = "text must have a character, got none"
+        raise IntsimError(msg)
     _check_unicode("text", text)
     with _reading(tokenizer, 0):
         tokens = tokenizer.encode(text)
