@@ -9,8 +9,10 @@ It judges the chain of calls too. An operand is one of three things:
 * the result of an earlier call, by its name;
 * stored anew, because the model brought a result into another form on the way. It must be a view of one earlier result,
   with or without the zero points of that result taken off: the whole or a run of one axis (a group of channels, one
-  token), axes moved, and either split or joined in their order (heads). Sequences stay apart;
-* an input of the model (ids, masks, keys and values kept of an earlier run) or one of its constants (weights, multipliers). These are taken as they are.
+  token), axes moved, and either split or joined in their order (heads), or the heads that share keys one below the
+  other. Sequences stay apart;
+* an input of the model (ids, masks, keys and values kept of an earlier run) or one of its constants (weights,
+  multipliers). These are taken as they are.
 
 The manifest does not say *which* result an operand stored anew was made from: any earlier one accounts for it.
 
@@ -510,6 +512,8 @@ def _is_view(operand: Tensor, sources: Sequence[Tensor]) -> bool:
     for source in reversed(sources):
         if source.shape[:1] != operand.shape[:1]:
             continue
+        if _is_by_key_heads(operand, source) or _is_by_key_heads(source, operand):
+            return True
         for start, axes in _runs(source.shape, len(operand.flat)):
             flat = [source.flat[i] for i in _places(axes, start)]
             if (
@@ -521,6 +525,18 @@ def _is_view(operand: Tensor, sources: Sequence[Tensor]) -> bool:
             ):
                 return True
     return False
+
+
+def _is_by_key_heads(by_head: Tensor, rows: Tensor) -> bool:
+    """Say whether rows (B, T, C) are laid out (B, H, G T, D): the G heads that share keys one below another."""
+    if len(by_head.shape) != 4 or len(rows.shape) != 3 or prod(by_head.shape) != prod(rows.shape):
+        return False
+    (batch, heads, run, size), tokens = by_head.shape, rows.shape[1]
+    if tokens == 0 or run % tokens:
+        return False
+    group = run // tokens
+    head = [(heads, group * size), (group, size), (tokens, heads * group * size), (size, 1)]
+    return [rows.flat[i] for i in _places([(batch, prod(rows.shape[1:])), *head], 0)] == by_head.flat
 
 
 def _runs(shape: tuple[int, ...], size: int) -> Iterator[tuple[int, list[Axis]]]:
