@@ -11,7 +11,7 @@ import numpy as np
 
 from intsim._trace import Level, Trace, trace
 from intsim.errors import IntsimError
-from intsim.generate import Sampling, ends_of, new_tokens
+from intsim.generate import Sampling, new_tokens
 from intsim.integer_model import IntegerModel
 from intsim.io.tokenizer import decoded, parse_tokenizer, running
 
@@ -121,11 +121,11 @@ def go_on(
     for piece in _pieces(tokens(), ids, tokenizer):
         show(piece)
         pieces.append(piece)
-    room = model.config.longest - len(ids) + 1
-    if found[-1] in ends_of(model):
-        stopped: Stopped = "end"
-    else:
-        stopped = "context" if len(found) == room < most else "count"
+    config: Any = model.config
+    room = config.longest - len(ids) + 1
+    stopped: Stopped = "context" if len(found) == room < most else "count"
+    if found[-1] in config.eos_token_id:
+        stopped = "end"
     return Continuation(
         prompt=prompt if prompt is not None or tokenizer is None else tokenizer.decode(ids),
         ids=found,

@@ -6,7 +6,6 @@ JSON Lines whose ``text`` they are. Shapes: T tokens of a window or text, V voca
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -129,7 +128,8 @@ def prepare_last_words(texts: Sequence[str], reader: Reader) -> Inquiry:
         stem = text.rstrip()[: -len(text.split()[-1])].rstrip()
         before, ids = running(reader.tokenizer, text.rstrip())
         _, known = running(reader.tokenizer, stem)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, known, strict=False)))
+        pairs = zip(ids, known, strict=False)
+        shared = next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(known)))
         room = reader.longest - len(before)
         if len(ids) > room and not reader.truncate:
             msg = f"text must be at most {room} tokens long, got {len(ids)}; --truncate shortens it"
@@ -148,8 +148,8 @@ def prepare_last_words(texts: Sequence[str], reader: Reader) -> Inquiry:
 def each_alone(run: Runner, batch: Batch) -> Iterator[NDArray[Any]]:
     """Yield the logits of each text's tokens, (T, V), of one text at a time."""
     for ids, mask, types in zip(*batch, strict=True):
-        own = ids[mask][None]
-        yield run(own, np.ones(own.shape, np.bool_), types[mask][None])[0]
+        text, segments = ids[mask], types[mask]
+        yield run(text[None], np.ones((1, len(text)), np.bool_), segments[None])[0]
 
 
 def surprises(logits: NDArray[Any], unit: Unit, ids: NDArray[np.int64]) -> NDArray[np.float64]:
