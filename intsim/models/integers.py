@@ -333,7 +333,9 @@ class IntegerWorld:
 
     def rms_norm(self, name: str, x: Total | Activation, *, eps: float, role: str, unit_offset: bool = False) -> Any:
         x = self._activation(x)
-        return self._norm(name, ops.rms_norm, Activation(x.name, self._about_zero(x)))
+        if self._formats[x.name].groups == 1:  # else its one scale has no zero point
+            x = Activation(x.name, self._about_zero(x))
+        return self._norm(name, ops.rms_norm, x)
 
     def _norm(self, name: str, operator: Callable[..., Integers], x: Activation) -> Activation:
         source, codes = x
