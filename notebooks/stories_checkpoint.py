@@ -92,9 +92,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
         ),
         key=lambda merge: merge[0],
     )
-    tokenizer = Tokenizer(
-        models.BPE(vocabulary, [(a, b) for _, a, b in merges], unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )
+    pairs = [(a, b) for _, a, b in merges]
+    tokenizer = Tokenizer(models.BPE(vocabulary, pairs, unk_token=SPECIAL[0], fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     tokenizer.decoder = decoders.Sequence(steps)

@@ -12,7 +12,7 @@ from intsim.io.huggingface import Checkpoint
 from intsim.io.tokenizer import Encoding, pad
 from intsim.reference.world import run
 
-__all__ = ["Moments", "calibrate"]
+__all__ = ["BATCH", "Moments", "calibrate"]
 
 BATCH: Final = 16
 
@@ -48,6 +48,7 @@ def calibrate(
     encodings: Sequence[Encoding],
     observers: Mapping[str, Sequence[Callable[[NDArray[np.floating]], None]]],
     *,
+    batch: int = BATCH,
     progress: bool = False,
 ) -> None:
     """Show every activation to its observers, real tokens only, a batch of texts at a time.
@@ -60,13 +61,14 @@ def calibrate(
         The tokens of each text.
     observers
         Activation name -> functions that are shown its vectors, (vectors, C).
+    batch
+        How many texts it runs at once.
     progress
         Whether to draw a progress bar on stderr.
     """
-    starts = range(0, len(encodings), BATCH)
+    starts = range(0, len(encodings), batch)
     for start in tqdm(starts, desc="calibrating", unit="batch", disable=not progress):
-        batch = encodings[start : start + BATCH]
-        ids, mask, types = pad(batch, pad_id=checkpoint.config.pad_token_id)
+        ids, mask, types = pad(encodings[start : start + batch], pad_id=checkpoint.config.pad_token_id)
 
         def observe(name: str, x: NDArray[np.floating], mask: NDArray[np.bool_] = mask) -> NDArray[np.floating]:
             for see in observers.get(name, ()):

@@ -345,12 +345,13 @@ class IntegerWorld:
         return self._norm(name, ops.layer_norm, self._activation(x))
 
     def rms_norm(self, name: str, x: Total | Activation, *, eps: float, role: str, unit_offset: bool = False) -> Any:
-        source, codes = x = self._activation(x)
+        x = self._activation(x)
+        if self._formats[x.name].groups > 1:
+            return self._norm(name, ops.rms_norm, x)
         codes = self._about_zero(x)
-        if not self._whole and self._formats[source].groups == 1:
-            if (step := fused.rms_norm(self._model, name)) is not None:
-                return Activation(name, step(codes))
-        return self._norm(name, ops.rms_norm, Activation(source, codes))
+        if not self._whole and (step := fused.rms_norm(self._model, name)) is not None:
+            return Activation(name, step(codes))
+        return self._norm(name, ops.rms_norm, Activation(x.name, codes))
 
     def _norm(self, name: str, operator: Callable[..., Integers], x: Activation) -> Activation:
         source, codes = x
@@ -431,12 +432,11 @@ class IntegerWorld:
         name, how = rotated_name(x.name), {"pairing": pairing, "rounding": self._profile.rounding}
         return Rotated(name, _joined(call(f"{name}.acc", ops.rotary, _split(codes, heads), cos, sin, **how)))
 
-    def _kept(self, *new: Integers) -> Sequence[Integers]:  # (B, T, C) -> with all earlier tokens, (B, S, C)
+    def _kept(self, name: str, new: Integers) -> Integers:  # (B, T, C) -> with all earlier tokens, (B, S, C)
         if self._past is None:
             return new
-        columns = [np.concatenate([next(self._past), codes], axis=1) for codes in new]
-        self.kept += columns
-        return columns
+        self.kept.append(call(f"{name}.kept", ops.append, next(self._past), new))
+        return self.kept[-1]
 
     def attention(
         self,
@@ -456,7 +456,7 @@ class IntegerWorld:
             k, v = self._part.all_of(k, v)
         keep, context, key_heads = mask[..., None, None, :], f"{name}.context", key_heads or heads
         if causal:
-            k, v = self._kept(k, v)
+            k, v = self._kept(key.name, k), self._kept(value.name, v)
             keep = self._seen(mask.shape[-1], window)
         q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
         names = query.name, key.name, value.name

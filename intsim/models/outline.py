@@ -120,13 +120,10 @@ class Outline:
     @property
     def hidden_states(self) -> list[str]:
         """The activations between the layers, those before the first and behind the last included."""
-        normed = [name for name, activation in self.activations.items() if activation.role in {"norm", "output"}]
-        stream = [
-            name
-            for name, activation in self.activations.items()
-            if activation.role in {"embedding", "residual.ffn.stream"}
-        ]
-        return normed if len(stream) < 2 else [*stream[:-1], normed[-1]]
+        roles = {name: activation.role for name, activation in self.activations.items()}
+        normed = [name for name, role in roles.items() if role in {"norm", "output"}]
+        stream = [name for name, role in roles.items() if role in {"embedding", "residual.ffn.stream"}]
+        return [*stream[:-1], normed[-1]] if "residual.ffn.stream" in roles.values() else normed
 
     # ---- the walk
 
