@@ -218,7 +218,7 @@ def _find(
         stored, expected = tensors[name], shape[::-1] if transposed else shape
         if stored.shape != expected:
             msg = (
-                f"tensor {name!r} of {stored.file} must have shape {expected} by config.json, "
+                f"tensor {name!r} of {stored.file} must have shape {expected} by its configuration, "
                 f"got {stored.shape}; correct one of the two"
             )
             raise CheckpointError(msg)
