@@ -10,9 +10,9 @@ from intsim.io.gguf_file import Gguf
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["CONTROL", "NORMAL", "UNKNOWN", "build_tokenizer", "sentencepiece_bpe"]
+__all__ = ["BYTE", "CONTROL", "NORMAL", "UNKNOWN", "build_tokenizer", "sentencepiece_bpe"]
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 """Kinds of tokens, as sentencepiece numbers them."""
 
 PRE: Final = ("gpt-2", "smollm", "llama-bpe", "qwen2")
@@ -150,10 +150,9 @@ def _with_special(
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t, kind in of_kind if kind in (UNKNOWN, CONTROL)])
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t, kind in of_kind if kind == USER_DEFINED])
     ends = [(tokens[i], i) for i in (bos, eos) if i is not None]
-    if ends:
-        first, last = ("" if i is None else tokens[i] for i in (bos, eos))
-        single, pair = ([piece for piece in (first, text, last) if piece] for text in ("$A", "$B"))
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=single, pair=[*single, *(f"{piece}:1" for piece in pair)], special_tokens=ends
-        )
+    first, last = ("" if i is None else tokens[i] for i in (bos, eos))
+    one, two = ([piece for piece in (first, text, last) if piece] for text in ("$A", "$B"))
+    tokenizer.post_processor = processors.TemplateProcessing(  # $B would be of type 1, and decoders know one
+        single=one, pair=[*one, *(f"{piece}:0" for piece in two)], special_tokens=ends
+    )
     return tokenizer

@@ -2,8 +2,10 @@
 """GGUF files: what the package gguf writes and its own reader reads, beside the Hugging Face folders they stand for."""
 
 import importlib
+import itertools
 import struct
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -360,3 +362,132 @@ def test_a_machine_without_the_package_is_told_so(
     monkeypatch.setitem(sys.modules, "gguf", None)
     sentence = "package gguf must be installed to read GGUF files, got none; pip install 'intsim[gguf]'"
     assert refusal(llama / "llama.gguf") == sentence
+
+
+BYTES: Final = tuple(chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)))
+MERGES: Final = ("Ġ t", "h e", "Ġt he", "1 2", "12 3", "Ċ Ċ", "i n", "Ġ Ġ", "' s", "Ã ©", "q u")
+BYTE_PAIRS: Final = (*BYTES, *(merge.replace(" ", "") for merge in MERGES), "xyz", "<|end|>", "<|user|>", "[tool]")
+ODD: Final = (
+    "the quick the's 1234 12 in\n\n the  end\t x",
+    "café cafe\u0301 naïve — “quoted” 日本語 🎉",
+    "<|user|>the<|end|>[tool] they",
+    "xyz xyzx I'LL we'll 1²3 a\r\n\r\n  b \n",
+)
+
+
+def _byte_pairs(pre: str, **more: Any) -> dict[str, Any]:
+    kinds = (*[1] * (len(BYTE_PAIRS) - 3), 3, 3, 4)
+    end = BYTE_PAIRS.index("<|end|>")
+    ends = {"bos_token_id": end, "eos_token_id": end}
+    return vocabulary(BYTE_PAIRS, kinds, "gpt2", merges=MERGES, pre=pre, **ends, **more)
+
+
+def _ids(file: Path, text: str) -> list[int]:
+    return parse_tokenizer(read_tokenizer(file)).encode(text).ids
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe", "qwen2"])
+@pytest.mark.parametrize("text", ODD)
+def test_pairs_of_bytes_are_those_of_transformers(pre: str, text: str, tmp_path: Path) -> None:
+    transformers = importlib.import_module("transformers")
+    metadata = {**_byte_pairs(pre), "llama.block_count": 1}
+    file = write(tmp_path / "a.gguf", "llama", metadata, {"a": np.zeros(1, np.float32)}, {})
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf")
+    if (
+        pre == "qwen2"
+    ):  # whose tokenizer composes accents first, where the one that transformers makes of a file does not
+        text = unicodedata.normalize("NFC", text)
+    bos = [BYTE_PAIRS.index("<|end|>")] if pre == "llama-bpe" else []  # as llama.cpp where a file does not say
+    if pre == "llama-bpe" and "xyz" in text:  # a word that is a token stays whole
+        assert BYTE_PAIRS.index("xyz") in _ids(file, text)
+    else:
+        assert _ids(file, text) == bos + theirs(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("pre", "pieces"),
+    [
+        ("gpt-2", "Ġ 123 4 e Ì ģ"),
+        ("smollm", "Ġ 1 2 3 4 e Ì ģ"),
+        ("llama-bpe", "<|end|> Ġ 123 4 e Ì ģ"),
+        ("qwen2", "Ġ 1 2 3 4 Ã©"),
+    ],
+)
+def test_digits_and_accents_are_cut_as_each_vocabulary_was_learned(pre: str, pieces: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.gguf", "llama", _byte_pairs(pre), {}, {})
+    tokens = parse_tokenizer(read_tokenizer(file)).encode(" 1234e\u0301").tokens
+    assert tokens == pieces.split()
+
+
+@pytest.mark.parametrize(
+    ("more", "first", "last"),
+    [({}, 0, 0), ({"add_bos_token": True}, 1, 0), ({"add_eos_token": True}, 0, 1)],
+)
+def test_a_file_says_what_comes_before_and_after_a_text(
+    more: Mapping[str, bool], first: int, last: int, tmp_path: Path
+) -> None:
+    end = [BYTE_PAIRS.index("<|end|>")]
+    file = write(tmp_path / "a.gguf", "llama", _byte_pairs("gpt-2", **more), {}, {})
+    assert _ids(file, "the") == first * end + [BYTES.index("t"), BYTE_PAIRS.index("he")] + last * end
+    pair = parse_tokenizer(read_tokenizer(file)).encode("h", "i")
+    assert pair.ids == first * end + [BYTES.index("h")] + last * end + first * end + [BYTES.index("i")] + last * end
+    assert set(pair.type_ids) == {0}
+
+
+def test_scored_pieces_are_merged_as_sentencepiece_merges_them(shared: Path, tmp_path: Path) -> None:
+    """stories260K's vocabulary in a file, beside a search for the best pair, again and again, as its paper has it."""
+    data, place, pieces = (shared / "models" / "stories260K" / "tok512.bin").read_bytes(), 4, list[tuple[str, float]]()
+    while place < len(data):
+        score, length = struct.unpack("<fi", data[place : place + 8])
+        pieces.append((data[place + 8 : place + 8 + length].decode(), score))
+        place += 8 + length
+    names = ["<unk>", "<s>", "</s>", *(piece.replace(" ", "▁") for piece, _ in pieces[3:])]
+    scores = {name: score for name, (_, score) in zip(names, pieces, strict=True)}
+    kinds = [2, 3, 3, *(6 if name.startswith("<0x") else 1 for name in names[3:])]
+    metadata = vocabulary(names, kinds, "llama", scores=[s for _, s in pieces], bos_token_id=1, eos_token_id=2)
+    file = write(tmp_path / "a.gguf", "llama", metadata, {}, {})
+
+    def slow(text: str) -> list[str]:
+        symbols = list("▁" + text.replace(" ", "▁"))
+        while True:
+            pairs = [(scores.get(a + b), -i) for i, (a, b) in enumerate(itertools.pairwise(symbols))]
+            found = [pair for pair in pairs if pair[0] is not None]
+            if not found:
+                break
+            at = -max(found)[1]
+            symbols[at : at + 2] = ["".join(symbols[at : at + 2])]
+        as_bytes = [[s] if s in scores else [f"<0x{byte:02X}>" for byte in s.encode()] for s in symbols]
+        return ["<s>", *itertools.chain.from_iterable(as_bytes)]
+
+    texts = ["Once upon a time, there was a little girl named Lily.", "  two  spaces ", "zürich 日", "<s"]
+    for text in texts:
+        assert parse_tokenizer(read_tokenizer(file)).encode(text).tokens == slow(text), text
+
+
+@pytest.mark.parametrize(
+    ("metadata", "sentence"),
+    [
+        ({}, "tokenizer.ggml.model of FILE must be one of gpt2, llama to read text, got nothing"),
+        (
+            {"tokenizer.ggml.model": "t5"},
+            "tokenizer.ggml.model of FILE must be one of gpt2, llama to read text, got 't5'",
+        ),
+        (
+            _byte_pairs("tekken"),
+            "tokenizer.ggml.pre of FILE must be one of gpt-2, smollm, llama-bpe, qwen2 to read text, got 'tekken'",
+        ),
+        (
+            {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]},
+            "FILE must hold a vocabulary of kind llama to read text, got no 'scores'",
+        ),
+        (
+            {**WORDS, "tokenizer.ggml.bos_token_id": 99},
+            "FILE must hold a vocabulary of kind llama to read text, got list index out of range",
+        ),
+    ],
+)
+def test_a_vocabulary_that_is_not_known_is_refused(metadata: Mapping[str, Any], sentence: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.gguf", "llama", metadata, {"a": np.zeros(1, np.float32)}, {})
+    with pytest.raises(CheckpointError) as refused:
+        read_tokenizer(file)
+    assert str(refused.value).replace(str(file), "FILE") == sentence
