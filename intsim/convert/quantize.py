@@ -20,7 +20,7 @@ from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
-from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_tokenizer
+from intsim.io.tokenizer import Encoding, encode, has_tokenizer, parse_tokenizer, read_tokenizer
 from intsim.models.config import Config
 from intsim.models.formats import Dynamic
 from intsim.models.outline import Outline
@@ -131,8 +131,7 @@ def quantize_each(
         msg = f"calibration must be left out where every range was trained, got {len(texts)} texts for {path}"
         raise IntsimError(msg)
     else:
-        has_tokenizer = (Path(path) / "tokenizer.json").exists()
-        tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer else None
+        tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer(path) else None
 
     models: dict[int, IntegerModel] = {}
     weights = Weights(checkpoint.names, checkpoint.load)
