@@ -35,7 +35,7 @@ __all__ = ["Compiler", "compile_model"]
 
 Reals: TypeAlias = NDArray[np.float64]
 
-WIDE_FRACTION: Final = 8  # what a dynamically quantized layer's output has beyond the residual sum it goes into
+WIDE_FRACTION: Final = 8  # bits that a dynamically quantized product has beyond its sum's, where int32 holds them
 FEWEST_BITS: Final = 8  # of a multiplier
 LOGIT_FRACTION: Final = 16  # logits are int32 with 16 fraction bits
 AFFINE_BITS: Final = 30  # of the multiplier of at most 17 bits
@@ -289,7 +289,7 @@ class Compiler:
                 case Product(acc=acc):
                     s_x = _squeezed(acc.scale[0]) if len(acc.scale) == 1 else acc.scale
                     if acc.bias is not None:
-                        s_x = s_y / 2**WIDE_FRACTION
+                        s_x = s_y / 2 ** min(WIDE_FRACTION, INT32.bits - self._activations[name].range.bits)
                         self._rescale(f"{term.name}.wide", acc, s_x)
                     ratios[term.name] = np.asarray(s_x / s_y)
                 case Codes():
