@@ -22,7 +22,7 @@ from intsim.integer_model import IntegerModel
 from intsim.io.atomic import check_writable, is_stdout
 from intsim.io.bounded import MAX_LINE, read_text
 from intsim.io.integer_checkpoint import check_folder
-from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_lines
+from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, read_lines, running
 from intsim.io.trace_file import TRACE, write_trace
 from intsim.models.world import HEADS
 from intsim.profile import PROFILES, find_profile
@@ -85,8 +85,13 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
 @click.option("--recipe", default="intsim", show_default=True, help="Preset name or TOML file.")
 @click.option("--head", type=click.Choice(HEADS), help="What follows the body; by default what config.json says.")
 @click.option("--profile", help="Numerics profile; the recipe's by default.")
-@click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
-@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="One text per line, TAB separates a pair; to a decoder all lines are one text.",
+)
+@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N lines.")
+@click.option("--window", type=click.IntRange(min=2), help="Tokens a decoder reads at a time; by default up to 512.")
 @truncated
 def quantize(
     checkpoint: Path,
@@ -96,14 +101,18 @@ def quantize(
     profile: str | None,
     calibration: Path | None,
     calibration_size: int | None,
+    window: int | None,
     truncate: bool,
 ) -> None:
     """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
+    from intsim.convert.quantize import reads_on  # noqa: PLC0415  brings SciPy
+    from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
+
     check_folder(output)
-    texts = _calibration_texts(calibration, calibration_size)
-    model = intsim.quantize(
-        checkpoint, recipe=recipe, head=head, profile=profile, calibration=texts, truncate=truncate, progress=True
-    )
+    running = reads_on(open_checkpoint(checkpoint, head=head))
+    texts = _calibration_texts(calibration, calibration_size, running=running)
+    how: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "window": window}
+    model = intsim.quantize(checkpoint, recipe=recipe, calibration=texts, progress=True, **how)
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
     click.echo(f"wrote {output}: {len(model.tensors)} integer tensors, {size} bytes", err=True)
@@ -154,15 +163,77 @@ def run(
     if json_:
         _print_json(shown, err=aside)
         return
-    for key in ("tokens", "output", "scale", "label", "labels", "answer", "masks", "digest"):
-        if shown.get(key) is None or (key == "output" and loaded.head in ("question-answering", "masked-lm")):
+    large = loaded.head in ("question-answering", "masked-lm", "causal-lm")  # an integer a token, or a word
+    for key in ("tokens", "output", "scale", "label", "labels", "answer", "masks", "next", "digest"):
+        if shown.get(key) is None or (key == "output" and large):
             continue
-        if key == "masks":
-            for best in shown[key]:
+        if key in ("masks", "next"):
+            for best in shown[key] if key == "masks" else [shown[key]]:
                 line = "  ".join(f"{each['token']} ({each['logit']})" for each in best)
-                click.echo(f"{'mask':<8}{line}", err=aside)
+                click.echo(f"{key.removesuffix('s'):<8}{line}", err=aside)
         else:
             click.echo(f"{key:<8}{shown[key]}", err=aside)
+
+
+@cli.command()
+@click.argument("model", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--text", help="What to go on from.")
+@click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="1 takes the likeliest token.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="What logits are divided by.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn, the same on every machine.")
+@click.option(
+    "--trace", "trace_file", type=click.Path(path_type=Path), help="Write every intermediate of the last step."
+)
+@click.option(
+    "--level", type=click.Choice(["tensors", "steps"]), default="tensors", show_default=True, help="As run's."
+)
+@as_json
+def generate(
+    model: Path | None,
+    text: str | None,
+    ids: Path | None,
+    max_new_tokens: int,
+    top_k: int,
+    temperature: float,
+    seed: int,
+    trace_file: Path | None,
+    level: Any,
+    json_: bool,
+) -> None:
+    """Go on with a text or token ids by the integer decoder in DIR, or by the stories model that comes with intsim."""
+    from intsim.generate import Sampling  # noqa: PLC0415
+    from intsim.report.continuation import go_on  # noqa: PLC0415
+
+    if (text is None) == (ids is None):
+        msg = "give either --text or --ids"
+        raise click.UsageError(msg)
+    if top_k == 1 and (temperature, seed) != (1.0, 0):
+        msg = "give --temperature and --seed together with a --top-k of more than 1"
+        raise click.UsageError(msg)
+    sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
+    if trace_file is not None:
+        check_writable(trace_file, TRACE)
+    with resources.as_file(resources.files("intsim.embedded") / "stories") as stories:
+        loaded = intsim.load(stories if model is None else model)
+    aside = trace_file is not None and is_stdout(trace_file)  # the trace alone is on stdout
+
+    def show(piece: str) -> None:
+        if not json_:
+            click.echo(piece, nl=False, err=aside)
+            (sys.stderr if aside else sys.stdout).flush()
+
+    start = text if text is not None else _read_ids(ids)
+    how: dict[str, Any] = {"level": None if trace_file is None else level, "show": show}
+    done = go_on(loaded, start, most=max_new_tokens, sampling=sampling, **how)
+    show("\n")
+    if done.stopped == "context":
+        click.echo(f"stopped at the end of the context, {loaded.config.longest} tokens", err=True)
+    if trace_file is not None and done.trace is not None:
+        write_trace(trace_file, done.trace, loaded)
+    if json_:
+        _print_json(done.to_json(loaded), err=aside)
 
 
 @cli.command()
@@ -211,6 +282,8 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
+@click.option("--window", type=click.IntRange(min=2), help="Of perplexity: tokens of a window; by default up to 512.")
+@click.option("--stride", type=click.IntRange(min=1), help="Of perplexity: tokens between the starts of two windows.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
 @truncated
 @as_json
@@ -220,6 +293,8 @@ def eval_(
     data: tuple[Path, ...],
     limit: int | None,
     reference: Path | None,
+    window: int | None,
+    stride: int | None,
     jobs: int,
     truncate: bool,
     json_: bool,
@@ -227,9 +302,13 @@ def eval_(
     """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
     from intsim.report.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
+    if task != "perplexity" and (window, stride) != (None, None):
+        msg = "give --window and --stride together with --task perplexity"
+        raise click.UsageError(msg)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     loaded = intsim.load(model)
-    result = evaluate(loaded, task, examples, reference=reference, truncate=truncate, jobs=jobs, progress=True)
+    how: dict[str, Any] = {"truncate": truncate, "window": window, "stride": stride, "jobs": jobs}
+    result = evaluate(loaded, task, examples, reference=reference, progress=True, **how)
     if json_:
         _print_json(result.to_json())
         return
@@ -358,7 +437,7 @@ def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
 @cli.command()
 @as_json
 def info(json_: bool) -> None:
-    """Print what a bug report needs: versions, BLAS, processor, and whether the embedded model is the committed one."""
+    """Print what a bug report needs: versions, BLAS, processor, and whether the embedded models are the committed ones."""
     from intsim.report.info import summarise_machine  # noqa: PLC0415
 
     summary = summarise_machine()
@@ -370,7 +449,7 @@ def info(json_: bool) -> None:
             shown = ", ".join(f"{name} {each}" for name, each in cast("dict[str, Any]", value).items())
         else:
             shown = " ".join(map(str, cast("list[str]", value))) if isinstance(value, list) else str(value)
-        click.echo(f"{key:<16}{shown}")
+        click.echo(f"{key:<18}{shown}")
 
 
 @cli.command()
@@ -451,19 +530,26 @@ def _run_text(model: IntegerModel, text: str, *, truncate: bool = False) -> dict
     if model.tokenizer is None:
         msg = "model must carry a tokenizer to read text, got none; give --ids"
         raise IntsimError(msg)
-    longest = model.config.longest
-    encoding = encode(parse_tokenizer(model.tokenizer), text, longest=longest, truncate=truncate)
-    return _run_encoding(model, encoding, text)
+    longest, tokenizer = model.config.longest, parse_tokenizer(model.tokenizer)
+    if model.head == "causal-lm":
+        before, ids = running(tokenizer, text)
+        return _run_ids(model, [*before, *(ids[-(longest - len(before)) :] if truncate else ids)], text)
+    return _run_encoding(model, encode(tokenizer, text, longest=longest, truncate=truncate), text)
 
 
-def _run_ids(model: IntegerModel, ids: list[int]) -> dict[str, Any]:
-    return _run_encoding(model, Encoding(ids=ids, type_ids=[0] * len(ids), tokens=()), None)
+def _run_ids(model: IntegerModel, ids: list[int], text: str | None = None) -> dict[str, Any]:
+    tokens: list[str] = []
+    if text is not None and model.tokenizer is not None:
+        tokenizer = parse_tokenizer(model.tokenizer)
+        tokens = [tokenizer.id_to_token(each) or "" for each in ids]
+    return _run_encoding(model, Encoding(ids=ids, type_ids=[0] * len(ids), tokens=tokens), text)
 
 
 def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> dict[str, Any]:
     from intsim.report.answer import answer  # noqa: PLC0415
 
-    result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)])
+    last = model.head == "causal-lm"
+    result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)], last=last)
     return {
         "text": text,
         "tokens": list(encoding.tokens) or None,
@@ -476,14 +562,14 @@ def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> 
     } | answer(model, result, encoding, text or "")
 
 
-def _calibration_texts(file: Path | None, size: int | None) -> Sequence[str] | None:
+def _calibration_texts(file: Path | None, size: int | None, *, running: bool = False) -> Sequence[str] | None:
     if file is not None:
-        return read_lines(file)[:size]
+        return read_lines(file, blank=running)[:size]
     if size is None:
         return None
-    from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
+    from intsim.convert import default_calibration, default_running_text  # noqa: PLC0415  brings SciPy
 
-    return default_calibration()[:size]
+    return (default_running_text() if running else default_calibration())[:size]
 
 
 def _recipe_list(values: tuple[str, ...]) -> list[str]:

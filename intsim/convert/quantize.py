@@ -20,7 +20,7 @@ from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
-from intsim.io.tokenizer import Encoding, encode, has_tokenizer, parse_tokenizer, read_tokenizer
+from intsim.io.tokenizer import WINDOW, Encoding, cut, encode, has_tokenizer, parse_tokenizer, read_tokenizer, running
 from intsim.models.config import Config
 from intsim.models.formats import Dynamic
 from intsim.models.outline import Outline
@@ -28,7 +28,7 @@ from intsim.profile import Profile, find_profile
 from intsim.quantizers import AffineParams, Granularity, MinMax
 from intsim.recipes import ActivationRule, Matched, Recipe, load_recipe, match
 
-__all__ = ["default_calibration", "quantize", "quantize_each"]
+__all__ = ["default_calibration", "default_running_text", "quantize", "quantize_each", "reads_on"]
 
 Observer: TypeAlias = Callable[[NDArray[np.floating]], None]
 
@@ -40,6 +40,16 @@ def default_calibration() -> list[str]:
     return (resources.files("intsim.convert") / "calibration.txt").read_text(encoding="utf-8").splitlines()
 
 
+def default_running_text() -> list[str]:
+    """Return the lines that come with intsim for decoders, which read on from one to the next."""
+    return (resources.files("intsim.convert") / "running_text.txt").read_text(encoding="utf-8").split("\n")
+
+
+def reads_on(checkpoint: Checkpoint) -> bool:
+    """Say whether texts are one text to a checkpoint, read in windows: a decoder that does not judge whole texts."""
+    return bool(checkpoint.outline.cached) and checkpoint.head in ("none", "causal-lm")
+
+
 def quantize(
     path: str | Path,
     *,
@@ -47,6 +57,7 @@ def quantize(
     head: str | None = None,
     calibration: Iterable[str] | None = None,
     truncate: bool = False,
+    window: int | None = None,
     profile: str | Profile | None = None,
     progress: bool = False,
 ) -> IntegerModel:
@@ -63,9 +74,11 @@ def quantize(
     calibration
         Texts that activation ranges are taken from, a TAB between the two of a pair; intsim's own sentences by default.
         A checkpoint trained with quantization has its ranges already, see ``trained_ranges``: texts only serve what it
-        leaves open, and are refused where that is nothing.
+        leaves open, and are refused where that is nothing. To a decoder they are the lines of one text.
     truncate
         Whether calibration texts that are too long are shortened instead of refused.
+    window
+        Tokens that a decoder reads of that text at a time, by default 512, or the context where that is shorter.
     profile
         The numerics; the recipe's by default.
     progress
@@ -80,7 +93,7 @@ def quantize(
     IntsimError
         If the checkpoint, the recipe, the profile's name or a text is invalid.
     """
-    options: dict[str, Any] = {"calibration": calibration, "truncate": truncate, "profile": profile}
+    options: dict[str, Any] = {"calibration": calibration, "truncate": truncate, "window": window, "profile": profile}
     return quantize_each(path, [recipe], head=head, progress=progress, **options)[0]
 
 
@@ -91,6 +104,7 @@ def quantize_each(
     head: str | None = None,
     calibration: Iterable[str] | None = None,
     truncate: bool = False,
+    window: int | None = None,
     profile: str | Profile | None = None,
     progress: bool = False,
 ) -> list[IntegerModel]:
@@ -101,7 +115,7 @@ def quantize_each(
 
     Parameters
     ----------
-    path, head, calibration, truncate, profile, progress
+    path, head, calibration, truncate, window, profile, progress
         As ``quantize`` takes them.
     recipes
         Each as ``quantize`` takes it.
@@ -121,12 +135,20 @@ def quantize_each(
     for recipe, rules in zip(asked, matched, strict=True):
         for note in rules.notes:
             log.warning("recipe %s: %s", recipe.name, note)
+    if window is not None and not reads_on(checkpoint):
+        msg = f"window must be left out unless a decoder reads on, got {window} for head {checkpoint.head} of {path}"
+        raise IntsimError(msg)
     ranges = trained_ranges(checkpoint)
     encodings: list[Encoding] = []
     if any(_needs_texts(recipe, rules, ranges) for recipe, rules in zip(asked, matched, strict=True)):
         tokenizer_json = read_tokenizer(path, head=checkpoint.head)
-        calibrated_by = default_calibration() if texts is None else texts
-        encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
+        if reads_on(checkpoint):
+            encodings = _windows(
+                tokenizer_json, default_running_text() if texts is None else texts, checkpoint.config, window
+            )
+        else:
+            calibrated_by = default_calibration() if texts is None else texts
+            encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
     elif texts is not None:
         msg = f"calibration must be left out where every range was trained, got {len(texts)} texts for {path}"
         raise IntsimError(msg)
@@ -281,14 +303,33 @@ def _encode(tokenizer_json: str, texts: Sequence[str], config: Config, *, trunca
     tokenizer = parse_tokenizer(tokenizer_json)
     encodings = [encode(tokenizer, text, longest=config.longest, truncate=truncate) for text in texts]
     for text, encoding in zip(texts, encodings, strict=True):
-        largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
-        if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
-            msg = (
-                "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
-                f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r}"
-            )
-            raise CheckpointError(msg)
+        _check_ids(encoding, config, text)
     return encodings
+
+
+def _windows(tokenizer_json: str, lines: Sequence[str], config: Config, window: int | None) -> list[Encoding]:
+    """Return the tokens of a text in windows, whose ids the model has."""
+    if window is not None and window > config.longest:
+        msg = f"window must be at most the context, {config.longest} tokens, got {window}"
+        raise IntsimError(msg)
+    if not (text := "\n".join(lines)).strip():
+        msg = f"calibration must have more than white space, got {text!r:.40}"
+        raise IntsimError(msg)
+    tokens = running(parse_tokenizer(tokenizer_json), text)
+    encodings = cut(*tokens, window=min(config.longest, WINDOW) if window is None else window)
+    for encoding in encodings:
+        _check_ids(encoding, config, text)
+    return encodings
+
+
+def _check_ids(encoding: Encoding, config: Config, text: str) -> None:
+    largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
+    if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
+        msg = (
+            "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
+            f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r:.200}"
+        )
+        raise CheckpointError(msg)
 
 
 def _hidden_in_groups(outline: Outline, rules: Matched) -> dict[str, MinMax]:

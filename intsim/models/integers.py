@@ -412,12 +412,11 @@ class IntegerWorld:
         name, how = rotated_name(x.name), {"pairing": pairing, "rounding": self._profile.rounding}
         return Rotated(name, _joined(call(f"{name}.acc", ops.rotary, _split(codes, heads), cos, sin, **how)))
 
-    def _kept(self, *new: Integers) -> Sequence[Integers]:  # (B, T, C) -> with all earlier tokens, (B, S, C)
+    def _kept(self, name: str, new: Integers) -> Integers:  # (B, T, C) -> with all earlier tokens, (B, S, C)
         if self._past is None:
             return new
-        columns = [np.concatenate([next(self._past), codes], axis=1) for codes in new]
-        self.kept += columns
-        return columns
+        self.kept.append(call(f"{name}.kept", ops.append, next(self._past), new))
+        return self.kept[-1]
 
     def attention(
         self,
@@ -437,7 +436,7 @@ class IntegerWorld:
             k, v = self._part.all_of(k, v)
         keep, context, key_heads = mask[..., None, None, :], f"{name}.context", key_heads or heads
         if causal:
-            k, v = self._kept(k, v)
+            k, v = self._kept(key.name, k), self._kept(value.name, v)
             keep = self._seen(mask.shape[-1], window)
         q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
         if (group := heads // key_heads) > 1:  # queries of the heads that share keys, one below the other

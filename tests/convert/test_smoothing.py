@@ -2,6 +2,7 @@
 """SmoothQuant's migration of scales: the float model stays what it is, and outliers move into the weights."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from intsim.convert.smoothing import readers, smooth_channels, smoothing
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import Dyadic
 from intsim.io.huggingface import Checkpoint, open_checkpoint
+from intsim.io.tokenizer import parse_tokenizer, read_tokenizer, running
 from intsim.models import FAMILIES
 from intsim.reference.world import run
 
@@ -65,12 +67,17 @@ def any_scales(checkpoint: Checkpoint) -> dict[str, Dyadic]:
 
 
 def loud(path: Path, channel: int, factor: float) -> Path:
-    """Let one channel of every norm that products alone read be ``factor`` times as loud."""
-    norms, file = readers(open_checkpoint(path).outline), path / "model.safetensors"
-    stored = load_file(file)
+    """Make one channel of every norm that products alone read louder, and the weights that read it smaller."""
+    outline, file = open_checkpoint(path).outline, path / "model.safetensors"
+    stored, found = load_file(file), readers(outline)
     for name, values in stored.items():
-        if name.endswith(".weight") and any(name.endswith(f"{norm}.weight") for norm in norms):
-            values[channel] *= factor
+        bare = name.removeprefix("model.").removeprefix("transformer.")
+        norm, _, part = bare.rpartition(".")
+        if norm in found:
+            offset = part == "weight" and outline.norms[norm].unit_offset
+            values[channel] = (values[channel] + offset) * factor - offset
+        if any(bare in weights for weights in found.values()):
+            values[:, channel] /= factor
     save_file(stored, file, metadata={"format": "pt"})
     return path
 
@@ -190,19 +197,16 @@ def largest_of(
     checkpoint: Checkpoint, weights: Mapping[str, NDArray[np.float64]], names: Mapping[str, Any]
 ) -> dict[str, NDArray[np.float64]]:
     """Return the largest magnitude of each channel over TEXTS."""
-    from intsim.io.tokenizer import encode, pad, parse_tokenizer, read_tokenizer  # noqa: PLC0415
-
-    tokenizer = parse_tokenizer(read_tokenizer(checkpoint.path, head=checkpoint.head))
-    encodings = [encode(tokenizer, text, longest=checkpoint.config.longest) for text in TEXTS]
-    ids, mask, types = pad(encodings, pad_id=checkpoint.config.pad_token_id)
+    before, after = running(parse_tokenizer(read_tokenizer(checkpoint.path)), "\n".join(TEXTS))
+    ids = np.array([[*before, *after]])  # one window
     found: dict[str, NDArray[np.float64]] = {}
 
     def observe(name: str, x: NDArray[Any]) -> NDArray[Any]:
         if name in names:
-            found[name] = np.abs(x[mask]).max(axis=0)
+            found[name] = np.abs(x[0]).max(axis=0)
         return x
 
-    how: dict[str, Any] = {"attention_mask": mask, "token_type_ids": types, "observe": observe}
+    how: dict[str, Any] = {"attention_mask": ids >= 0, "token_type_ids": 0 * ids, "observe": observe}
     run(checkpoint.family, weights, checkpoint.config, checkpoint.head, ids, **how)
     return found
 
@@ -210,13 +214,14 @@ def largest_of(
 # ---- the integer model
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma", "gpt2", "gptj", "gpt_neox", "opt"])
+@pytest.mark.parametrize("family", ["llama", "gemma", "gptj", "opt"])
 def test_a_loud_channel_costs_less_where_its_scale_is_moved(
     folder: Callable[..., Path], tmp_path: Path, family: str
 ) -> None:
-    path = loud(folder(family, "causal-lm"), channel=3, factor=60)
+    path = folder(family, "causal-lm")
     feed = draw(open_checkpoint(path).config, 2, 2, 9)
     expected, errors = floats(path, feed), {}
+    np.testing.assert_allclose(floats(loud(path, channel=3, factor=128), feed), expected, rtol=1e-5, atol=1e-5)
     for alpha in ("0.0", "0.5"):
         (tmp_path / "recipe.toml").write_text(RECIPE.format(alpha) if alpha != "0.0" else RECIPE.partition("\n\n")[2])
         model = intsim.quantize(path, recipe=tmp_path / "recipe.toml", calibration=TEXTS)
@@ -226,7 +231,7 @@ def test_a_loud_channel_costs_less_where_its_scale_is_moved(
         for name, values in (("simulated", output), ("integers", reals)):
             errors[name, alpha] = float(np.square((values - expected)[feed.mask > 0]).sum())
     for name in ("simulated", "integers"):
-        assert errors[name, "0.5"] < 0.75 * errors[name, "0.0"], errors
+        assert errors[name, "0.5"] < 0.1 * errors[name, "0.0"], errors
 
 
 def test_a_smoothed_model_is_stored_with_its_scales(folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -244,8 +249,6 @@ def test_a_smoothed_model_is_stored_with_its_scales(folder: Callable[..., Path],
 
 
 def replaced(model: intsim.IntegerModel, tensors: Mapping[str, Any]) -> intsim.IntegerModel:
-    from dataclasses import replace  # noqa: PLC0415
-
     return replace(model, tensors=tensors)
 
 
