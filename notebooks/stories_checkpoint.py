@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+from tokenizers import Tokenizer
+
+from intsim.io.gguf_tokenizer import BYTE, CONTROL, NORMAL, UNKNOWN, sentencepiece_bpe
 
 SPECIAL = ("<unk>", "<s>", "</s>")
 
@@ -82,26 +84,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
         pieces.append((data[place + 8 : place + 8 + length].decode(), score))
         place += 8 + length
     names = [*SPECIAL, *(piece.replace(" ", "▁") for piece, _ in pieces[len(SPECIAL) :])]
-    vocabulary = {name: i for i, name in enumerate(names)}
-    merges = sorted(
-        (
-            (-pieces[i][1], name[:cut], name[cut:])
-            for name, i in vocabulary.items()
-            for cut in range(1, len(name))
-            if name[:cut] in vocabulary and name[cut:] in vocabulary and not name.startswith("<")
-        ),
-        key=lambda merge: merge[0],
-    )
-    pairs = [(a, b) for _, a, b in merges]
-    tokenizer = Tokenizer(models.BPE(vocabulary, pairs, unk_token=SPECIAL[0], fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    tokenizer.decoder = decoders.Sequence(steps)
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
-    )
-    return tokenizer
+    kinds = [UNKNOWN, CONTROL, CONTROL, *(BYTE if name.startswith("<0x") else NORMAL for name in names[len(SPECIAL) :])]
+    return sentencepiece_bpe(names, [score for _, score in pieces], kinds, bos=1)
 
 
 def main(model: Path, pieces: Path, folder: Path) -> None:
@@ -110,7 +94,8 @@ def main(model: Path, pieces: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / "model.safetensors")
-    read_tokenizer(pieces).save(str(folder / "tokenizer.json"))
+    tokenizer = json.dumps(json.loads(read_tokenizer(pieces).to_str()), ensure_ascii=False)
+    (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
 
 
 if __name__ == "__main__":

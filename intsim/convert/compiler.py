@@ -35,7 +35,7 @@ __all__ = ["Compiler", "compile_model"]
 
 Reals: TypeAlias = NDArray[np.float64]
 
-WIDE_FRACTION: Final = 8  # what a dynamically quantized layer's output has beyond the residual sum it goes into
+WIDE_FRACTION: Final = 8  # bits that a dynamically quantized product has beyond its sum's, where int32 holds them
 FEWEST_BITS: Final = 8  # of a multiplier
 LOGIT_FRACTION: Final = 16  # logits are int32 with 16 fraction bits
 SUM_BITS: Final = 50  # of a code of 17 to 24 bits times its multiplier, so that float64 holds the sum

@@ -2,7 +2,7 @@
 """From a Hugging Face checkpoint to an integer model."""
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -10,16 +10,18 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.convert.calibrate import BATCH, Moments, calibrate
+from intsim.convert.calibrate import Moments, calibrate
 from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
 from intsim.convert.ranges import Range, given_ranges
+from intsim.convert.smoothing import readers, smooth_channels, smoothing
 from intsim.convert.trained import trained_ranges
+from intsim.convert.weights import Reals, Weights
 from intsim.errors import CheckpointError, IntsimError
-from intsim.fixedpoint import IntRange
+from intsim.fixedpoint import Dyadic, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
-from intsim.io.tokenizer import WINDOW, Encoding, cut, encode, parse_tokenizer, read_tokenizer, running
+from intsim.io.tokenizer import WINDOW, Encoding, cut, encode, has_tokenizer, parse_tokenizer, read_tokenizer, running
 from intsim.models.config import Config
 from intsim.models.formats import Dynamic
 from intsim.models.outline import Outline
@@ -29,7 +31,6 @@ from intsim.recipes import ActivationRule, Matched, Recipe, load_recipe, match
 
 __all__ = ["default_calibration", "default_running_text", "quantize", "quantize_each", "reads_on"]
 
-Reals: TypeAlias = NDArray[np.float64]
 Observer: TypeAlias = Callable[[NDArray[np.floating]], None]
 
 log: Final = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ def quantize_each(
 ) -> list[IntegerModel]:
     """Quantize a checkpoint by each of several recipes: the models that ``quantize`` returns for them.
 
-    The float model runs over the calibration texts once for all of them, and once more for each that permutes channels.
+    The float model runs over the calibration texts once for all of them, and once more for each that permutes channels
+    or smooths them.
 
     Parameters
     ----------
@@ -167,11 +169,10 @@ def quantize_each(
         msg = f"calibration must be left out where every range was trained or given, got {len(texts)} texts for {path}"
         raise IntsimError(msg)
     else:
-        has_tokenizer = (Path(path) / "tokenizer.json").exists()
-        tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer else None
+        tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer(path) else None
 
     models: dict[int, IntegerModel] = {}
-    weights = _Weights(checkpoint)
+    weights = Weights(checkpoint.names, checkpoint.load)
     running = {
         i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json)
         for i, chosen in enumerate(zip(asked, matched, numerics, strict=True))
@@ -189,13 +190,13 @@ def quantize_each(
             for name, observer in wanted.observers:
                 observers.setdefault(name, []).append(observer)
         for seen, observers in passes.values():
-            batch = 1 if reads_on(checkpoint) else BATCH  # a window has the logits of all its tokens
-            calibrate(checkpoint, seen, encodings, observers, batch=batch, progress=progress)
+            calibrate(checkpoint, seen, encodings, observers, progress=progress)
     return [models[i] for i in range(len(asked))]
 
 
 def _needs_texts(recipe: Recipe, rules: Matched, ranges: Collection[str]) -> bool:
-    return recipe.permutation != "none" or recipe.needs_moments or not rules.activations.keys() <= set(ranges)
+    reordered = recipe.permutation != "none" or recipe.smooth is not None
+    return reordered or recipe.needs_moments or not rules.activations.keys() <= set(ranges)
 
 
 class _Pass(NamedTuple):
@@ -227,6 +228,14 @@ def _quantizing(
         bounds = {name: found.range() for name, found in per_channel.items()}
         order = range_order({name: high - low for name, (low, high) in bounds.items()})
         weights = permute_channels(weights, outline, order)
+    scales: dict[str, Dyadic] = {}
+    if recipe.smooth is not None and (norms := _norms_to_smooth(outline, recipe, ranges)):
+        largest = {name: MinMax(granularity=Granularity(kind="channel", axis=-1)) for name in norms}
+        yield _Pass(weights, [(name, found.update) for name, found in largest.items()])
+        for name, found in largest.items():
+            low, high = found.range()
+            scales[name] = smoothing(np.maximum(-low, high), weights, norms[name], alpha=recipe.smooth)
+        weights = smooth_channels(weights, outline, scales)
 
     matched: dict[str, ActivationRule] = dict(rules.activations)
     seen = {name: name for name in matched}  # what each estimator is shown
@@ -276,6 +285,8 @@ def _quantizing(
         raise CheckpointError(msg) from None
     if order is not None:
         compiled.tensors["order"] = np.argsort(order)
+    for name, scale in scales.items():
+        compiled.tensors |= {f"{name}.smooth.multiplier": scale.multiplier, f"{name}.smooth.shift": scale.shift}
     return IntegerModel(
         model_type=checkpoint.model_type,
         head=checkpoint.head,
@@ -350,20 +361,11 @@ def _hidden_in_groups(outline: Outline, rules: Matched) -> dict[str, MinMax]:
     return per_channel
 
 
-class _Weights(Mapping[str, Reals]):
-    """The tensors of a checkpoint, each read when it is used, so that they are never in memory together."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-
-    def __getitem__(self, name: str) -> Reals:
-        return self._checkpoint.load(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._checkpoint.pieces
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._checkpoint.pieces)
-
-    def __len__(self) -> int:
-        return len(self._checkpoint.pieces)
+def _norms_to_smooth(outline: Outline, recipe: Recipe, trained: Collection[str]) -> dict[str, tuple[str, ...]]:
+    norms = readers(outline)
+    if fixed := [name for name in norms if name in trained]:
+        msg = f"activation '{fixed[0]}' must have its range as in training, got smooth = {recipe.smooth}"
+        raise IntsimError(msg)
+    if not norms:
+        log.warning("recipe %s: there is no norm that products alone read, and nothing is smoothed", recipe.name)
+    return norms

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a Hugging Face directory: config.json and model.safetensors, whole or in shards.
+"""Reads a Hugging Face directory: config.json and model.safetensors, whole or in shards; or a GGUF file in its place.
 
 Everything but the values is checked when the directory is opened: the configuration, and the name,
 shape and dtype of every tensor, from the headers alone. The values are read one tensor at a time.
 """
 
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,36 +18,27 @@ from safetensors import SafetensorError, safe_open
 
 from intsim.errors import CheckpointError, IntsimError, one_line, said
 from intsim.io.bounded import parse_json, read_json
+from intsim.io.gguf_checkpoint import GgufTensor, name_tensors, read_config
+from intsim.io.gguf_file import find_gguf, read_gguf
 from intsim.io.sentence_transformers import read_embedding
+from intsim.io.stored_tensor import STORED_DTYPES, StoredTensor
 from intsim.models.config import Config, refuse
 from intsim.models.families import FAMILIES
 from intsim.models.family import ARCHITECTURES, Family
 from intsim.models.outline import Outline, outline
 from intsim.models.world import HEADS, Head, Stored
 
-__all__ = ["Checkpoint", "StoredTensor", "open_checkpoint"]
+__all__ = ["Checkpoint", "open_checkpoint"]
 
 Float = TypeVar("Float", np.float32, np.float64)
 
 log: Final = logging.getLogger(__name__)
 
-# NumPy has no bfloat16: its 16 bits are the upper half of a float32.
-STORED_DTYPES: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 MAX_NAME: Final = 255
 """Bytes of the name of a shard: no file system has longer ones."""
 LFS: Final = b"version https://git-lfs"
 BUFFERS: Final = {"embeddings.position_ids", "embeddings.token_type_ids"}  # 0, 1, 2, … and 0, 0, 0, …, in old files
 OLD_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTensor:
-    """Where one tensor lies in a safetensors file: ``offset`` bytes from its start, row-major."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
 
 
 class Piece(NamedTuple):
@@ -92,7 +82,7 @@ class Checkpoint:
         return self.outline.tensors[name].shape
 
     def dtype(self, name: str) -> str:
-        """Return the stored dtype of tensor ``name``: ``"F32"``, ``"F16"`` or ``"BF16"``."""
+        """Return the stored dtype of tensor ``name``: ``"F32"``, ``"F16"`` or ``"BF16"``, or GGUF's kind."""
         return self.pieces[name][0].stored.dtype
 
     def load(self, name: str, dtype: type[Float] = np.float64) -> NDArray[Float]:
@@ -130,14 +120,7 @@ def _part(values: NDArray[Float], piece: Piece) -> NDArray[Float]:
 
 
 def _read_values(name: str, stored: StoredTensor, dtype: type[Float]) -> NDArray[Float]:
-    values = np.fromfile(
-        stored.file,
-        dtype=STORED_DTYPES[stored.dtype],
-        count=math.prod(stored.shape),
-        offset=stored.offset,
-    ).reshape(stored.shape)
-    if stored.dtype == "BF16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
+    values = stored.read()
     finite = np.isfinite(values)
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
@@ -150,7 +133,7 @@ def _read_values(name: str, stored: StoredTensor, dtype: type[Float]) -> NDArray
 
 
 def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
-    """Open a Hugging Face directory and check all of it but the values.
+    """Open a Hugging Face directory or a GGUF file and check all of it but the values.
 
     What the model does not use is left out: other heads, a pooler that nothing reads, buffers. It is logged, once. What
     the body itself would use under another configuration, such as more layers, is refused.
@@ -158,7 +141,7 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
     Parameters
     ----------
     path
-        Directory with config.json and one or several safetensors files.
+        Directory with config.json and one or several safetensors files, or with one GGUF file; or that file.
     head
         What follows the body, one of ``HEADS``; by default what ``architectures`` in config.json says, and where it
         says nothing a sequence classifier, if there are its tensors. ``sentence-embedding`` pools as the files of
@@ -170,17 +153,18 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         If something is missing, unreadable or contradictory; the message says what and how to repair it.
     """
     path = Path(path)
-    if not path.is_dir():
+    gguf = None if (file := find_gguf(path)) is None else read_gguf(file)
+    if gguf is None and not path.is_dir():
         got = "a file" if path.exists() else "nothing there"
         msg = f"checkpoint {path} must be a directory with config.json in it, got {got}"
         raise CheckpointError(msg)
-    values = _read_object(path / "config.json")
+    values = _read_object(path / "config.json") if gguf is None else read_config(gguf)
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         refuse("model_type", f"one of {', '.join(FAMILIES)}", model_type)
     family = FAMILIES[model_type]
     config = family.config.read(values)
-    tensors = _read_headers(path, family)
+    tensors = _read_headers(path, family) if gguf is None else name_tensors(gguf, model_type, config)
     ranges = {name: tensors.pop(name) for name in sorted(tensors) if name.endswith((".x_min", ".x_max"))}
     for name, stored in ranges.items():
         _check_dtype(name, stored)
@@ -234,7 +218,7 @@ def _find(
         stored, expected = tensors[name], shape[::-1] if transposed else shape
         if stored.shape != expected:
             msg = (
-                f"tensor {name!r} of {stored.file} must have shape {expected} by config.json, "
+                f"tensor {name!r} of {stored.file} must have shape {expected} by its configuration, "
                 f"got {stored.shape}; correct one of the two"
             )
             raise CheckpointError(msg)
@@ -280,7 +264,7 @@ def _head(family: Family, values: Mapping[str, Any], config: Config, tensors: Ma
 
 
 def _check_dtype(name: str, stored: StoredTensor) -> None:
-    if stored.dtype not in STORED_DTYPES:
+    if not isinstance(stored, GgufTensor) and stored.dtype not in STORED_DTYPES:
         msg = (
             f"tensor {name!r} of {stored.file} must be stored as one of "
             f"{', '.join(STORED_DTYPES)}, got {stored.dtype}; save the model in float32"

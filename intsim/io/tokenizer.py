@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.bounded import MAX_DATA, MAX_JSON, MAX_LINE, read_text
+from intsim.io.gguf_file import find_gguf, read_gguf
+from intsim.io.gguf_tokenizer import build_tokenizer
 from intsim.io.sentence_transformers import read_text_config
 from intsim.io.tokenizer_config import FOLDED, fold_config, fold_text_config
 from intsim.models.world import Head
@@ -28,6 +30,7 @@ __all__ = [
     "decoded",
     "encode",
     "encode_words",
+    "has_tokenizer",
     "pad",
     "parse_tokenizer",
     "read_lines",
@@ -100,7 +103,8 @@ def read_lines(path: str | Path, *, blank: bool = False) -> list[Line]:
 def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
     """Return the text of tokenizer.json in the directory ``path``, with what the files beside it change of it.
 
-    The text alone gives the ids, types and tokens of transformers' fast tokenizer, see ``fold_config``.
+    The text alone gives the ids, types and tokens of transformers' fast tokenizer, see ``fold_config``. Of a GGUF file
+    it is made from the vocabulary there, see ``build_tokenizer``.
 
     Parameters
     ----------
@@ -114,6 +118,8 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
     CheckpointError
         If there is none, it cannot be read, or tokenizer_config.json contradicts it in a way that is not known.
     """
+    if (gguf := find_gguf(Path(path))) is not None:
+        return build_tokenizer(read_gguf(gguf))
     file = Path(path) / "tokenizer.json"
     try:
         text = read_text(file, most=MAX_JSON, newline="")
@@ -130,6 +136,13 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
         msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {said(error)}"
         raise CheckpointError(msg) from None
     return fold_text_config(folded, *read_text_config(path)) if head == "sentence-embedding" else folded
+
+
+def has_tokenizer(path: str | Path) -> bool:
+    """Say whether the checkpoint ``path`` can read text: a GGUF file by its vocabulary, a folder by tokenizer.json."""
+    if (gguf := find_gguf(Path(path))) is not None:
+        return "tokenizer.ggml.model" in read_gguf(gguf).metadata
+    return (Path(path) / "tokenizer.json").exists()
 
 
 def parse_tokenizer(text: str) -> "Tokenizer":

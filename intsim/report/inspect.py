@@ -40,7 +40,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         If it is none of these, or damaged.
     """
     path = Path(path)
-    if path.is_file():
+    if path.is_file() and path.suffix != ".gguf":
         tensors, metadata = read(path)
         if "trace" not in metadata:
             msg = f"file {path} must be a trace of intsim run, got another file; of a checkpoint give the folder"

@@ -38,14 +38,14 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Sequence[Encoding], int]]:
-    """Return what every pass of the float model reads, and how much of it at a time."""
-    passes: list[tuple[Sequence[Encoding], int]] = []
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Encoding]]:
+    """Return what every pass of the float model reads."""
+    passes: list[Sequence[Encoding]] = []
     calibrate = quantize_module.calibrate
 
-    def watched(checkpoint: Any, weights: Any, encodings: Any, observers: Any, *, batch: int, **how: Any) -> None:
-        passes.append((encodings, batch))
-        calibrate(checkpoint, weights, encodings, observers, batch=batch, **how)
+    def watched(checkpoint: Any, weights: Any, encodings: Any, observers: Any, **how: Any) -> None:
+        passes.append(encodings)
+        calibrate(checkpoint, weights, encodings, observers, **how)
 
     monkeypatch.setattr(quantize_module, "calibrate", watched)
     return passes
@@ -55,21 +55,20 @@ def tokens_of(path: Path, text: str) -> tuple[list[int], list[int]]:
     return running(parse_tokenizer(read_tokenizer(path)), text)
 
 
-def test_all_lines_are_one_text_in_windows_each_run_alone(decoder: Path, seen: list[Any]) -> None:
+def test_all_lines_are_one_text_in_windows(decoder: Path, seen: list[Any]) -> None:
     intsim.quantize(decoder, calibration=LINES, window=7)
-    ((encodings, batch),) = seen
+    (encodings,) = seen
     before, ids = tokens_of(decoder, "\n".join(LINES))
     assert len(before) == 1
     assert [each.ids for each in encodings] == [[*before, *ids[i : i + 6]] for i in range(0, len(ids), 6)]
     assert len(encodings) > 2
-    assert batch == 1
 
 
 @pytest.mark.parametrize(("context", "window"), [(40, 40), (600, 512)])
 def test_a_window_has_512_tokens_or_the_context(tmp_path: Path, seen: list[Any], context: int, window: int) -> None:
     path = tiny("llama", "causal-lm", tmp_path, max_position_embeddings=context)
     intsim.quantize(path)
-    ((encodings, _),) = seen
+    (encodings,) = seen
     before, ids = tokens_of(path, "\n".join(default_running_text()))
     assert {len(each.ids) for each in encodings[:-1]} == {window}
     assert sum(len(each.ids) - len(before) for each in encodings) == len(ids)
@@ -122,9 +121,8 @@ def test_models_of_whole_texts_read_each_by_itself(tmp_path: Path, seen: list[An
     with pytest.raises(intsim.IntsimError, match=r"window must be left out unless a decoder reads on, got 7"):
         intsim.quantize(path, window=7)
     intsim.quantize(path, calibration=["a good movie .", "a bad plot , not good"])
-    ((encodings, batch),) = seen
+    (encodings,) = seen
     assert [len(each.ids) for each in encodings] == [6, 8]
-    assert batch == 16
 
 
 def test_every_token_of_every_window_is_seen(decoder: Path, tmp_path: Path) -> None:

@@ -499,14 +499,14 @@ def test_every_shape_is_checked(tiny_bert: TinyBert) -> None:
         path = tiny_bert(tensors={stored: np.zeros(shape, np.float32)}, tokenizer=False)
         assert _error(path) == (
             f"tensor '{name}' of DIR/model.safetensors must have shape {plain.shape(name)} "
-            f"by config.json, got {shape}; correct one of the two"
+            f"by its configuration, got {shape}; correct one of the two"
         )
 
 
 def test_labels_must_match_the_classifier(tiny_bert: TinyBert) -> None:
     path = tiny_bert(config={"id2label": {"0": "a", "1": "b", "2": "c"}})
     assert "'classifier.weight'" in (message := _error(path))
-    assert "shape (3, 16) by config.json, got (2, 16)" in message
+    assert "shape (3, 16) by its configuration, got (2, 16)" in message
 
 
 def test_classifier_must_be_there_where_architectures_says_so(tiny_bert: TinyBert) -> None:

