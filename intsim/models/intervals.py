@@ -62,6 +62,7 @@ __all__ = [
 Steps: TypeAlias = dict[str, Integers]  # ":STEP" -> its ends, in forward order; the result is ""
 Run: TypeAlias = Callable[..., Steps]
 
+AT_ONCE: Final = 1 << 22  # weights
 CODES: Final = np.arange(INT16.min, INT16.max + 1).astype(np.int16)
 
 
@@ -119,6 +120,11 @@ def matmul(
         x, w = x.astype(np.int64) - x_zero_point, w.astype(np.int64) - w_zero_point
         terms = x[:, None, ..., :, None, :] * w[None, :, ..., None, :, :]
         return {"": saturate(np.stack([terms.min(axis=(0, 1)), terms.max(axis=(0, 1))]).sum(axis=-1), INT32)}
+    if w.size > AT_ONCE:  # what is carried of the weights is four times as large
+        rows = max(1, AT_ONCE // w.shape[1])
+        parts = [slice(start, start + rows) for start in range(0, len(w), rows)]
+        ends = [matmul(x, w[part], bias=None if bias is None else bias[part])[""] for part in parts]
+        return {"": np.concatenate(ends, axis=-1)}
     both = ops.matmul(x, w, bias=bias, carrier=carrier)
     positive = ops.matmul(x, np.maximum(w, 0))
     return {"": positive + (both - positive)[::-1]}
