@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs a model: demo, run, generate."""
 
-import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -155,7 +154,6 @@ def generate(
     def show(piece: str) -> None:
         if not json_:
             click.echo("".join(c if c in "\n\t" else escaped(c) for c in piece), nl=False, err=aside)
-            (sys.stderr if aside else sys.stdout).flush()
 
     start = text if text is not None else read_ids(ids)
     how: dict[str, Any] = {"level": None if trace_file is None else level, "show": show}

@@ -110,7 +110,7 @@ def simulation(
 
     def run(ids: NDArray[np.integer], mask: NDArray[np.bool_], types: NDArray[np.integer]) -> Reals:
         def observe(name: str, x: NDArray[Any]) -> NDArray[Any]:
-            if name in model.formats and model.formats[name].range.bits <= 16:
+            if name in model.formats and model.formats[name].range.bits <= 24:
                 return fake_quantize(x, _affine(model.formats[name], x.shape[-1]))
             return x
 

@@ -55,8 +55,14 @@ def tokens_of(path: Path, text: str) -> tuple[list[int], list[int]]:
     return running(parse_tokenizer(read_tokenizer(path)), text)
 
 
-def test_all_lines_are_one_text_in_windows(decoder: Path, seen: list[Any]) -> None:
+def test_all_lines_are_one_text_in_windows(decoder: Path, seen: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr(quantize_module, "running", lambda *how: texts.append(how[1]) or running(*how))
     intsim.quantize(decoder, calibration=LINES, window=7)
+    assert texts == ["a good movie .
+
+the plot is not bad
+  , not good at all"]
     (encodings,) = seen
     before, ids = tokens_of(decoder, "\n".join(LINES))
     assert len(before) == 1

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import hashlib
 from collections import Counter
+from itertools import count
 
 import numpy as np
 import oracle
@@ -80,3 +81,11 @@ def test_what_has_no_meaning_is_refused(change, error, message):
     how = {"logits": np.zeros((1, 2), np.int32), "ratio": RATIO, "top_k": 2, "seed": 0, "draw": 0}
     with pytest.raises(error, match=message):
         sample_token(**(how | {"profile": PROFILES["intsim"]} | change))
+
+
+def test_a_number_at_the_end_of_a_share_falls_on_the_next_token():
+    one = oracle.exp(0, PROFILES["intsim"].to_json())
+    numbers = ((seed, int.from_bytes(hashlib.sha256(f"{seed}:0:0".encode()).digest()) % (3 * one)) for seed in count())
+    seed, number = next(pair for pair in numbers if pair[1] in {one, 2 * one})
+    logits = np.zeros((1, 3), np.int32)
+    assert sample_token(logits, RATIO, top_k=3, seed=seed, draw=0, profile=PROFILES["intsim"]) == [number // one]

@@ -362,6 +362,21 @@ def position_ids(ids: Value, *, padding: int) -> Value:
     return is_token.cumsum() * is_token + padding
 
 
+def token_positions(mask: Value, *, queries: int | str, first: int) -> Value:
+    """Emit ``ops.token_positions``, where all columns ask.
+
+    Raises
+    ------
+    IntsimError
+        If only some do.
+    """
+    if queries != mask.shape[-1]:
+        msg = f"queries must be all {mask.shape[-1]} columns to be exported, got {queries}"
+        raise IntsimError(msg)
+    count = mask.astype(np.int64).cumsum()
+    return (count - 1) * (count >= 1).astype(np.int64) + first
+
+
 def neighbours(x_q: Value, *, mask: Value, zero_point: int = 0) -> Value:
     """Emit ``ops.neighbours``: what is masked, and what is beyond the ends, is the zero point."""
     kept = x_q.astype(np.int32).where(mask[..., None], zero_point)  # ONNX Runtime pads no int16
@@ -395,4 +410,5 @@ EMITTERS: Final[Mapping[Callable[..., Any], Callable[..., Value]]] = {
     ops.silu: tabulated(ops.silu),
     ops.softmax: softmax,
     ops.tanh: tabulated(ops.tanh),
+    ops.token_positions: token_positions,
 }
