@@ -2,9 +2,11 @@
 """What a process says at its end: its exit status, and one line on stderr for whatever ended it early."""
 
 import errno
+import logging
 import os
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import Final
@@ -33,6 +35,7 @@ def run_command(command: click.Group) -> int:
     """Run the command line and return the exit status; SystemExit, raised for one, passes."""
     try:
         _open_streams()
+        _speak_in_lines()
         if "_INTSIM_COMPLETE" in os.environ:
             command()
         with command.make_context("intsim", sys.argv[1:]) as context:
@@ -65,7 +68,8 @@ def run_command(command: click.Group) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    return _failed(f"unforeseen {type(error).__name__}, {one_line(said(error))[:200]}; {REPORT}")
+    what = said(error) if isinstance(error, OSError) else str(error)  # Python's own words, for who repairs it
+    return _failed(f"unforeseen {type(error).__name__}, {one_line(what)[:200]}; {REPORT}")
 
 
 def _failed(message: str) -> int:
@@ -94,6 +98,22 @@ def _open_streams() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
+def _speak_in_lines() -> None:
+    """Let notes of intsim and warnings of libraries be one line each, whatever they quote of a file."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_OneLine())
+    warnings.formatwarning = _format_warning
+
+
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    return one_line(f"intsim: warning: {message}") + "\n"
 
 
 def _discard_output() -> None:

@@ -4,7 +4,7 @@
 import os
 from typing import Final
 
-__all__ = ["CheckpointError", "IntsimError", "ResourceError", "one_line", "said"]
+__all__ = ["CheckpointError", "IntsimError", "ResourceError", "escaped", "one_line", "said"]
 
 LONGEST: Final = 500
 """Characters of a message: more would be a file's content, not a sentence about it."""
@@ -35,15 +35,18 @@ def said(error: BaseException) -> str:
             return f"bytes that are not {error.encoding.upper()}, the first at {error.start}"
         case KeyError():
             return f"no {error.args[0]!r}" if error.args else "a missing key"
+        case AttributeError() | IndexError() | TypeError() if ", got " not in str(error):
+            return "a value of another kind"  # Python speaks of its own types there, which no file has
         case _:
             return str(error) or type(error).__name__
 
 
 def one_line(text: str) -> str:
     """Return ``text`` as one line of at most LONGEST characters, what a terminal would obey or not show escaped."""
-    head, tail = _escaped(text[:LONGEST]), _escaped(text[-LONGEST:])
+    head, tail = escaped(text[:LONGEST]), escaped(text[-LONGEST:])
     return head if len(text) <= LONGEST >= len(head) else head[:HEAD] + GAP + tail[-TAIL:]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return ``text`` with what a terminal would obey or not show as escapes."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 
 from intsim.fixedpoint import Dyadic, Rounding, bit_length, round_to_significant, rounding_right_shift
 
-__all__ = ["Float32", "add", "decode", "divide", "encode", "from_integer", "multiply", "to_dyadic", "to_integer"]
+__all__ = [
+    "Float32",
+    "add",
+    "decode",
+    "divide",
+    "encode",
+    "from_integer",
+    "maximum",
+    "multiply",
+    "negate",
+    "to_dyadic",
+    "to_integer",
+]
 
 Int64: TypeAlias = NDArray[np.int64]
 
@@ -137,6 +149,17 @@ def add(x: Float32, y: Float32) -> Float32:
     # farther than that, the low number is less than a quarter of the high one's last place: its sign will do
     addend: Int64 = np.where(top - bottom > FAR, np.sign(low), low)
     return _round((high << near) + addend, top - near)
+
+
+def negate(x: Float32) -> Float32:
+    """Return -x."""
+    return Float32(-x.significand, x.exponent)
+
+
+def maximum(x: Float32, y: Float32) -> Float32:
+    """Return the larger of x and y."""
+    larger = add(x, negate(y)).significand > 0  # a difference has the sign of the exact one
+    return Float32(np.where(larger, x.significand, y.significand), np.where(larger, x.exponent, y.exponent))
 
 
 def _normalised(x: Float32) -> Float32:

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,7 @@ from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic
 from intsim.ops import argmax, sample_token
 
-if TYPE_CHECKING:
-    from intsim.integer_model import IntegerModel, Result
-
-__all__ = ["Sampling", "ends_of", "new_tokens"]
+__all__ = ["Sampling", "new_tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ class Sampling:
             msg = f"temperature must be in [0.01, 100], got {self.temperature!r}"
             raise IntsimError(msg)
 
-    def chooser(self, model: "IntegerModel") -> Callable[["Result", int], NDArray[np.int64]]:
+    def chooser(self, model: Any) -> Callable[[Any, int], NDArray[np.int64]]:
         """Return the function from the logits of the last tokens and the number of the draw to the next tokens."""
         if self.top_k == 1:
             return lambda result, _: argmax(result.values)
@@ -55,20 +52,14 @@ class Sampling:
         return lambda result, draw: sample_token(result.values, draw=draw, **how)
 
 
-def ends_of(model: "IntegerModel") -> tuple[int, ...]:
-    """Return the tokens that end a text."""
-    config: Any = model.config
-    return config.eos_token_id
-
-
 def new_tokens(
-    model: "IntegerModel", ids: NDArray[Any], mask: NDArray[np.bool_], *, most: int, sampling: Sampling
+    model: Any, ids: NDArray[Any], mask: NDArray[np.bool_], *, most: int, sampling: Sampling
 ) -> Generator[NDArray[np.int64], None, None]:
     """Yield the next token of each text, (B,), until ``most``, the end of every text or that of the context.
 
     A text that has ended goes on with a token that ends it. Texts do not depend on each other.
     """
-    choose, ends = sampling.chooser(model), np.array(ends_of(model), np.int64)
+    choose, ends = sampling.chooser(model), np.array(model.config.eos_token_id, np.int64)
     going = np.ones(len(ids), np.bool_)
     cache, room = model.start(), model.config.longest - ids.shape[1]
     for draw in range(min(most, room + 1)):

@@ -14,7 +14,7 @@ from intsim.carrier.blocks import cores_for
 from intsim.carrier.exact import Carrier, Integers
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic
-from intsim.generate import Sampling, ends_of, new_tokens
+from intsim.generate import Sampling, new_tokens
 from intsim.io.integer_checkpoint import read_checkpoint, write_checkpoint
 from intsim.models.cache import Cache
 from intsim.models.check import check
@@ -190,8 +190,11 @@ class IntegerModel(Constants):
         sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
         steps = list(new_tokens(self, ids, mask, most=max_new_tokens, sampling=sampling))
         texts: list[list[int]] = np.stack(steps, axis=1).tolist() if steps else [[] for _ in ids]
-        ends = ends_of(self)
-        return [text[: next((i + 1 for i, token in enumerate(text) if token in ends), None)] for text in texts]
+        config: Any = self.config
+        return [
+            text[: next((i + 1 for i, token in enumerate(text) if token in config.eos_token_id), None)]
+            for text in texts
+        ]
 
     def save(self, path: str | Path) -> None:
         """Write the integer checkpoint into the folder ``path``, all of it or nothing.

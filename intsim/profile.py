@@ -13,14 +13,14 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_type_hints
 
-from intsim._checked import Checked, check_range
-from intsim.errors import IntsimError
+from intsim._checked import Checked, check_kind, check_range, made
+from intsim.errors import IntsimError, said
 from intsim.fixedpoint import INT16, MAX_SHIFT, UINT8, UINT16, IntRange, Rounding, round_fraction
 from intsim.kernels import rules
 from intsim.requantization import RULES, Requantization
@@ -256,7 +256,9 @@ class Profile(Checked):
     step_rounding: Rounding
     sum: Literal["once", "each"]
     exp: Exp | RoundedExp
-    softmax: Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax | rules.LitertSoftmax
+    softmax: (
+        Softmax | rules.CodeSoftmax | rules.Shiftmax | rules.ItaSoftmax | rules.Ita2024Softmax | rules.LitertSoftmax
+    )
     gelu: Gelu | RoundedGelu | rules.CodeGelu | rules.ShiftGelu | rules.ItaGelu | rules.GeluTable
     tanh: Tanh | RoundedTanh
     sigmoid: Sigmoid | RoundedSigmoid
@@ -330,18 +332,19 @@ class Profile(Checked):
         """
         hints = get_type_hints(cls)
         try:
+            check_kind("a profile", data, dict)
             fields = dict(data)
             for name in [name for name in OPERATORS if name in fields or name != "silu"]:
                 kinds = get_args(hints[name]) or (hints[name],)
-                by_rule: dict[str | None, Callable[..., Any]] = {getattr(kind, "rule", None): kind for kind in kinds}
-                entries = dict(fields[name])
-                fields[name] = by_rule[entries.get("rule")](**entries)
+                by_rule: dict[str | None, type[Any]] = {getattr(kind, "rule", None): kind for kind in kinds}
+                check_kind(name, entries := fields[name], dict)
+                fields[name] = made(by_rule[entries.get("rule")], entries)
             fields["requantization"] = Requantization.from_json(fields["requantization"])
             for name in ("rounding", "step_rounding"):
                 fields[name] = Rounding(fields[name])
-            return cls(**fields)
+            return made(cls, fields)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"profile must have exactly the fields of intsim's profiles, got {error}"
+            msg = f"profile must have exactly the fields of intsim's profiles, got {said(error)}"
             raise IntsimError(msg) from error
 
     @cached_property
@@ -423,8 +426,9 @@ IVIT: Final = dataclasses.replace(
     layer_norm=rules.VitLayerNorm(),
 )
 
-# Islamoglu et al. 2023 (ITA): its requantizer, softmax and GELU. What is no part of it: LayerNorm as in I-BERT, and
-# sums by one rounding, whose ratios from 8 bits to 16 its multipliers do not reach.
+# Islamoglu et al. 2023 (ITA): requantizer, softmax and GELU of its circuit up to commit 40564cf (November 2024) of
+# github.com/pulp-platform/ITA. What is no part of it: LayerNorm as in I-BERT, and sums by one rounding, whose ratios
+# from 8 bits to 16 its multipliers do not reach.
 ITA: Final = dataclasses.replace(
     IBERT,
     name="ita",
@@ -436,7 +440,13 @@ ITA: Final = dataclasses.replace(
     gelu=rules.ItaGelu(input_fraction=5),
 )
 
-PROFILES: Final[Mapping[str, Profile]] = {**NATIVE, **{profile.name: profile for profile in (IBERT_CODE, IVIT, ITA)}}
+# The same since commit 39236c9 (November 2024): SoftmaxShift = 0, so that a code of softmax's input is a halving, ln 2.
+ITA_2024: Final = dataclasses.replace(ITA, name="ita-2024", softmax=rules.Ita2024Softmax(streaming=True))
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    **NATIVE,
+    **{profile.name: profile for profile in (IBERT_CODE, IVIT, ITA, ITA_2024)},
+}
 
 
 def native(rule: object, kind: type[Rule]) -> Rule:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from intsim._checked import Checked, check_range
+from intsim._checked import Checked, check_kind, check_range, made
 from intsim.fixedpoint import MULTIPLIER_BITS, Dyadic, Rounding, rounding_right_shift
 
 __all__ = ["RULES", "Requantization"]
@@ -80,7 +80,7 @@ class Requantization(Checked):
             return Dyadic.from_real(np.asarray(real, np.float32), bits=self.multiplier_bits)
         wide, drop = Dyadic.from_real(real), MULTIPLIER_BITS - self.multiplier_bits
         narrow = rounding_right_shift(wide.multiplier, drop, Rounding.HALF_UP)
-        return Dyadic(np.minimum(narrow, (1 << self.multiplier_bits) - 1), np.maximum(wide.shift - drop, 0))
+        return Dyadic(np.minimum(narrow, (1 << self.multiplier_bits) - 1), wide.shift - drop)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule as plain JSON values."""
@@ -95,9 +95,9 @@ class Requantization(Checked):
         KeyError, TypeError, ValueError
             If a field is missing, unknown or wrong.
         """
+        check_kind("requantization", data, dict)
         fields: dict[str, Any] = {name: data[name] for name in cls.__dataclass_fields__}
-        fields["rounding"] = Rounding(fields["rounding"])
-        return cls(**{**data, **fields})
+        return made(cls, {**data, "rounding": Rounding(fields["rounding"])})
 
 
 _RULES: Final = (
@@ -113,7 +113,8 @@ _RULES: Final = (
     Requantization(name="tvm-tonearest", rounding=Rounding.HALF_AWAY),
     # 16-bit activations with an int64 accumulator
     Requantization(name="tflite-int64", multiplier_bits=15, multiplier_from="31-bit", rounding=Rounding.HALF_UP),
-    # chips of the PULP family: ITA's 26-bit accumulator; Deeploy's RequantShift; pulp-nn
+    # chips of the PULP family: ITA's 26-bit accumulator, for ratios of at least 2**-29, since its circuit floors from
+    # shift 36 on (kernels.ita.requantize); Deeploy's RequantShift; pulp-nn
     Requantization(name="ita", multiplier_bits=7, accumulator_bits=26, rounding=Rounding.HALF_UP),
     Requantization(name="pulp-rqs", rounding=Rounding.HALF_UP),
     Requantization(name="pulp-nn", multiplier_bits=15, rounding=Rounding.FLOOR),

@@ -261,6 +261,7 @@ def schemes(*, min_bits: int = 2, max_bits: int = 16) -> st.SearchStrategy[Schem
     rows: list[dict[str, Any]] = [
         {"symmetric": True, "convention": convention} for convention in ("narrow", "ibert-code", "full", "power-of-two")
     ]
+    rows.append({"symmetric": True, "convention": "full", "signed": "by-range"})
     rows += [
         {"symmetric": False, "convention": convention, "signed": signed}
         for convention in ("full", "power-of-two")

@@ -49,7 +49,13 @@ def extremes(x: Array, *, axis: int | None = None, groups: int | None = None) ->
 
 
 def affine(
-    low: ArrayLike, high: ArrayLike, *, bits: int, symmetric: bool, convention: str = "full", signed: bool = True
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    bits: int,
+    symmetric: bool,
+    convention: str = "full",
+    signed: bool | Literal["by-range"] = True,
 ) -> Affine:
     """Return the scale, a float32, and the zero point of the range [low, high] widened to contain 0.
 
@@ -59,7 +65,8 @@ def affine(
     bottom_x: Array = np.minimum(low, 0.0)
     top_x: Array = np.maximum(high, 0.0)
     span = np.maximum(-bottom_x, top_x) if symmetric else top_x - bottom_x
-    steps = 2.0 ** (bits - symmetric) - (convention != "power-of-two")
+    signed = bool(np.any(bottom_x < 0)) if signed == "by-range" else signed
+    steps = 2.0 ** (bits - (symmetric and signed)) - (convention != "power-of-two")
     scale = (span / steps).astype(np.float32).astype(np.float64)
     scale = np.maximum(np.where(span > 0, scale, scale.max() if span.any() else 1.0), 2.0**-126)
     below, above = LEFT_OUT[convention] if symmetric else (0, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed and memory beside references: ``python -m tests.benchmarks [matmul forward dynamic memory steps]``.
+"""Speed and memory beside references: ``python -m tests.benchmarks [matmul proof forward dynamic memory steps]``.
 
 Prints ratios of ours to theirs, each the median over pairs of runs one right after the other, so that a busy machine
 slows both sides of a pair. Everybody has the threads of the defaults; weights are those of MiniLM, or random.
@@ -66,6 +66,25 @@ def benchmark_matmul() -> None:
         ratio, ours, _ = paired_ratio(lambda x_q=x_q, w_q=w_q: ops.matmul(x_q, w_q), lambda x=x, w=w: x @ w.T)
         rate = 2 * 512 * k * n / ours / 1e9
         print(f"  512 x {k} x {n}: {1 / ratio:.2f}, {rate:.0f} GOP/s, equal to plain integers bit for bit: {equal}")
+
+
+def benchmark_proof() -> None:
+    """Print how long it takes to prove the BLAS, in processes that have not multiplied yet."""
+    wall, cpu = zip(*(_proof_seconds() for _ in range(20)), strict=True)
+    for name, seconds in (("wall", wall), ("CPU", cpu)):
+        shown = ", ".join(f"{f.__name__} {1e3 * f(seconds):.2f}" for f in (min, statistics.median, max))
+        print(f"proof of the BLAS, ms of {name} in {len(seconds)} processes: {shown}")
+
+
+def _proof_seconds() -> tuple[float, float]:
+    program = (
+        "import time; from intsim.carrier.proof import blas_fault\n"
+        "wall, cpu = time.perf_counter(), time.thread_time(); fault = blas_fault()\n"
+        "print(time.perf_counter() - wall, time.thread_time() - cpu); assert fault is None"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    wall, cpu = map(float, done.stdout.split())
+    return wall, cpu
 
 
 def minilm() -> Path:
@@ -293,6 +312,7 @@ def quantize(folder: str, out: str) -> None:
 TASKS = {"run": run, "quantize": quantize}
 BENCHMARKS = {
     "matmul": benchmark_matmul,
+    "proof": benchmark_proof,
     "forward": benchmark_forward,
     "dynamic": benchmark_dynamic,
     "memory": benchmark_memory,

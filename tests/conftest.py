@@ -10,9 +10,9 @@ from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
 from numpy.typing import NDArray
-from safetensors import TensorSpec, serialize_file
+from stored import store
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -169,6 +169,12 @@ def _stored(array: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     return array.astype(DTYPES[dtype])
 
 
+def _dtype(array: NDArray[Any]) -> str:
+    if array.dtype == np.uint16:
+        return "BF16"
+    return {"b": "BOOL", "i": "I", "u": "U", "f": "F"}[array.dtype.kind] + str(8 * array.itemsize)
+
+
 def _save(arrays: Mapping[str, NDArray[Any]], path: Path, shards: int) -> None:
     names = list(arrays)
     weight_map: dict[str, str] = {}
@@ -176,17 +182,8 @@ def _save(arrays: Mapping[str, NDArray[Any]], path: Path, shards: int) -> None:
         file = "model.safetensors"
         if shards > 1:
             file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
-        part = {name: np.ascontiguousarray(arrays[name]) for name in names[shard::shards]}
-        specs = {
-            name: TensorSpec(
-                dtype="bfloat16" if array.dtype == np.uint16 else array.dtype.name,
-                shape=array.shape,
-                data_ptr=array.ctypes.data,
-                data_len=array.nbytes,
-            )
-            for name, array in part.items()
-        }
-        serialize_file(specs, path / file, metadata={"format": "pt"})
+        part = {name: arrays[name] for name in names[shard::shards]}
+        store(path / file, {name: (_dtype(x), x) for name, x in part.items()}, {"format": "pt"})
         weight_map |= dict.fromkeys(part, file)
     if shards > 1:
         index = {"metadata": {}, "weight_map": weight_map}
@@ -217,4 +214,12 @@ def _save_tokenizer(file: Path) -> None:
 
 settings.register_profile("dev", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
+settings.register_profile(  # of tests/mutants.py: a failure need not be small
+    "mutants",
+    settings.get_profile("ci"),
+    max_examples=50,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("few", settings.get_profile("mutants"), max_examples=5)
 settings.load_profile(os.environ.get("INTSIM_HYPOTHESIS", "dev"))

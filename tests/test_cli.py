@@ -20,7 +20,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import intsim
-from intsim.cli import _figure, main
+from intsim.cli import main
+from intsim.cli.scoring import figure
 from intsim.io.trace_file import read_trace
 from intsim.recipes import recipe_names
 from intsim.report.inspect import _row
@@ -522,7 +523,7 @@ def test_eval_scores_pairs(
 
 
 def test_fractions_are_shown_in_percent_and_perplexities_are_not() -> None:
-    shown = [_figure(*each) for each in (("f1", 0.12345), ("perplexity", 12.3456), ("tokens", 12345))]
+    shown = [figure(*each) for each in (("f1", 0.12345), ("perplexity", 12.3456), ("tokens", 12345))]
     assert shown == ["12.35", "12.35", "12345"]
 
 
@@ -872,7 +873,7 @@ def test_unknown_names_are_refused(
 
 
 def test_an_unknown_profile_is_refused(command: Command) -> None:
-    names = "intsim, ibert, intsim-wide, ibert-code, ivit, ita"
+    names = "intsim, ibert, intsim-wide, ibert-code, ivit, ita, ita-2024"
     assert _sentence(command("profiles", "surprise")) == f"profile must be one of {names}, got 'surprise'"
 
 

@@ -199,13 +199,13 @@ def test_traces_of_different_models_are_told_apart(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    digests: list[str] = []
+    models: list[intsim.IntegerModel] = []
     for recipe in ("w8a8", "w6"):
         model = intsim.quantize(checkpoints("classes"), recipe=recipe, calibration=CALIBRATION)
         model.save(tmp_path / recipe)
-        digests.append(model.digest)
+        models.append(model)
         command("run", tmp_path / recipe, "--text", "bad", "--trace", tmp_path / f"{recipe}.trace", "--level", "steps")
-    pair = tmp_path / "w8a8.trace", tmp_path / "w6.trace"
+    pair, digests = (tmp_path / "w8a8.trace", tmp_path / "w6.trace"), [model.digest for model in models]
     assert command("compare", *pair, "--json", status=1)["models"] == digests
     assert command("diagnose", *pair, "--json", status=1)["comparison"]["models"] == digests
     for name in ("compare", "diagnose"):
@@ -214,6 +214,8 @@ def test_traces_of_different_models_are_told_apart(
             main()
         said = f"expected is of model {digests[0]}, actual of another, {digests[1]}"
         assert said in capsys.readouterr().err.splitlines()
+    replayed = [replay(pair[0], {"requantize": ops.requantize}, model=model) for model in (models[1], models[0], None)]
+    assert [result.models for result in replayed] == [(digests[0], digests[1]), None, None]
     arrays = tmp_path / "arrays.npz"
     np.savez(arrays, **read_trace(pair[1])[0])
     assert command("compare", pair[0], arrays, "--json", status=1)["models"] is None

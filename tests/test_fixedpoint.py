@@ -18,8 +18,10 @@ from intsim.fixedpoint import (
     Dyadic,
     IntRange,
     Rounding,
+    bit_length,
     isqrt,
     round_fraction,
+    round_to_significant,
     rounding_divide,
     rounding_right_shift,
     saturate,
@@ -211,6 +213,27 @@ def test_a_range_is_frozen_equal_by_value_and_hashable():
     assert hash(IntRange(8)) == hash(INT8)
 
 
+# Leading bits
+
+
+def test_every_int64_from_0_up_has_the_length_of_pythons():
+    n = edge_table(0, INT64_MAX)
+    assert bit_length(np.array(n)).tolist() == [value.bit_length() for value in n]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 24, 31, 62])
+def test_leading_bits_are_kept_as_the_oracle_keeps_them(bits):
+    x = edge_table(-(2**62) + 1, 2**62 - 1)
+    assert round_to_significant(np.array(x), bits).tolist() == [oracle.significant(value, bits) for value in x]
+
+
+@given(x=edge_integers(-(2**62) + 1, 2**62 - 1), bits=st.integers(1, 62), unit=st.integers(0, 61))
+def test_what_is_kept_is_a_multiple_of_the_unit(x, bits, unit):
+    kept = int(round_to_significant(np.array(x), bits, unit=unit))
+    step = max(x.bit_length() - bits, unit)
+    assert kept == oracle.rounding_shift(x, step, "half-even") * 2**step
+
+
 # Integer square root
 
 
@@ -304,7 +327,7 @@ def test_a_multiplier_that_reaches_2_to_31_is_renormalised():
 def test_the_largest_ratio_of_every_width_is_just_below_2_to_the_bits(bits):
     largest = 2.0**bits - 1
     assert Dyadic.from_real(largest, bits=bits) == Dyadic(2**bits - 1, 0)
-    for ratio in (largest + 0.5, 2.0**bits, -(2.0**bits), 1e300):
+    for ratio in (largest + 0.5, 2.0**bits, -(2.0**bits), 1e300, [1.0, 2.0**bits]):
         with pytest.raises(ValueError, match=rf"ratio must be below 2\*\*{bits}"):
             Dyadic.from_real(ratio, bits=bits)
 
@@ -379,8 +402,9 @@ def test_exactly_refuses_what_is_too_large_with_a_value_error(value):
 
 @pytest.mark.parametrize("multiplier", [2**31, -(2**31), 2**62, INT64_MIN + 1])
 def test_a_multiplier_of_more_than_31_bits_is_refused(multiplier):
-    with pytest.raises(ValueError, match=r"multiplier must be below 2\*\*31"):
-        Dyadic(multiplier, 0)
+    for multipliers in (multiplier, [1, multiplier]):
+        with pytest.raises(ValueError, match=r"multiplier must be below 2\*\*31"):
+            Dyadic(multipliers, np.zeros_like(multipliers))
 
 
 def test_the_multiplier_whose_magnitude_wraps_is_refused():
@@ -395,8 +419,9 @@ def test_a_multiplier_in_uint64_does_not_wrap():
 
 @pytest.mark.parametrize("shift", [-1, 63, 64, INT64_MIN, INT64_MAX])
 def test_a_shift_outside_0_to_62_is_refused(shift):
-    with pytest.raises(ValueError, match=r"shift must be in \[0, 62\]"):
-        Dyadic(1, shift)
+    for shifts in (shift, [0, shift]):
+        with pytest.raises(ValueError, match=r"shift must be in \[0, 62\]"):
+            Dyadic(np.ones_like(shifts), shifts)
 
 
 @pytest.mark.parametrize(

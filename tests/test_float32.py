@@ -5,7 +5,7 @@ import numpy as np
 import oracle
 import pytest
 from edges import every_rounding
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intsim import float32
@@ -90,16 +90,47 @@ def test_a_dyadic_is_the_same_number(bits):
     assert np.array_equal(real, bits.view(np.float32)[fits])
 
 
+def pairs(*numbers):
+    """Numbers from significands and exponents, as they stand."""
+    significands, exponents = zip(*numbers, strict=True)
+    return Float32(np.array(significands), np.array(exponents))
+
+
+def test_numbers_with_fewer_than_24_bits_are_numbers_too():
+    x = pairs((1, -3), (-1, -3), (1, 30), (-1, 30), (0, 104), (-1, 0), (1, -62), (2**23, -85))
+    assert to_dyadic(x).multiplier.tolist() == [1, -1, 2**30, -(2**30), 0, -1, 1, 1]
+    assert to_dyadic(x).shift.tolist() == [3, 3, 0, 0, 0, 0, 62, 62]
+    assert to_integer(pairs((1, 38), (-(2**24) + 1, 38), (0, 104)), Rounding.FLOOR).tolist() == [
+        2**38,
+        -(2**62) + 2**38,
+        0,
+    ]
+    product = float32.multiply(pairs((1, 63), (-(2**23) - 1, 0), (2**24 - 1, 50)), pairs((1, 64), (1, 0), (1, 54)))
+    assert product.significand.tolist() == [2**23, -(2**23) - 1, 2**24 - 1]
+    assert product.exponent.tolist() == [104, 0, 104]
+    total = float32.add(pairs((0, 104), (1, 5), (-1, 5), (0, 104)), pairs((1, -149), (1, 5), (0, 104), (0, -149)))
+    assert total.significand.tolist() == [1, 2**23, -(2**23), 0]
+    assert total.exponent.tolist() == [-149, -17, -18, 0]
+
+
 @pytest.mark.parametrize("number", [2.0**31, -(2.0**31), 2.0**-63, 3 * 2.0**-63])
 def test_what_no_dyadic_holds_is_refused(number):
     with pytest.raises(ValueError, match="must be"):
-        to_dyadic(decode(np.array([number], np.float32).view(np.uint32)))
+        to_dyadic(decode(np.array([1, number], np.float32).view(np.uint32)))
+    with pytest.raises(ValueError, match="must be"):
+        to_dyadic(pairs((1, 31), (0, 0)))
+
+
+def test_what_could_reach_2_to_62_is_no_integer():
+    for number in ((1, 39), (-1, 39), (1, 104)):
+        with pytest.raises(ValueError, match=r"numbers must be below 2\*\*62"):
+            to_integer(pairs((1, 0), number), Rounding.FLOOR)
 
 
 @pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_is_refused(number):
     with pytest.raises(ValueError, match="an infinity or a NaN"):
-        decode(np.array([number], np.float32).view(np.uint32))
+        decode(np.array([1, number], np.float32).view(np.uint32))
 
 
 def test_results_beyond_the_largest_number_are_refused():
@@ -108,8 +139,23 @@ def test_results_beyond_the_largest_number_are_refused():
     assert same(encode(float32.multiply(largest, one)), np.array([np.finfo(np.float32).max]))
     with pytest.raises(OverflowError, match="must be a finite float32"):
         float32.add(largest, largest)
+    for beyond in (pairs((1, 0), (1, 64)), pairs((1, 0), (2**23, 104))):
+        with pytest.raises(OverflowError, match="must be a finite float32"):
+            float32.multiply(beyond, pairs((1, 0), (1, 64)))
 
 
 def test_division_by_zero_is_refused():
     with pytest.raises(ValueError, match="divisor must not be 0"):
-        float32.divide(from_integer(np.array([1])), from_integer(np.array([0])))
+        float32.divide(from_integer(np.array([1, 1])), from_integer(np.array([1, 0])))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2))
+@example([1.0, 1.0000001192092896])
+@example([-1e-45, 1e-45])
+@example([2.0**100, -(2.0**100)])
+def test_the_larger_and_the_opposite_are_numpy_s(pair):
+    x, y = (np.array(each, np.float32) + np.float32(0) for each in pair)
+    a, b = (decode(each.view(np.uint32)) for each in (x, y))
+    assert encode(float32.negate(a)).view(np.float32) == -x
+    if abs(float(x) - float(y)) < 2.0**127:
+        assert encode(float32.maximum(a, b)).view(np.float32) == np.maximum(x, y)

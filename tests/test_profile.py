@@ -173,7 +173,7 @@ def test_a_profile_is_frozen_and_hashable():
 
 
 def test_presets_are_found_by_their_names():
-    assert list(PROFILES) == ["intsim", "ibert", "intsim-wide", "ibert-code", "ivit", "ita"]
+    assert list(PROFILES) == ["intsim", "ibert", "intsim-wide", "ibert-code", "ivit", "ita", "ita-2024"]
     assert [find_profile(name) for name in NATIVE] == [INTSIM, IBERT, INTSIM_WIDE]
     assert all(find_profile(name) is profile for name, profile in PROFILES.items())
 
@@ -199,7 +199,8 @@ def test_intsim_wide_reaches_what_decoders_need():
 
 def test_an_unknown_preset_is_refused_with_the_names_of_the_presets():
     with pytest.raises(
-        IntsimError, match="profile must be one of intsim, ibert, intsim-wide, ibert-code, ivit, ita, got 'gpt'"
+        IntsimError,
+        match="profile must be one of intsim, ibert, intsim-wide, ibert-code, ivit, ita, ita-2024, got 'gpt'",
     ):
         find_profile("gpt")
 

@@ -22,6 +22,30 @@ def test_the_rules_of_the_specification_are_there():
     ]
 
 
+def test_every_rule_is_the_point_that_its_source_gives():
+    """Width of the multiplier, what it is rounded from, width of the accumulator, arithmetic, rounding, zero point."""
+    real, binary, once, after = "real", "binary32", "one-rounding", "after"
+    points = {
+        rule.name: tuple(value for name, value in rule.to_json().items() if name != "name") for rule in RULES.values()
+    }
+    assert points == {
+        "dyadic": (31, real, 64, once, "half-up", after),
+        "hawq": (31, real, 64, once, "half-even", after),
+        "tflite-double": (31, real, 64, "two-roundings", "half-away", after),
+        "ruy": (31, real, 64, "two-roundings", "half-up", after),
+        "tflite-single": (31, real, 64, once, "half-up", after),
+        "tvm-tonearest": (31, real, 64, once, "half-away", after),
+        "tflite-int64": (15, "31-bit", 64, once, "half-up", after),
+        "ita": (7, real, 26, once, "half-up", after),
+        "pulp-rqs": (31, real, 64, once, "half-up", after),
+        "pulp-nn": (15, real, 64, once, "floor", after),
+        "onnx-qlinear": (24, binary, 64, once, "half-even", "before"),
+        "xnnpack-fp32": (24, binary, 64, binary, "half-even", after),
+        "gemmini": (24, binary, 64, binary, "half-even", after),
+        "xnnpack-rndnu": (24, binary, 64, once, "half-up", after),
+    }
+
+
 @given(
     rule=strategies.requantizations(),
     data=st.data(),
@@ -108,6 +132,13 @@ def test_a_ratio_keeps_the_bits_its_rule_says(rule, ratio):
 def test_the_16_bit_multiplier_saturates_instead_of_renormalising():
     just_below_one = RULES["tflite-int64"].ratio(1 - 2.0**-20)
     assert (int(just_below_one.multiplier), int(just_below_one.shift)) == (0x7FFF, 15)
+    assert RULES["tflite-int64"].ratio(2.0**14) == Dyadic(2**14, 0)
+
+
+@pytest.mark.parametrize("ratio", [2.0**15, 2.0**20, [1.0, 2.0**15]])
+def test_a_ratio_beyond_the_16_bit_multiplier_is_refused(ratio):
+    with pytest.raises(ValueError, match="must be"):
+        RULES["tflite-int64"].ratio(ratio)
 
 
 @every_rule
@@ -123,3 +154,11 @@ def test_a_rule_survives_json(rule):
 def test_a_rule_out_of_range_is_refused(change):
     with pytest.raises(ValueError, match="must be"):
         Requantization(name="mine", rounding=Rounding.HALF_UP, **change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"rounding": "half-up"}, {"multiplier_bits": True}, {"zero_point": "between"}], ids=str
+)
+def test_a_rule_of_other_types_is_refused(change):
+    with pytest.raises(TypeError, match="must be"):
+        Requantization(**{"name": "mine", "rounding": Rounding.HALF_UP, **change})

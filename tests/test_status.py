@@ -282,3 +282,29 @@ def test_info_tells_versions_and_that_the_embedded_model_is_the_committed_one() 
     golden = json.loads((ROOT / "tests" / "golden" / "embedded.json").read_text(encoding="utf-8"))["file"]
     assert told["embedded_model"] == {"sha256": golden, "committed": True}
     assert f"sha256 {golden}, committed True" in _run("info").stdout
+
+
+def test_a_note_that_quotes_a_file_is_one_line(tmp_path: Path) -> None:
+    program = (
+        "import logging, warnings; from intsim import cli; from intsim.report import info\n"
+        "def quote():\n"
+        r"    logging.getLogger('intsim').warning('tensor %s', 'a\nb\x1b[2J')"
+        "\n"
+        r"    warnings.warn('tensor a\nb' + 'x' * 1000)"
+        "\n"
+        "    return {}\n"
+        "info.summarise_machine = quote\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "info"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=True,
+        cwd=tmp_path,
+    )
+    note, warning = done.stderr.splitlines()
+    assert note == r"tensor a\nb\x1b[2J"
+    assert warning.startswith(r"intsim: warning: tensor a\nbxxx")
+    assert len(warning) <= LONGEST

@@ -6,6 +6,8 @@ int64 arithmetic returns, carried by float32 or float64 where a bound proves tha
 a power of two) which the format holds exactly, and by plain integers where it does not. A float format with p
 significand bits holds every integer up to 2**p: p = 24 for float32, 53 for float64.
 
+Whether BLAS keeps to that is proved by ``proof.py``, through whose door every product goes.
+
 Setting the environment variable ``INTSIM_MATMUL=integer`` keeps ``matmul`` on plain integers.
 """
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from intsim._trace import recording_steps, step
 from intsim.carrier.blocks import in_blocks
+from intsim.carrier.proof import multiply
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
 __all__ = [
@@ -217,7 +220,7 @@ def _product(x: Integers, w: Integers | Weight, dtype: np.dtype[Any], cut: slice
     if codes.ndim == 2:  # one large product instead of a loop of small ones
         rows = x_carried.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         floats = w.transposed() if isinstance(w, Weight) and dtype == FLOAT32 else codes.astype(dtype).T
-        return (rows @ floats[cut]).reshape(*x.shape[:-1], codes.shape[0])
+        return multiply(rows, floats[cut]).reshape(*x.shape[:-1], codes.shape[0])
     return batched_product(x_carried, codes[..., cut], dtype)
 
 
@@ -225,10 +228,10 @@ def batched_product(x: NDArray[Any], w: Integers, dtype: np.dtype[Any] = FLOAT32
     """Return x @ w.T in ``dtype``, which holds it by the caller's proof: (..., M, K), (..., N, K) -> (..., M, N)."""
     x_carried, w_carried = x.astype(dtype, copy=False), w.astype(dtype)
     if w.shape[-2] < w.shape[-1]:
-        return x_carried @ w_carried.swapaxes(-1, -2)
+        return multiply(x_carried, w_carried.swapaxes(-1, -2))
     # scores are stored with the last axis first, as softmax wants them
     products = np.moveaxis(np.empty((w.shape[-2], *x.shape[:-1]), dtype), 0, -1)
-    np.matmul(w_carried, x_carried.swapaxes(-1, -2), out=products.swapaxes(-1, -2))
+    multiply(w_carried, x_carried.swapaxes(-1, -2), out=products.swapaxes(-1, -2))
     return products
 
 

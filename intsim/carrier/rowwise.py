@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
+from intsim.carrier.proof import square_sums
 from intsim.fixedpoint import INT16, Dyadic, IntRange, Rounding, round_fraction, rounding_divide
 
 __all__ = ["EXACT", "HALF", "Float64", "Norm", "Softmax", "carried", "eps_by_shift", "saturated"]
@@ -276,11 +277,13 @@ def eps_by_shift(eps: int, rounding: Rounding) -> tuple[int, NDArray[np.int64]]:
 
 
 def _squares(x: Float64) -> NDArray[np.int64]:
-    return np.vecdot(x, x)[..., None].astype(np.int64)
+    return square_sums(x)[..., None].astype(np.int64)
 
 
 def _root(n: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return floor(sqrt(n)) for 0 <= n < 2**62: the float64 root is off by less than 1."""
+    """Return r = floor(sqrt(n)) for 0 <= n < 2**62.
+
+    fl(n) >= r**2 (1 - 2**-53), whose root rounds to r or above it: the float64 root cut off is r or r + 1.
+    """
     root = np.sqrt(n.astype(np.float64)).astype(np.int64)
-    root -= root * root > n
-    return root + ((root + 1) * (root + 1) <= n)
+    return root - (root * root > n)

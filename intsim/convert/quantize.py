@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from intsim.convert.calibrate import Moments, calibrate
 from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
+from intsim.convert.ranges import Range, given_ranges
 from intsim.convert.trained import trained_ranges
 from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import IntRange
@@ -45,6 +46,7 @@ def quantize(
     recipe: str | Path = "intsim",
     head: str | None = None,
     calibration: Iterable[str] | None = None,
+    ranges: str | Path | Mapping[str, Any] | None = None,
     truncate: bool = False,
     profile: str | Profile | None = None,
     progress: bool = False,
@@ -63,6 +65,9 @@ def quantize(
         Texts that activation ranges are taken from, a TAB between the two of a pair; intsim's own sentences by default.
         A checkpoint trained with quantization has its ranges already, see ``trained_ranges``: texts only serve what it
         leaves open, and are refused where that is nothing.
+    ranges
+        Name of an activation -> its lowest and highest real number, or a JSON file of that, see ``given_ranges``. They
+        go before those that were trained; texts serve the others, and are then not taken by default.
     truncate
         Whether calibration texts that are too long are shortened instead of refused.
     profile
@@ -79,7 +84,7 @@ def quantize(
     IntsimError
         If the checkpoint, the recipe, the profile's name or a text is invalid.
     """
-    options: dict[str, Any] = {"calibration": calibration, "truncate": truncate, "profile": profile}
+    options: dict[str, Any] = {"calibration": calibration, "ranges": ranges, "truncate": truncate, "profile": profile}
     return quantize_each(path, [recipe], head=head, progress=progress, **options)[0]
 
 
@@ -89,6 +94,7 @@ def quantize_each(
     *,
     head: str | None = None,
     calibration: Iterable[str] | None = None,
+    ranges: str | Path | Mapping[str, Any] | None = None,
     truncate: bool = False,
     profile: str | Profile | None = None,
     progress: bool = False,
@@ -99,7 +105,7 @@ def quantize_each(
 
     Parameters
     ----------
-    path, head, calibration, truncate, profile, progress
+    path, head, calibration, ranges, truncate, profile, progress
         As ``quantize`` takes them.
     recipes
         Each as ``quantize`` takes it.
@@ -119,14 +125,23 @@ def quantize_each(
     for recipe, rules in zip(asked, matched, strict=True):
         for note in rules.notes:
             log.warning("recipe %s: %s", recipe.name, note)
-    ranges = trained_ranges(checkpoint)
+    found = trained_ranges(checkpoint)
+    if ranges is not None:
+        found |= given_ranges(ranges, checkpoint.outline)
+        missing = [name for rules in matched for name in rules.activations if name not in found]
+        if missing and texts is None:
+            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+            msg = (
+                f"ranges must hold every activation, or come with calibration texts, got none of '{missing[0]}'{others}"
+            )
+            raise IntsimError(msg)
     encodings: list[Encoding] = []
-    if any(_needs_texts(recipe, rules, ranges) for recipe, rules in zip(asked, matched, strict=True)):
+    if any(_needs_texts(recipe, rules, found) for recipe, rules in zip(asked, matched, strict=True)):
         tokenizer_json = read_tokenizer(path, head=checkpoint.head)
         calibrated_by = default_calibration() if texts is None else texts
         encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
     elif texts is not None:
-        msg = f"calibration must be left out where every range was trained, got {len(texts)} texts for {path}"
+        msg = f"calibration must be left out where every range was trained or given, got {len(texts)} texts for {path}"
         raise IntsimError(msg)
     else:
         tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer(path) else None
@@ -134,7 +149,7 @@ def quantize_each(
     models: dict[int, IntegerModel] = {}
     weights = _Weights(checkpoint)
     running = {
-        i: _quantizing(checkpoint, weights, *chosen, ranges=ranges, tokenizer=tokenizer_json)
+        i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json)
         for i, chosen in enumerate(zip(asked, matched, numerics, strict=True))
     }
     while running:
@@ -172,13 +187,13 @@ def _quantizing(
     rules: Matched,
     profile: Profile,
     *,
-    ranges: Mapping[str, tuple[np.float64, np.float64]],
+    ranges: Mapping[str, Range],
     tokenizer: str | None,
 ) -> Generator[_Pass, None, IntegerModel]:
     """Yield the runs that a recipe needs, and return the model once they are done."""
     outline = checkpoint.outline
     if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
-        msg = f"activation '{grouped[0]}' must have one range as in training, got groups"
+        msg = f"activation '{grouped[0]}' must have one range, as it was trained or given, got groups"
         raise IntsimError(msg)
     order = None
     if recipe.permutation == "range":

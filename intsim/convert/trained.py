@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from intsim.convert.ranges import Range
 from intsim.errors import CheckpointError
 from intsim.io.huggingface import Checkpoint
 
@@ -13,7 +14,7 @@ __all__ = ["trained_ranges"]
 UNTRAINED: Final = 1.1e-5  # I-BERT's ranges start at +-1e-5, and count as unset while they are within this of 0
 
 
-def trained_ranges(checkpoint: Checkpoint) -> dict[str, tuple[np.float64, np.float64]]:
+def trained_ranges(checkpoint: Checkpoint) -> dict[str, Range]:
     """Return the range of each activation whose range was trained, by its name.
 
     Each is the pair of numbers ``{name}.x_min`` and ``{name}.x_max`` of the checkpoint. A pair that training never
@@ -41,7 +42,7 @@ def trained_ranges(checkpoint: Checkpoint) -> dict[str, tuple[np.float64, np.flo
             msg = f"trained range '{buffer}' must be a single number, got shape {stored.shape}"
             raise CheckpointError(msg)
         trained.setdefault(name, {})[end] = np.float64(checkpoint.load(buffer).item())
-    ranges: dict[str, tuple[np.float64, np.float64]] = {}
+    ranges: dict[str, Range] = {}
     for name, ends in trained.items():
         if len(ends) < 2 or ends["x_min"] > ends["x_max"]:
             got = " and ".join(f"{end} = {value}" for end, value in ends.items())

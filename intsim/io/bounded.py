@@ -6,6 +6,7 @@ of it.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ MAX_DIGITS: Final = 40
 """Digits of a whole number: transformers writes 10**30 for no limit."""
 
 BLOCK: Final = 1 << 20
+SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_text(
@@ -137,6 +139,12 @@ def parse_json(text: str) -> Any:
     except ValueError:  # Python's own limit, 4300 digits
         raise ValueError(_LONG) from None
     check_depth(value)
+    if SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            msg = "half of a character, a lone surrogate"
+            raise ValueError(msg) from None
     return value
 
 

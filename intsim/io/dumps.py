@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
@@ -148,7 +149,8 @@ def _read_npz(path: Path, name: str) -> Dump:
             for member in _bounded_members(archive, path.stat().st_size):
                 dump[member.filename.removesuffix(".npy")] = _read_npy(archive, member)
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        msg = f"{name} must be a complete npz of plain arrays, got: {said(error)}"
+        reason = "data that do not decompress" if isinstance(error, zlib.error) else said(error)
+        msg = f"{name} must be a complete npz of plain arrays, got: {reason}"
         raise IntsimError(msg) from None
     _require_integers(name, dump)
     return dump
@@ -173,13 +175,22 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]
         msg = f"member {member.filename!r} encrypted"
         raise ValueError(msg)
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+        shape, dtype = _npy_header(member.filename, file)
         if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
             msg = f"member {member.filename!r} of {member.file_size} bytes for {dtype} {shape}"
             raise ValueError(msg)
     with archive.open(member) as file:
         return npy.read_array(file, allow_pickle=False)
+
+
+def _npy_header(name: str, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    try:
+        version = npy.read_magic(file)
+        shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    except (MemoryError, RecursionError, SyntaxError, TokenError, TypeError, ValueError):  # of Python's parser
+        msg = f"member {name!r} whose header is not NumPy's"
+        raise ValueError(msg) from None
+    return shape, dtype
 
 
 def _require_integers(name: str, tensors: Mapping[str, NDArray[Any]]) -> None:

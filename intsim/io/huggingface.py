@@ -345,7 +345,8 @@ def _read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
             if stream.read(len(LFS)) == LFS:
                 msg = f"{file} must be a safetensors file, got a Git LFS pointer to it; fetch it with git lfs pull"
                 raise CheckpointError(msg) from None
-        msg = f"{file} must be a complete safetensors file, got {said(error)}; download it again"
+        reason = said(error).removeprefix("Error while deserializing header: ")
+        msg = f"{file} must be a complete safetensors file, got {reason}; download it again"
         raise CheckpointError(msg) from None
     for name, entry in header.items():
         if name != "__metadata__":

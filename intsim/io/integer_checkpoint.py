@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The integer checkpoint: one safetensors file in a folder, self-contained, checked, reproducible byte for byte."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from intsim._checked import check_kind
 from intsim.carrier.exact import Integers
 from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import check_writable
@@ -19,6 +21,8 @@ from intsim.models.world import HEADS
 from intsim.profile import Profile
 
 __all__ = ["FILE", "check_folder", "read_checkpoint", "stored_bytes", "write_checkpoint"]
+
+T = TypeVar("T")
 
 FILE: Final = "model.safetensors"
 FORMAT_VERSION: Final = 4
@@ -108,8 +112,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
             **contents,
             "config": FAMILIES[contents["model_type"]].config.from_json(contents["config"]),
             "profile": Profile.from_json(contents["profile"]),
-            "formats": {name: Format.from_json(value) for name, value in contents["formats"].items()},
-            "dynamic": {name: Dynamic.from_json(value) for name, value in contents["dynamic"].items()},
+            "formats": _each(contents["formats"], Format.from_json),
+            "dynamic": _each(contents["dynamic"], Dynamic.from_json),
             "tensors": tensors,
         }
     except (AttributeError, KeyError, TypeError, ValueError, IntsimError) as error:
@@ -122,6 +126,19 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
         msg = f"{file} must carry the hash of its profile, {profile.hash}, got {hash_}"
         raise CheckpointError(msg)
     return model, found
+
+
+def _each(values: dict[str, Any], read: Callable[[Any], T]) -> dict[str, T]:
+    """Return what ``read`` makes of every value, and name the activation where it cannot."""
+    check_kind("formats of activations", values, dict)
+    found: dict[str, T] = {}
+    for name, value in values.items():
+        try:
+            found[name] = read(value)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"for '{name}' {said(error)}"
+            raise ValueError(msg) from None
+    return found
 
 
 def _no_metadata(file: Path, error: Exception) -> CheckpointError:

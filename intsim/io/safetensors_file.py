@@ -179,8 +179,21 @@ def _header(file: BinaryIO) -> dict[str, Any]:
     header: Any = parse_json(file.read(size).decode())
     if not isinstance(header, dict):
         msg = f"a header {header!r:.40}"
-        raise TypeError(msg)
-    return cast("dict[str, Any]", header)
+        raise ValueError(msg)  # noqa: TRY004  of a file
+    entries = cast("dict[str, Any]", header)
+    for name, entry in entries.items():
+        if name != "__metadata__" and not _is_entry(entry):
+            msg = f"tensor {name!r:.80} without a dtype, shape and data_offsets"
+            raise ValueError(msg)
+    return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    match entry:
+        case {"dtype": str(), "shape": list(), "data_offsets": [int(), int()]}:
+            return all(type(size) is int and size >= 0 for size in cast("list[object]", entry["shape"]))
+        case _:
+            return False
 
 
 def _tensors(file: BufferedReader, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

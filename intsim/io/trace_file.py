@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim._checked import check_choice, check_kind
 from intsim._trace import Call, Level, Trace
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 from intsim.io.safetensors_file import carrying, read, write
 from intsim.models.constants import Constants
@@ -166,7 +166,7 @@ def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Map
         check_choice("level", metadata["level"], get_args(Level))
         check_kind("model_digest", metadata.get("model_digest", ""), str)
     except (AttributeError, IntsimError, KeyError, TypeError, ValueError) as error:
-        msg = f"{path} must carry a profile and a manifest, got damaged ones: {error}; run the model again"
+        msg = f"{path} must carry a profile and a manifest, got damaged ones: {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     if profile.hash != expected_hash:
         msg = f"{path} must carry the hash of its profile, {profile.hash}, got {expected_hash}"
@@ -209,26 +209,27 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
     tensors, metadata = read(Path(path))
     profile = check_manifest(str(path), tensors, metadata)
 
-    def decode(value: object) -> Any:
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = cast("dict[str, Any]", value).items()
-        match kind:
-            case "tensor":
-                return tensors[content]
-            case "dyadic":
-                return Dyadic(*map(decode, content))
-            case "layer_norm_params":
-                weight, bias, eps = content
+    def decode(value: Any) -> Any:
+        match value:
+            case {"tensor": name}:
+                return tensors[name]
+            case {"dyadic": [multiplier, shift]}:
+                return Dyadic(decode(multiplier), decode(shift))
+            case {"layer_norm_params": [weight, bias, eps]}:
                 return LayerNormParams(weight=decode(weight), bias=decode(bias), eps=eps)
-            case "range":
-                return IntRange(*content)
-            case "list":
-                return [decode(item) for item in content]
-            case "requantization":
-                return Requantization.from_json(content)
-            case _:
+            case {"range": [bits, signed, narrow]}:
+                return IntRange(bits, signed, narrow)
+            case {"list": list()}:
+                return [decode(item) for item in cast("list[object]", value["list"])]
+            case {"requantization": rule}:
+                return Requantization.from_json(rule)
+            case {"profile": _}:
                 return profile
+            case dict():
+                msg = f"an operand {cast('object', value)!r:.60}"
+                raise ValueError(msg)
+            case _:
+                return value
 
     try:
         trace = Trace(metadata["level"])
@@ -248,6 +249,6 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
                     result=trace[name],
                 )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{path} must hold what its calls need, got none for {error}; run the model again"
+        msg = f"{path} must hold what its calls need, got {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     return trace, profile

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """ITA, the transformer accelerator of the PULP platform: requantizer, base-2 softmax and i-GELU of its circuit.
 
-Its Python model agrees with the circuit but for floats (a rounding that adds 2**-23, see ``requantize``) and 16-bit
-squares (see ``gelu``).
+Its Python model parts from the circuit in ``requantize`` (see ``requantize_pyita``) and in 16-bit squares (``gelu``).
+The softmax changed once, and both are here: ``SHIFT`` for the circuit up to commit 40564cf, ``SHIFT_2024`` since
+39236c9 (November 2024).
 
-Source: Islamoglu et al. 2023 (ITA); src/ita_requantizer.sv, ita_softmax.sv, ita_gelu.sv and PyITA of its repository.
+Source: Islamoglu et al. 2023 (ITA); src/ita_requantizer.sv, ita_softmax.sv, ita_gelu.sv and PyITA of
+github.com/pulp-platform/ITA, read at ba96519 (April 2025).
 """
 
 from fractions import Fraction
@@ -15,11 +17,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from intsim.fixedpoint import INT8, INT16, UINT8, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
-__all__ = ["gelu", "gelu_constants", "requantize", "softmax", "streaming_softmax"]
+__all__ = [
+    "SHIFT",
+    "SHIFT_2024",
+    "gelu",
+    "gelu_constants",
+    "requantize",
+    "requantize_pyita",
+    "softmax",
+    "streaming_softmax",
+]
 
 Int64: TypeAlias = NDArray[np.int64]
 
 ACCUMULATOR: Final = IntRange(26)
+PRODUCT_BITS: Final = 35
+PYITA_NUDGE: Final = 23  # np.finfo(np.float32).eps is 2**-23
+SHIFT: Final = 5  # of the softmax: its codes are 32nds of a halving
+SHIFT_2024: Final = 0  # every code is a halving
 ONE: Final = np.array(1 << 8)  # exp(0)
 DIVIDEND: Final = np.array(255 << 8)
 LOWEST: Final = -128
@@ -30,7 +45,9 @@ ERF_B: Final = Fraction("-1.769")
 
 
 def requantize(acc: Int64, *, multiplier: ArrayLike, shift: ArrayLike, add: ArrayLike) -> NDArray[np.integer]:
-    """Return saturate8(RHU(clip26(acc) * multiplier / 2**shift) + add).
+    """Return saturate8(RHU(clip26(acc) * multiplier / 2**shift) + add), as the circuit computes it.
+
+    From shift 36 on, the quotient is floored: -1 for negative products, where half up would be 0.
 
     Parameters
     ----------
@@ -48,31 +65,72 @@ def requantize(acc: Int64, *, multiplier: ArrayLike, shift: ArrayLike, add: Arra
 
     Bounds
     ------
-    |product| < 2**33, so a shift above 62 gives the 0 that 62 gives.
+    |product| < 2**33.
 
     Source
     ------
-    ``ita_requantizer``: its comment says half away from zero, its circuit adds bit shift - 1, which is half up. PyITA
-    adds 2**-23 before it floors: from shift 24 on it rounds up some values just below a tie.
+    ``ita_requantizer``: its comment says half away from zero, its circuit adds bit shift - 1 of the 35-bit product,
+    which is half up. Bit 35 is none: a simulator reads x there, which is not true.
     """
-    product = acc.clip(ACCUMULATOR.min, ACCUMULATOR.max) * np.asarray(multiplier, np.int64)
-    rounded = rounding_right_shift(product, np.minimum(shift, 62), Rounding.HALF_UP)
+    product, shift = _product(acc, multiplier), np.asarray(shift, np.int64)
+    half_up = rounding_right_shift(product, np.minimum(shift, PRODUCT_BITS), Rounding.HALF_UP)
+    rounded = np.where(shift <= PRODUCT_BITS, half_up, -(product < 0).astype(np.int64))
     return saturate(rounded + np.asarray(add, np.int64), INT8)
 
 
-def _halved(one: Int64, x: Int64, largest: Int64, keep: NDArray[np.bool_]) -> Int64:
-    """Return floor(one / 2**s) with s = RHU((largest - x) / 32), 0 where masked."""
-    s = _halvings(largest - x).clip(0)  # a masked x may lie above the largest
+def requantize_pyita(acc: Int64, *, multiplier: ArrayLike, shift: ArrayLike, add: ArrayLike) -> NDArray[np.integer]:
+    """Return saturate8(floor(clip26(acc) * multiplier / 2**shift + 1/2 + 2**-23) + add), as PyITA computes it.
+
+    It is ``requantize`` up to shift 22; from 23 on, what lies up to 2**-23 below a tie is rounded up.
+
+    Parameters
+    ----------
+    acc, multiplier, add
+        As ``requantize``.
+    shift
+        In [0, 31].
+
+    Returns
+    -------
+    ndarray
+        int8.
+
+    Raises
+    ------
+    ValueError
+        If a shift is above 31: PyITA divides by 2**shift of 32 bits, which is then 0.
+
+    Source
+    ------
+    ``requantize`` of PyITA/util.py. Its float64 holds every sum of such a shift exactly.
+    """
+    shift = np.asarray(shift, np.int64)
+    if (shift > 31).any():
+        msg = f"shift must be in [0, 31], got {shift.max()}; PyITA divides by 0 there"
+        raise ValueError(msg)
+    nudge = (1 << shift) >> PYITA_NUDGE
+    rounded = rounding_right_shift(_product(acc, multiplier) + nudge, shift, Rounding.HALF_UP)
+    return saturate(rounded + np.asarray(add, np.int64), INT8)
+
+
+def _product(acc: Int64, multiplier: ArrayLike) -> Int64:
+    return acc.clip(ACCUMULATOR.min, ACCUMULATOR.max) * np.asarray(multiplier, np.int64)
+
+
+def _halved(one: Int64, x: Int64, largest: Int64, keep: NDArray[np.bool_], shift: int) -> Int64:
+    """Return floor(one / 2**s) with s = RHU((largest - x) / 2**shift), 0 where masked."""
+    s = _halvings(largest - x, shift).clip(0)  # a masked x may lie above the largest
     return np.where(keep, rounding_right_shift(one, s, Rounding.FLOOR), 0)
 
 
-def _halvings(difference: Int64) -> Int64:
-    return rounding_right_shift(difference, 5, Rounding.HALF_UP)
+def _halvings(difference: Int64, shift: int) -> Int64:
+    """Return RHU(difference / 2**shift), at most the 62 halvings that leave nothing of a sum."""
+    return np.minimum(rounding_right_shift(difference, shift, Rounding.HALF_UP), 62)
 
 
-def _probabilities(x: Int64, largest: Int64, total: Int64, keep: NDArray[np.bool_]) -> NDArray[np.integer]:
+def _probabilities(x: Int64, largest: Int64, total: Int64, keep: NDArray[np.bool_], shift: int) -> NDArray[np.integer]:
     inverse = rounding_divide(DIVIDEND, np.maximum(total, 1), Rounding.FLOOR)
-    return saturate(_halved(inverse, x, largest, keep), UINT8)
+    return saturate(_halved(inverse, x, largest, keep, shift), UINT8)
 
 
 def _unmasked(x_q: NDArray[np.int8], mask: NDArray[np.bool_] | None) -> tuple[Int64, NDArray[np.bool_]]:
@@ -80,17 +138,19 @@ def _unmasked(x_q: NDArray[np.int8], mask: NDArray[np.bool_] | None) -> tuple[In
     return x_q.astype(np.int64), keep
 
 
-def softmax(x_q: NDArray[np.int8], *, mask: NDArray[np.bool_] | None = None) -> NDArray[np.integer]:
+def softmax(x_q: NDArray[np.int8], *, shift: int, mask: NDArray[np.bool_] | None = None) -> NDArray[np.integer]:
     """Return 2**x over its sum along the last axis, from whole rows, in codes of 2**-8.
 
-    With the largest m of the row and s_j = floor((m - x_j + 16) / 32)::
+    With the largest m of the row and s_j = RHU((m - x_j) / 2**shift)::
 
         probs_j = floor(floor(255 * 2**8 / sum floor(2**8 / 2**s)) / 2**s_j)
 
     Parameters
     ----------
     x_q
-        (..., T) int8 of scale ln 2 / 32.
+        (..., T) int8 of scale ln 2 / 2**shift.
+    shift
+        ``SHIFT`` or ``SHIFT_2024``.
     mask
         True where a position counts; elsewhere its probability is 0, and all are in a row of none.
 
@@ -101,22 +161,25 @@ def softmax(x_q: NDArray[np.int8], *, mask: NDArray[np.bool_] | None = None) -> 
 
     Source
     ------
-    ``fastSoftmax`` of PyITA, before it stores the result as int8.
+    ``fastSoftmax`` of PyITA, before it stores the result as int8; its ``eps_max`` is 2**-shift.
     """
     x, keep = _unmasked(x_q, mask)
     largest = np.where(keep, x, LOWEST).max(axis=-1, keepdims=True)
-    return _probabilities(x, largest, _halved(ONE, x, largest, keep).sum(axis=-1, keepdims=True), keep)
+    total = _halved(ONE, x, largest, keep, shift).sum(axis=-1, keepdims=True)
+    return _probabilities(x, largest, total, keep, shift)
 
 
-def streaming_softmax(x_q: NDArray[np.int8], *, mask: NDArray[np.bool_] | None = None) -> NDArray[np.integer]:
+def streaming_softmax(
+    x_q: NDArray[np.int8], *, shift: int, mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.integer]:
     """Return what the circuit returns: as ``softmax``, its sum taken 16 columns at a time.
 
-    Where columns bring a larger maximum, the sum so far is shifted down by floor((m_new - m_old + 16) / 32) once,
-    which is not what its terms would have been shifted by.
+    Where columns bring a larger maximum, the sum so far is shifted down by RHU((m_new - m_old) / 2**shift) once, which
+    is not what its terms would have been shifted by, unless ``shift`` is 0; floored, it loses bits even then.
 
     Parameters
     ----------
-    x_q, mask
+    x_q, shift, mask
         As ``softmax``.
 
     Returns
@@ -124,9 +187,13 @@ def streaming_softmax(x_q: NDArray[np.int8], *, mask: NDArray[np.bool_] | None =
     ndarray
         uint8.
 
+    Bounds
+    ------
+    T < 2048: the circuit's sum has 19 bits.
+
     Source
     ------
-    ``ita_softmax``; ``streamingPartialSoftmax`` of PyITA.
+    ``ita_softmax``, whose ``SoftmaxShift`` is ``shift``; ``streamingPartialSoftmax`` of PyITA.
     """
     x, keep = _unmasked(x_q, mask)
     largest = np.full((*x.shape[:-1], 1), LOWEST, np.int64)
@@ -135,9 +202,9 @@ def streaming_softmax(x_q: NDArray[np.int8], *, mask: NDArray[np.bool_] | None =
         columns = np.s_[..., start : start + COLUMNS]
         before = largest
         largest = np.maximum(before, np.where(keep[columns], x[columns], LOWEST).max(axis=-1, keepdims=True))
-        total = rounding_right_shift(total, _halvings(largest - before), Rounding.FLOOR)
-        total = total + _halved(ONE, x[columns], largest, keep[columns]).sum(axis=-1, keepdims=True)
-    return _probabilities(x, largest, total, keep)
+        total = rounding_right_shift(total, _halvings(largest - before, shift), Rounding.FLOOR)
+        total = total + _halved(ONE, x[columns], largest, keep[columns], shift).sum(axis=-1, keepdims=True)
+    return _probabilities(x, largest, total, keep, shift)
 
 
 def gelu(x_q: NDArray[np.int8], *, scale: Fraction) -> Int64:

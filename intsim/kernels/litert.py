@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LiteRT: how scales become multipliers, and the five requantizations behind FULLY_CONNECTED and BATCH_MATMUL.
+"""LiteRT: how scales become multipliers, and the six requantizations behind FULLY_CONNECTED and BATCH_MATMUL.
 
 A scale is the ``Fraction`` that its float32 is exactly. LiteRT combines scales in float32 or float64 when a model is
 prepared; ``nearest`` is that rounding, so that no float is needed here. RHU, RHA and RHE round halves up, away from
@@ -9,9 +9,13 @@ zero and to even; sat clips to the output's codes.
 ``requantize_reference``              the reference resolver; int16 activations with int64 bias, every resolver
 ``requantize_ruy``                    the optimized resolver on x86
 ``requantize_gemmlowp``               BATCH_MATMUL, both resolvers
+``requantize_single``                 FULLY_CONNECTED and BATCH_MATMUL of builds that round once, CMSIS-NN's too
 ``requantize_int64``                  int16 activations and weights, every resolver
 ``requantize_xnnpack``                XNNPACK, the default delegate, on x86
 ===================================== =======================================================================
+
+LiteRT, TFLM and CMSIS-NN are compiled to scale integers in one of two ways, an ``Mbqm``: gemmlowp's two roundings,
+``multiply_by_quantized_multiplier``, which is the default of all three, or ``multiply_by_quantized_multiplier_single``.
 
 Source: LiteRT 2.3.0, ``kernels/fully_connected.cc`` and ``kernels/internal/{common,quantization_util}.cc``; XNNPACK's
 ``src/microparams-init.c``; ruy's rule was found by experiment. Held against them in tests/kernels/litert_witnesses.py.
@@ -25,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.fixedpoint import (
+    INT32,
     Dyadic,
     IntRange,
     Rounding,
@@ -40,23 +45,28 @@ from intsim.kernels.gemmlowp import saturating_rounding_doubling_high_mul
 __all__ = [
     "FLOAT32",
     "FLOAT64",
+    "Mbqm",
     "Requantize",
     "by_blocks",
     "float32_of",
     "matmul",
     "multipliers",
+    "multipliers_int64",
     "multiply_by_quantized_multiplier",
+    "multiply_by_quantized_multiplier_single",
     "nearest",
     "quantize_multiplier",
     "requantize_gemmlowp",
     "requantize_int64",
     "requantize_reference",
     "requantize_ruy",
+    "requantize_single",
     "requantize_xnnpack",
 ]
 
 Int64: TypeAlias = NDArray[np.int64]
 Integers: TypeAlias = NDArray[np.integer]
+Mbqm: TypeAlias = Callable[[Int64, Dyadic], Int64]
 Requantize: TypeAlias = Callable[[Int64, Sequence[Fraction], Fraction], Int64]
 
 FLOAT32: Final = 24  # bits of the significand
@@ -114,9 +124,27 @@ def multiply_by_quantized_multiplier(x: Int64, ratio: Dyadic, rounding: Rounding
     return rounding_right_shift(high, np.maximum(-e, 0), rounding)
 
 
+def multiply_by_quantized_multiplier_single(x: Int64, ratio: Dyadic) -> Int64:
+    """Return RHU(x * m / 2**(31 - e)), one rounding; m / 2**(31 - e) at 2**30 or above is (2**31 - 1) / 2.
+
+    Rule ``tflite-single``, of builds with TFLITE_SINGLE_ROUNDING or CMSIS_NN_USE_SINGLE_ROUNDING.
+
+    Bounds
+    ------
+    x within int32; the result in int32, where kernels wrap.
+    """
+    multiplier = np.where(ratio.shift, ratio.multiplier, INT32.max)
+    return rounding_right_shift(x * multiplier, np.maximum(ratio.shift, 1), Rounding.HALF_UP)
+
+
 def requantize_gemmlowp(acc: Int64, scales: Sequence[Fraction], y_scale: Fraction) -> Int64:
     """Return RHA(RHU(acc * m / 2**31) / 2**-e): gemmlowp's two roundings, rule ``tflite-double``."""
     return multiply_by_quantized_multiplier(acc, multipliers(scales, y_scale))
+
+
+def requantize_single(acc: Int64, scales: Sequence[Fraction], y_scale: Fraction) -> Int64:
+    """Return RHU(acc * m / 2**(31 - e)): one rounding, rule ``tflite-single``."""
+    return multiply_by_quantized_multiplier_single(acc, multipliers(scales, y_scale))
 
 
 def requantize_ruy(acc: Int64, scales: Sequence[Fraction], y_scale: Fraction) -> Int64:
@@ -131,9 +159,8 @@ def requantize_int64(acc: Int64, scales: Sequence[Fraction], y_scale: Fraction) 
     ------
     |acc| < 2**47, -31 <= e < 8, the result in int32.
     """
-    ratio = multipliers(scales, y_scale)
-    m = np.minimum(rounding_right_shift(ratio.multiplier, 16, Rounding.HALF_UP), (1 << 15) - 1)
-    return rounding_right_shift(acc * m, ratio.shift - 16, Rounding.HALF_UP)
+    ratio = multipliers_int64(scales, y_scale)
+    return rounding_right_shift(acc * ratio.multiplier, ratio.shift, Rounding.HALF_UP)
 
 
 def requantize_reference(acc: Int64, scales: Sequence[Fraction], y_scale: Fraction) -> Int64:
@@ -239,6 +266,13 @@ def multipliers(scales: Sequence[Fraction], y_scale: Fraction) -> Dyadic:
     products = scales if len(scales) > 1 else [nearest(scales[0], FLOAT32)]
     ratios = [quantize_multiplier(nearest(Fraction(product, y_scale), FLOAT64)) for product in products]
     return Dyadic([int(ratio.multiplier) for ratio in ratios], [int(ratio.shift) for ratio in ratios])
+
+
+def multipliers_int64(scales: Sequence[Fraction], y_scale: Fraction) -> Dyadic:
+    """Return the m and 15 - e of ``requantize_int64``."""
+    ratio = multipliers(scales, y_scale)
+    narrow = np.minimum(rounding_right_shift(ratio.multiplier, 16, Rounding.HALF_UP), (1 << 15) - 1)
+    return Dyadic(narrow, ratio.shift - 16)
 
 
 def _significand(ratio: Fraction, bits: int) -> tuple[int, int]:

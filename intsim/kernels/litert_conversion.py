@@ -2,7 +2,8 @@
 """LiteRT, codes of one scale to codes of another: QUANTIZE, DEQUANTIZE, LEAKY_RELU, ABS.
 
 Scales are the ``Fraction`` that their float32 is. MBQM is ``litert.multiply_by_quantized_multiplier``, gemmlowp's two
-roundings, QM ``litert.quantize_multiplier``; F rounds to the 24 bits of float32, D to the 53 of float64.
+roundings, or the parameter ``mbqm`` (``litert.Mbqm``), QM ``litert.quantize_multiplier``; F rounds to the 24 bits of
+float32, D to the 53 of float64.
 
 Source: LiteRT 2.3.0, ``kernels/{quantize,dequantize,activations,elementwise}.cc`` and the headers they name; XNNPACK's
 ``src/microparams-init.c``. Held against them in tests/kernels/litert_conversion_witnesses.py.
@@ -21,6 +22,7 @@ from intsim.float32 import Float32
 from intsim.kernels.litert import (
     FLOAT32,
     FLOAT64,
+    Mbqm,
     by_blocks,
     float32_of,
     multiply_by_quantized_multiplier,
@@ -118,15 +120,24 @@ def dequantize_optimized(x_q: Integers, *, scale: Fraction, zero_point: int) -> 
     return Float32(significand.reshape(x_q.shape), exponent.reshape(x_q.shape))
 
 
-def requantize(x_q: Integers, *, scales: Scales, zero_points: ZeroPoints, to: IntRange) -> Integers:
+def requantize(
+    x_q: Integers,
+    *,
+    scales: Scales,
+    zero_points: ZeroPoints,
+    to: IntRange,
+    mbqm: Mbqm = multiply_by_quantized_multiplier,
+) -> Integers:
     """Return sat(MBQM(x - zx, QM(D(sx / sy))) + zy): QUANTIZE of integers, every resolver but for 8 bits to 8."""
-    return _requantized(x_q, scales=scales, zero_points=zero_points, to=to, rounding=Rounding.HALF_AWAY)
+    ratio = quantize_multiplier(nearest(Fraction(*scales), FLOAT64))
+    return saturate(mbqm(x_q.astype(np.int64) - zero_points[0], ratio) + zero_points[1], to)
 
 
 def requantize_optimized(x_q: Integers, *, scales: Scales, zero_points: ZeroPoints) -> Integers:
     """Return ``requantize`` with its second rounding up in every whole block of 16 elements: 8 bits to 8."""
-    of = partial(_requantized, scales=scales, zero_points=zero_points, to=INT8)
-    return by_blocks(BLOCK, partial(of, rounding=Rounding.HALF_UP), partial(of, rounding=Rounding.HALF_AWAY), x_q)
+    of = partial(requantize, scales=scales, zero_points=zero_points, to=INT8)
+    up = partial(multiply_by_quantized_multiplier, rounding=Rounding.HALF_UP)
+    return by_blocks(BLOCK, partial(of, mbqm=up), of, x_q)
 
 
 def requantize_xnnpack(x_q: Integers, *, scales: Scales, zero_points: ZeroPoints) -> Integers:
@@ -141,7 +152,15 @@ def requantize_xnnpack(x_q: Integers, *, scales: Scales, zero_points: ZeroPoints
     return saturate(rounding_right_shift(product, 8, Rounding.HALF_UP) + zero_points[1], INT8)
 
 
-def leaky_relu(x_q: Integers, *, alpha: Fraction, scales: Scales, zero_points: ZeroPoints, to: IntRange) -> Integers:
+def leaky_relu(
+    x_q: Integers,
+    *,
+    alpha: Fraction,
+    scales: Scales,
+    zero_points: ZeroPoints,
+    to: IntRange,
+    mbqm: Mbqm = multiply_by_quantized_multiplier,
+) -> Integers:
     """Return sat(MBQM(x - zx, QM(r)) + zy), r = F(sx / sy) where x >= zx, F(F(sx alpha) / sy) below.
 
     LEAKY_RELU, every resolver but for 8 bits under XNNPACK.
@@ -154,8 +173,7 @@ def leaky_relu(x_q: Integers, *, alpha: Fraction, scales: Scales, zero_points: Z
     x_scale, y_scale = scales
     identity = quantize_multiplier(nearest(Fraction(x_scale, y_scale), FLOAT32))
     slope = quantize_multiplier(product_ratio((x_scale, alpha, y_scale)))
-    y = np.where(x >= 0, multiply_by_quantized_multiplier(x, identity), multiply_by_quantized_multiplier(x, slope))
-    return saturate(y + zero_points[1], to)
+    return saturate(np.where(x >= 0, mbqm(x, identity), mbqm(x, slope)) + zero_points[1], to)
 
 
 def leaky_relu_xnnpack(x_q: Integers, *, alpha: Fraction, scales: Scales, zero_points: ZeroPoints) -> Integers:
@@ -180,14 +198,6 @@ def absolute(x_q: Integers, *, scales: Scales, zero_points: ZeroPoints, to: IntR
             magnitude, quantize_multiplier(nearest(Fraction(*scales), FLOAT32))
         )
     return saturate(magnitude + zero_points[1], to)
-
-
-def _requantized(
-    x_q: Integers, *, scales: Scales, zero_points: ZeroPoints, to: IntRange, rounding: Rounding
-) -> Integers:
-    ratio = quantize_multiplier(nearest(Fraction(*scales), FLOAT64))
-    scaled = multiply_by_quantized_multiplier(x_q.astype(np.int64) - zero_points[0], ratio, rounding)
-    return saturate(scaled + zero_points[1], to)
 
 
 def _eight_fraction_bits(ratio: Fraction) -> int:

@@ -2,8 +2,8 @@
 """LiteRT, two operands element by element: ADD, SUB, MUL.
 
 Scales are the ``Fraction`` that their float32 is. MBQM is ``litert.multiply_by_quantized_multiplier``, gemmlowp's two
-roundings, QM ``litert.quantize_multiplier``; F rounds to the 24 bits of float32, D to the 53 of float64. The
-operands broadcast unless an operator says otherwise.
+roundings, or the parameter ``mbqm`` (``litert.Mbqm``), QM ``litert.quantize_multiplier``; F rounds to the 24 bits of
+float32, D to the 53 of float64. The operands broadcast unless an operator says otherwise.
 
 Source: LiteRT 2.3.0, ``kernels/{add,sub,mul}.cc`` and the headers they name; XNNPACK's
 ``src/microparams-init.c``. Held against them in tests/kernels/litert_elementwise_witnesses.py.
@@ -20,6 +20,7 @@ from intsim.fixedpoint import INT8, INT16, Dyadic, IntRange, Rounding, round_fra
 from intsim.kernels.litert import (
     FLOAT32,
     FLOAT64,
+    Mbqm,
     by_blocks,
     multiply_by_quantized_multiplier,
     nearest,
@@ -29,9 +30,11 @@ from intsim.kernels.litert import (
 
 __all__ = [
     "add",
+    "add_multipliers",
     "add_optimized",
     "add_xnnpack",
     "multiply",
+    "multiply_by_ratio",
     "multiply_optimized",
     "multiply_xnnpack",
     "product_ratio",
@@ -48,7 +51,14 @@ LEFT_SHIFT: Final = {8: 20, 16: 15}  # bits the operands of ADD are moved up by,
 
 
 def add(
-    a_q: Integers, b_q: Integers, *, scales: Scales, zero_points: ZeroPoints, to: IntRange, sign: Sign = 1
+    a_q: Integers,
+    b_q: Integers,
+    *,
+    scales: Scales,
+    zero_points: ZeroPoints,
+    to: IntRange,
+    sign: Sign = 1,
+    mbqm: Mbqm = multiply_by_quantized_multiplier,
 ) -> Integers:
     """Return sat(MBQM(A + sign B, QM(D(2 s / (2**left sy)))) + zy), SUB where ``sign`` is -1.
 
@@ -68,16 +78,18 @@ def add(
         Codes of the result: ``INT8`` or ``INT16``, the latter with zero points 0.
     sign
         -1 subtracts.
+    mbqm
+        How many roundings: ``litert.Mbqm``.
 
     Bounds
     ------
     D(2 s / (2**left sy)) < 1, as LiteRT demands.
     """
     left = LEFT_SHIFT[to.bits]
-    a, b, ratio = _add_multipliers(scales, left)
-    high_a = multiply_by_quantized_multiplier(a_q.astype(np.int64) - zero_points[0] << left, a)
-    high_b = multiply_by_quantized_multiplier(b_q.astype(np.int64) - zero_points[1] << left, b)
-    return saturate(multiply_by_quantized_multiplier(high_a + sign * high_b, ratio) + zero_points[2], to)
+    a, b, ratio = add_multipliers(scales, left)
+    high_a = mbqm(a_q.astype(np.int64) - zero_points[0] << left, a)
+    high_b = mbqm(b_q.astype(np.int64) - zero_points[1] << left, b)
+    return saturate(mbqm(high_a + sign * high_b, ratio) + zero_points[2], to)
 
 
 def add_optimized(a_q: Integers, b_q: Integers, *, scales: Scales, zero_points: ZeroPoints, to: IntRange) -> Integers:
@@ -87,7 +99,7 @@ def add_optimized(a_q: Integers, b_q: Integers, *, scales: Scales, zero_points: 
     whole block is ``add``. The operands have one shape.
     """
     left = LEFT_SHIFT[to.bits]
-    a, b, ratio = _add_multipliers(scales, left)
+    a, b, ratio = add_multipliers(scales, left)
 
     def block(a_q: Integers, b_q: Integers) -> Integers:
         high_a, high_b = (
@@ -118,14 +130,29 @@ def add_xnnpack(a_q: Integers, b_q: Integers, *, scales: Scales, zero_points: Ze
     return saturate(rounding_right_shift(total, shift, Rounding.HALF_UP) + zero_points[2], INT8)
 
 
-def multiply(a_q: Integers, b_q: Integers, *, scales: Scales, zero_points: ZeroPoints, to: IntRange) -> Integers:
+def multiply(
+    a_q: Integers,
+    b_q: Integers,
+    *,
+    scales: Scales,
+    zero_points: ZeroPoints,
+    to: IntRange,
+    mbqm: Mbqm = multiply_by_quantized_multiplier,
+) -> Integers:
     """Return sat(MBQM((a - za) (b - zb), QM(F(F(sa sb) / sy))) + zy): MUL.
 
     The reference resolver; 16 bits of the optimized one.
     """
-    product = (a_q.astype(np.int64) - zero_points[0]) * (b_q.astype(np.int64) - zero_points[1])
     ratio = quantize_multiplier(product_ratio(scales))
-    return saturate(multiply_by_quantized_multiplier(product, ratio) + zero_points[2], to)
+    return multiply_by_ratio(a_q, b_q, ratio=ratio, zero_points=zero_points, to=to, mbqm=mbqm)
+
+
+def multiply_by_ratio(
+    a_q: Integers, b_q: Integers, *, ratio: Dyadic, zero_points: ZeroPoints, to: IntRange, mbqm: Mbqm
+) -> Integers:
+    """Return sat(MBQM((a - za) (b - zb), ratio) + zy)."""
+    product = (a_q.astype(np.int64) - zero_points[0]) * (b_q.astype(np.int64) - zero_points[1])
+    return saturate(mbqm(product, ratio) + zero_points[2], to)
 
 
 def multiply_optimized(a_q: Integers, b_q: Integers, *, scales: Scales, zero_points: ZeroPoints) -> Integers:
@@ -156,7 +183,8 @@ def multiply_xnnpack(a_q: Integers, b_q: Integers, *, scales: Scales, zero_point
     return saturate(requantize_xnnpack(product, [a_scale * b_scale], y_scale) + zero_points[2], INT8)
 
 
-def _add_multipliers(scales: Scales, left: int) -> tuple[Dyadic, Dyadic, Dyadic]:
+def add_multipliers(scales: Scales, left: int) -> tuple[Dyadic, Dyadic, Dyadic]:
+    """Return the ratios of ``add``: of a, of b and of the result."""
     a_scale, b_scale, y_scale = scales
     twice = 2 * max(a_scale, b_scale)
     ratios = (Fraction(a_scale, twice), Fraction(b_scale, twice), Fraction(twice, y_scale * (1 << left)))

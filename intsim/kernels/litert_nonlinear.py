@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """LiteRT's integer SOFTMAX, RSQRT, L2_NORMALIZATION and MEAN.
 
-Scales are the ``Fraction`` that their float32 is. MBQM is ``litert.multiply_by_quantized_multiplier``, QM
-``litert.quantize_multiplier``; F rounds to the 24 bits of float32, D to the 53 of float64.
+Scales are the ``Fraction`` that their float32 is. MBQM is ``litert.multiply_by_quantized_multiplier``, or the parameter
+``mbqm`` (``litert.Mbqm``), QM ``litert.quantize_multiplier``; F rounds to the 24 bits of float32, D to the 53 of
+float64.
 
 Source: LiteRT 2.3.0, ``kernels/{activations,elementwise,l2norm,reduce}.cc`` and the headers they name. Held against
 them in tests/kernels/litert_nonlinear_witnesses.py.
@@ -28,7 +29,7 @@ from intsim.fixedpoint import (
     saturate,
 )
 from intsim.kernels import gemmlowp
-from intsim.kernels.litert import FLOAT32, FLOAT64, multiply_by_quantized_multiplier, nearest, quantize_multiplier
+from intsim.kernels.litert import FLOAT32, FLOAT64, Mbqm, multiply_by_quantized_multiplier, nearest, quantize_multiplier
 from intsim.kernels.litert_sigmoid import PRECISION, exponentials
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "l2_normalization",
     "lookup",
     "mean",
+    "quotients_int16",
+    "ratio_int16",
     "reciprocal_table",
     "rsqrt",
     "softmax",
@@ -48,6 +51,7 @@ HALF_UP: Final = Rounding.HALF_UP
 
 INTEGER_BITS: Final = 5  # of what exp is taken of
 SUM_BITS: Final = 12  # integer bits of the sum of a row
+SUM_LIMITS: Final = {8: 512, 16: 4096}  # by bits of the result: quotients shift by up to 31; the sum fits int32
 INTERVALS: Final = 512  # of a table of 16 bits
 
 
@@ -80,7 +84,13 @@ def softmax(
 
     Bounds
     ------
-    beta scale 2**26 > 1; T < 4096, so that S fits.
+    beta scale 2**26 > 1.
+
+    Raises
+    ------
+    ValueError
+        If S of some row is 512 or more to ``INT8``, 4096 or more to ``INT16``: rows that long, and flat. LiteRT aborts
+        at 512, where n + 31 - 8 is above the 31 bits that a quotient is shifted by; at 4096 S leaves int32.
     """
     ratio = quantize_multiplier(min(nearest(beta * scale, FLOAT64) * (1 << 31 - INTEGER_BITS), Fraction((1 << 31) - 1)))
     e = 31 - int(ratio.shift)
@@ -91,6 +101,10 @@ def softmax(
     scaled = gemmlowp.saturating_rounding_doubling_high_mul((d * inside) << e, ratio.multiplier)
     exps = gemmlowp.exp_on_negative_values(scaled, INTEGER_BITS) * inside
     total = np.maximum(gemmlowp.rescale(exps, 0, SUM_BITS).sum(axis=-1, keepdims=True), 1)
+    limit, largest = SUM_LIMITS[to.bits], int(total.max(initial=0)) >> 31 - SUM_BITS
+    if largest >= limit:
+        msg = f"exponentials of a row must sum to less than {limit} for {to.bits}-bit probabilities, got {largest}"
+        raise ValueError(msg)
     headroom = 32 - bit_length(total)
     reciprocal = gemmlowp.one_over_one_plus_x_for_x_in_0_1((total << headroom) - (1 << 31))
     product = gemmlowp.saturating_rounding_doubling_high_mul(reciprocal, exps)
@@ -98,7 +112,13 @@ def softmax(
     return saturate(y + to.min, to)
 
 
-def softmax_int16(x_q: Integers, *, scale: Fraction, beta: Fraction = Fraction(1)) -> Integers:
+def softmax_int16(
+    x_q: Integers,
+    *,
+    scale: Fraction,
+    beta: Fraction = Fraction(1),
+    mbqm: Mbqm = multiply_by_quantized_multiplier,
+) -> Integers:
     """Return softmax of int16 codes along the last axis, in codes of 2**-15: SOFTMAX, every resolver.
 
     With ``lookup`` in the tables of exp over [-10, 0] and of 1 / (1 + x) over [0, 1]::
@@ -110,16 +130,25 @@ def softmax_int16(x_q: Integers, *, scale: Fraction, beta: Fraction = Fraction(1
     ------
     T <= 2**16, so that the sum fits int32.
     """
-    unit = nearest(Fraction(10, 65_535), FLOAT64)
-    ratio = quantize_multiplier(nearest(Fraction(nearest(scale * beta, FLOAT32), unit), FLOAT64))
+    ratio = ratio_int16(nearest(scale * beta, FLOAT32))
+    return saturate(quotients_int16(x_q, ratio=ratio, tables=(exp_table(), reciprocal_table()), mbqm=mbqm), INT16)
+
+
+def ratio_int16(scale: Fraction) -> Dyadic:
+    """Return QM(D(scale / D(10 / 65_535))): from the codes of ``softmax_int16`` to those of its table of exp."""
+    return quantize_multiplier(nearest(Fraction(scale, nearest(Fraction(10, 65_535), FLOAT64)), FLOAT64))
+
+
+def quotients_int16(x_q: Integers, *, ratio: Dyadic, tables: tuple[Int64, Int64], mbqm: Mbqm) -> Int64:
+    """Return what ``softmax_int16`` saturates, of a ratio and of tables of exp and 1 / (1 + x), at least 0."""
     x = x_q.astype(np.int64)
-    d = multiply_by_quantized_multiplier(x - x.max(axis=-1, keepdims=True), ratio)
-    exps = lookup((d + INT16.max).clip(INT16.min, INT16.max), exp_table())
+    d = mbqm(x - x.max(axis=-1, keepdims=True), ratio)
+    exps = lookup((d + INT16.max).clip(INT16.min, INT16.max), tables[0])
     total = exps.sum(axis=-1, keepdims=True)
     n = bit_length(total) - 1
     s = rounding_right_shift(total << 30 - n, 14, HALF_UP) - (1 << 15) - (1 << 16)
-    reciprocal = lookup(s.clip(INT16.min, INT16.max), reciprocal_table())
-    return saturate(rounding_right_shift(exps * reciprocal, n, HALF_UP).clip(0), INT16)
+    reciprocal = lookup(s.clip(INT16.min, INT16.max), tables[1])
+    return rounding_right_shift(exps * reciprocal, n, HALF_UP).clip(0)
 
 
 def rsqrt(x_q: Integers, *, scales: tuple[Fraction, Fraction], zero_points: tuple[int, int]) -> Integers:
@@ -155,7 +184,14 @@ def l2_normalization(x_q: Integers, *, zero_point: int) -> Integers:
     return saturate(multiply_by_quantized_multiplier(x, Dyadic(m, 31 - e - 7)), INT8)
 
 
-def mean(x_q: Integers, *, scales: tuple[Fraction, Fraction], zero_points: tuple[int, int], to: IntRange) -> Integers:
+def mean(
+    x_q: Integers,
+    *,
+    scales: tuple[Fraction, Fraction],
+    zero_points: tuple[int, int],
+    to: IntRange,
+    mbqm: Mbqm = multiply_by_quantized_multiplier,
+) -> Integers:
     """Return sat(MBQM(sum (x - zx), m floor(2**k / n)) + zy) along the last axis: MEAN.
 
     (m, e) = QM(D(sx / sy)); the multiplier is floor(m 2**k / n) / 2**(31 - e + k), k = floor(log2 n). Both resolvers;
@@ -170,7 +206,7 @@ def mean(x_q: Integers, *, scales: tuple[Fraction, Fraction], zero_points: tuple
     k = n.bit_length() - 1
     multiplier = round_fraction(Fraction(int(ratio.multiplier) << k, n), Rounding.FLOOR)
     total = (x_q.astype(np.int64) - zero_points[0]).sum(axis=-1)
-    return saturate(multiply_by_quantized_multiplier(total, Dyadic(multiplier, ratio.shift + k)) + zero_points[1], to)
+    return saturate(mbqm(total, Dyadic(multiplier, ratio.shift + k)) + zero_points[1], to)
 
 
 # tables

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from intsim._checked import Checked, check_range
 from intsim.carrier.exact import Integers
+from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, saturate
 from intsim.kernels import ibert, ita, ivit, litert_nonlinear
 from intsim.rounded import table
@@ -23,6 +24,7 @@ __all__ = [
     "CodeLayerNorm",
     "CodeSoftmax",
     "GeluTable",
+    "Ita2024Softmax",
     "ItaGelu",
     "ItaSoftmax",
     "LitertSoftmax",
@@ -35,7 +37,6 @@ Mask = NDArray[np.bool_]
 
 LN2: Final = Fraction("0.69314718055994530941723212145817656808")
 CODE_EXP_MAX: Final = (1 << 15) - 1  # of I-BERT's 16-bit activation
-LITERT_POSITIONS: Final = 4096
 VIT_SUM: Final = 1 << 31  # what I-ViT clamps sums of exponentials to
 
 
@@ -103,23 +104,51 @@ class Shiftmax(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ItaSoftmax(Checked):
-    """ITA: ``kernels.ita.streaming_softmax`` as its circuit, or ``kernels.ita.softmax``, of base-2 codes."""
+    """ITA up to commit 40564cf: ``kernels.ita.streaming_softmax`` as its circuit, or ``softmax``, of base-2 codes."""
 
     rule: Literal["ita"] = "ita"
     streaming: bool
 
     input_range: ClassVar[IntRange] = INT8
-    input_scale: ClassVar[Fraction] = LN2 * Fraction(1, 32)
+    input_scale: ClassVar[Fraction] = LN2 * Fraction(1, 1 << ita.SHIFT)
     one: ClassVar[int] = 256
 
     def row_sum(self, tokens: int) -> int:
         """Return the most that a row of ``tokens`` probabilities sums to: a sum is floored where it is shifted."""
-        return UINT8.max * tokens if self.streaming else UINT8.max
+        return _ita_row_sum(tokens, streaming=self.streaming)
 
     def __call__(self, x_q: Integers, mask: Mask | None = None) -> Integers:
         """Return rows of uint8 codes of 1 / one."""
-        kernel = ita.streaming_softmax if self.streaming else ita.softmax
-        return kernel(x_q.astype(np.int8, copy=False), mask=mask)
+        return _ita_softmax(x_q, mask, streaming=self.streaming, shift=ita.SHIFT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ita2024Softmax(Checked):
+    """ITA since commit 39236c9, November 2024: as ``ItaSoftmax``, every code a halving."""
+
+    rule: Literal["ita-2024"] = "ita-2024"
+    streaming: bool
+
+    input_range: ClassVar[IntRange] = INT8
+    input_scale: ClassVar[Fraction] = LN2 * Fraction(1, 1 << ita.SHIFT_2024)
+    one: ClassVar[int] = 256
+
+    def row_sum(self, tokens: int) -> int:
+        """Return the most that a row of ``tokens`` probabilities sums to, as ``ItaSoftmax``."""
+        return _ita_row_sum(tokens, streaming=self.streaming)
+
+    def __call__(self, x_q: Integers, mask: Mask | None = None) -> Integers:
+        """Return rows of uint8 codes of 1 / one."""
+        return _ita_softmax(x_q, mask, streaming=self.streaming, shift=ita.SHIFT_2024)
+
+
+def _ita_row_sum(tokens: int, *, streaming: bool) -> int:
+    return UINT8.max * tokens if streaming else UINT8.max
+
+
+def _ita_softmax(x_q: Integers, mask: Mask | None, *, streaming: bool, shift: int) -> Integers:
+    kernel = ita.streaming_softmax if streaming else ita.softmax
+    return kernel(x_q.astype(np.int8, copy=False), shift=shift, mask=mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +179,15 @@ class LitertSoftmax(Checked):
 
         Raises
         ------
-        ValueError
-            If a row has 4096 positions or more, whose sum the kernel cannot hold.
+        IntsimError
+            If the exponentials of a row sum to 512 or more, where LiteRT aborts: only rows of 512 positions can.
         """
-        if x_q.shape[-1] >= LITERT_POSITIONS:
-            msg = f"rows must have fewer than {LITERT_POSITIONS} positions, got {x_q.shape[-1]}"
-            raise ValueError(msg)
-        probs = litert_nonlinear.softmax(x_q.astype(np.int8, copy=False), scale=self.input_scale, to=INT8, mask=mask)
+        try:
+            probs = litert_nonlinear.softmax(
+                x_q.astype(np.int8, copy=False), scale=self.input_scale, to=INT8, mask=mask
+            )
+        except ValueError as error:
+            raise IntsimError(str(error)) from error
         return saturate(probs.astype(np.int64) - INT8.min, UINT8)
 
 

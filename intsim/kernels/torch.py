@@ -115,7 +115,7 @@ def quantized_add(
     to
         Range of all three.
     vector
-        Codes in a vector register: 64 with AVX-512, 32 with AVX2.
+        Codes that are worked on together: 64 with AVX-512, and with AVX2 too.
     """
     whole = len(a) - len(a) % vector
     x: list[Float32] = []

@@ -19,6 +19,7 @@ from typing import (
     get_type_hints,
 )
 
+from intsim._checked import check_kind, made
 from intsim.errors import CheckpointError
 from intsim.models.world import Pooling
 
@@ -26,7 +27,7 @@ __all__ = ["Config", "Count", "Real", "Size", "refuse"]
 
 Size: TypeAlias = Annotated[int, "a positive integer"]
 Labels: TypeAlias = tuple[str, ...]
-Count: TypeAlias = Annotated[int, "how often a layer is there: a positive integer of at most MOST"]
+Count: TypeAlias = Annotated[int, "how often a layer is there: a positive integer of at most MAX_COUNT"]
 Problem: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Real: TypeAlias = Annotated[float, "a positive, finite number"]
 
@@ -35,7 +36,8 @@ MAX_SIZE: Final = 2**31 - 1
 """Of a dimension or an id: int32 indexes both in every program that reads a checkpoint."""
 MAX_LABELS: Final = 1 << 20
 """Of labels that have no names and get some."""
-MOST: Final = 1000  # a model is walked layer by layer before anything else is known of it
+MAX_COUNT: Final = 1000
+"""Of layers: a model is walked layer by layer before anything else is known of it."""
 
 
 def refuse(name: str, rule: str, value: object) -> NoReturn:
@@ -113,12 +115,13 @@ class Config:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that ``to_json`` wrote."""
+        check_kind("a configuration", values, dict)
         labels: Any = values["labels"]
         given: dict[str, Any] = {
             **values,
             "labels": tuple(cast("list[Any]", labels)) if type(labels) is list else labels,
         }
-        return cls(**given)
+        return made(cls, given)
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
@@ -127,7 +130,7 @@ def _check(name: str, value: Any, hint: Any) -> None:
         refuse(name, "a positive integer", value)
     if hint is int and not (whole and value >= 0):
         refuse(name, "an integer of at least 0", value)
-    if hint in (Size, Count, int) and value > (most := MOST if hint == Count else MAX_SIZE):
+    if hint in (Size, Count, int) and value > (most := MAX_COUNT if hint == Count else MAX_SIZE):
         refuse(name, f"at most {most}", value)
     if hint == Real and not (isinstance(value, float) and 0 < value < math.inf):
         refuse(name, "a positive, finite number", value)

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
-from intsim._checked import check_choice, check_kind
+from intsim._checked import check_choice, check_kind, made
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT32, Dyadic, IntRange
 
@@ -78,12 +78,13 @@ class Format:
         KeyError, TypeError, ValueError
             If a field is missing, unknown or wrong.
         """
+        check_kind("a format", data, dict)
         given = dict(data)
         zero_point, scale = given.pop("zero_point"), given.pop("scale")
         return cls(
             zero_point=tuple(cast("list[Any]", zero_point)) if type(zero_point) is list else zero_point,
-            scale=Dyadic(**scale),
-            range=IntRange(**given),
+            scale=made(Dyadic, scale),
+            range=made(IntRange, given),
         )
 
 
@@ -133,5 +134,6 @@ class Dynamic:
         KeyError, TypeError, ValueError
             If a field is missing, unknown or wrong.
         """
+        check_kind("a dynamic format", data, dict)
         given = dict(data)
-        return cls(range=IntRange(given.pop("bits"), narrow=True), **given)
+        return made(cls, {"range": IntRange(given.pop("bits"), narrow=True), **given})

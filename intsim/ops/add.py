@@ -60,8 +60,7 @@ def add(
     if profile.sum == "once":
         return rescale(operands, ratios, zero_point=zero_point, to=to, rounding=profile.rounding)
     terms = [
-        rescale([x], [ratio], zero_point=0, to=INT32, rounding=profile.rounding)
+        rescale([x], [ratio], zero_point=0, to=INT32, rounding=profile.rounding).astype(np.int64)
         for x, ratio in zip(operands, ratios, strict=True)
     ]
-    total = reduce(lambda a, b: np.add(a, b, dtype=np.int64), terms)
-    return saturate(total + zero_point, to)
+    return saturate(reduce(np.add, terms) + zero_point, to)

@@ -29,7 +29,9 @@ class Scheme:
     ============== ================= ========================= =========================================
     narrow         m / (2**(b-1)-1)  ``[-(2**(b-1)-1), same]``   Q8BERT; TM-IQR eq. (2)
     ibert-code     m / (2**(b-1)-1)  ``[-127, 126]`` for b = 8   I-BERT's released code, Hugging Face's port
-    full           m / (2**(b-1)-1)  ``[-2**(b-1), 2**(b-1)-1]`` I-ViT; Bondarenko et al.
+    full           m / (2**(b-1)-1)  ``[-2**(b-1), 2**(b-1)-1]`` I-ViT
+    full, by range as ``full``, or   where no range of the      Bondarenko et al.
+                   m / (2**b - 1)    tensor is negative, [0, 2**b-1]
     power-of-two   m / 2**(b-1)      ``[-2**(b-1), 2**(b-1)-1]`` DeepSpeed ZeroQuant
     ============== ================= ========================= =========================================
 
@@ -51,7 +53,7 @@ class Scheme:
     convention
         A row of the tables.
     signed
-        Codes from -2**(b-1), or from 0; symmetric codes are signed.
+        Codes from -2**(b-1), or from 0. Symmetric codes are signed, or ``by-range`` with the convention ``full``.
 
     Raises
     ------
@@ -62,7 +64,7 @@ class Scheme:
     bits: int
     symmetric: bool
     convention: Convention
-    signed: bool = True
+    signed: bool | Literal["by-range"] = True
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= MAX_BITS:
@@ -78,16 +80,28 @@ class Scheme:
         if self.symmetric and not self.signed:
             msg = "signed must be True for a symmetric scheme, got False; use symmetric=False for codes from 0"
             raise ValueError(msg)
+        if self.signed == "by-range" and not (self.symmetric and self.convention == "full"):
+            msg = (
+                "signed must be True or False but for symmetric codes of convention 'full', got 'by-range' for "
+                f"symmetric={self.symmetric} and {self.convention!r}"
+            )
+            raise ValueError(msg)
 
     @property
     def range(self) -> IntRange:
-        """The codes, before I-BERT's code leaves out the highest."""
-        return IntRange(bits=self.bits, signed=self.signed, narrow=self.convention in {"narrow", "ibert-code"})
+        """The codes, before I-BERT's code leaves out the highest; of a negative range where it decides."""
+        return self._range(signed=bool(self.signed))
 
     @property
     def divisor(self) -> int:
-        """How many scales the range is cut into."""
-        power = 2 ** (self.bits - self.symmetric)
+        """How many scales the range is cut into; a negative one where it decides."""
+        return self._divisor(signed=bool(self.signed))
+
+    def _range(self, *, signed: bool) -> IntRange:
+        return IntRange(bits=self.bits, signed=signed, narrow=self.convention in {"narrow", "ibert-code"})
+
+    def _divisor(self, *, signed: bool) -> int:
+        power = 2 ** (self.bits - (self.symmetric and signed))
         return power if self.convention == "power-of-two" else power - 1
 
     def params(self, low: ArrayLike, high: ArrayLike) -> AffineParams:
@@ -122,11 +136,12 @@ class Scheme:
             msg = f"low must not exceed high, got low={low} and high={high}"
             raise ValueError(msg)
         low, high = np.minimum(low, 0), np.maximum(high, 0)
+        signed = bool((low < 0).any()) if self.signed == "by-range" else self.signed
         with np.errstate(over="ignore"):  # AffineParams refuses an infinite scale
             span = np.maximum(-low, high) if self.symmetric else high - low
-            scale = (span / self.divisor).astype(np.float32).astype(np.float64)
+            scale = (span / self._divisor(signed=signed)).astype(np.float32).astype(np.float64)
         scale = np.where(span == 0, scale.max() if span.any() else 1.0, scale).clip(SMALLEST_SCALE)
-        codes = self.range
+        codes = self._range(signed=signed)
         zero_point = np.zeros_like(scale, np.int64)
         if not self.symmetric:
             zero_point = codes.min + np.rint(-low / scale).clip(0, codes.max - codes.min).astype(np.int64)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._checked import made
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import MAX_RECIPE, check_depth, read_text
 from intsim.models.world import ROLES, WEIGHT_ROLES, is_role
@@ -95,7 +96,8 @@ class WeightRule:
 class ActivationRule:
     """How the activations of one of ``roles``, or whose name matches one of ``names`` (shell patterns), are quantized.
 
-    Symmetric codes are narrow, asymmetric ones use the full range. ``groups`` of consecutive channels have a range each
+    Symmetric codes are narrow, or with ``codes = "by-range"`` full, and from 0 where the range has no negative part
+    (Bondarenko et al.); asymmetric ones use the full range. ``groups`` of consecutive channels have a range each
     (Bondarenko et al.'s per-embedding-group quantization).
 
     ``estimator`` is ``min-max``, ``running-min-max`` (with ``momentum``), ``percentile`` (with ``percentile``) or
@@ -106,6 +108,7 @@ class ActivationRule:
     roles: tuple[str, ...] = ()
     bits: int
     symmetric: bool
+    codes: Literal["narrow", "by-range"] = "narrow"
     groups: int = 1
     estimator: str = "min-max"
     momentum: float = 0.9
@@ -115,6 +118,7 @@ class ActivationRule:
         _check_roles(self.roles, ROLES)
         _check("bits of an activation", self.bits, range(2, 33))
         _check("symmetric", self.symmetric, (True, False))
+        _check("codes", self.codes, ("narrow", "by-range") if self.symmetric else ("narrow",))
         _check("groups of an activation", self.groups, range(1, 1 << 14))
         _check("estimator", self.estimator, ("min-max", "running-min-max", "percentile", "mse"))
         for name in ("momentum", "percentile"):
@@ -127,6 +131,8 @@ class ActivationRule:
     @property
     def scheme(self) -> Scheme:
         """Scheme of the activations."""
+        if self.codes == "by-range":
+            return Scheme(bits=self.bits, symmetric=True, convention="full", signed="by-range")
         return Scheme(bits=self.bits, symmetric=self.symmetric, convention="narrow" if self.symmetric else "full")
 
     def new_estimator(self) -> RangeEstimator:
@@ -164,6 +170,9 @@ class InputRule(ActivationRule):
             msg = (
                 f"inputs must be symmetric to be quantized while running, got symmetric=false for range {self.range!r}"
             )
+            raise ValueError(msg)
+        if self.codes != "narrow" and self.range != "static":
+            msg = f"codes must be 'narrow' where inputs are quantized while running, got {self.codes!r}"
             raise ValueError(msg)
         if self.clip != "none" and self.range != "sequence":
             msg = f"clip must go with range 'sequence', got {self.range!r}"
@@ -235,7 +244,7 @@ def load_recipe(name: str | Path) -> Recipe:
         )
         raise IntsimError(msg) from None
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        msg = f"recipe {str(name)!r} must follow the form of the presets, got: {error}"
+        msg = f"recipe {str(name)!r} must follow the form of the presets, got: {said(error)}"
         raise IntsimError(msg) from None
 
 
@@ -299,7 +308,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         if any(not table.keys() & {*keys} for table in tables):
             msg = f"{key} must say which names or roles each is for"
             raise ValueError(msg)
-        return tuple(kind(**each) for each in fields)
+        return tuple(made(kind, each) for each in fields)
 
     return Recipe(
         name=data.get("name", ""),

@@ -8,11 +8,15 @@ from importlib import import_module, metadata, resources
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from intsim.carrier.blocks import THREADS, blas_description
+from intsim.carrier.proof import blas_fault
 
 __all__ = ["summarise_machine"]
 
 PACKAGES: Final = ("intsim", "numpy", "scipy", "safetensors", "tokenizers")
+SETTINGS: Final = ("INTSIM_", "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "VECLIB_", "NPY_")  # variables that begin so
 
 
 def summarise_machine() -> dict[str, Any]:
@@ -21,28 +25,38 @@ def summarise_machine() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``versions``; ``blas``: its name and version, the kernels it took for this processor, its threads, or None
-        where it is not OpenBLAS; ``threads`` of intsim; ``processor``, ``machine``, ``system``; ``features`` that NumPy
-        found; ``embedded_model``: the SHA-256 of its file, and whether it is that of the model that belongs to this
-        version.
+        ``versions``; ``blas``: its name and version, whether it was found to be exact on integers, what was wrong if
+        not, and of OpenBLAS the build, the kernels it took for this processor and its threads; ``threads`` of intsim;
+        ``cores``, ``processor``, ``machine``, ``system``; ``features`` that NumPy found; ``environment``: the variables
+        that say how to multiply; ``embedded_model``: the SHA-256 of its file, and whether it is that of the model that
+        belongs to this version.
     """
     folder = resources.files("intsim.embedded")
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     features: dict[str, bool] = import_module("numpy._core._multiarray_umath").__cpu_features__
     return {
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
-        "blas": blas_description(),
+        "blas": _blas(),
         "threads": THREADS,
         "cores": os.cpu_count(),
         "processor": _processor(),
         "machine": platform.machine(),
         "system": platform.platform(),
         "features": [name for name, found in features.items() if found],
+        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SETTINGS)},
         "embedded_model": {
             "sha256": digest,
             "committed": digest == (folder / "model.sha256").read_text(encoding="ascii").strip(),
         },
     }
+
+
+def _blas() -> dict[str, Any]:
+    built: Any = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    openblas = blas_description() or {"config": None, "kernels": None, "threads": None}
+    fault = blas_fault()
+    named = {"name": built.get("name"), "version": built.get("version")}
+    return named | openblas | {"exact": fault is None, "reason": fault}
 
 
 def _processor() -> str:

@@ -74,6 +74,8 @@ class RecipeReport:
         Size of its tensors as stored, and over that of the float model's in float32.
     errors
         In forward order; ``output`` comes last.
+    model_digest
+        Of the integer model.
     """
 
     recipe: str
@@ -82,6 +84,7 @@ class RecipeReport:
     bytes: int
     ratio: float
     errors: list[ErrorOf]
+    model_digest: str
 
 
 class ChannelRanges(NamedTuple):
@@ -201,6 +204,7 @@ def report(
                 bytes=stored_bytes(model),
                 ratio=stored_bytes(model) / float_bytes,
                 errors=[_error_of(name, each) for name, each in total.items()],
+                model_digest=model.digest,
             )
             for recipe, model, output, total in zip(recipes, models, outputs, sums, strict=True)
         ],

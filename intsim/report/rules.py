@@ -60,6 +60,7 @@ def _weight(rule: WeightRule) -> dict[str, Any]:
 
 def _activation(rule: ActivationRule) -> dict[str, Any]:
     kind = "symmetric" if rule.symmetric else "asymmetric"
+    kind += ", unsigned where positive" if rule.codes == "by-range" else ""
     return {"bits": rule.bits, "codes": kind, "groups": rule.groups, "range": rule.estimator}
 
 

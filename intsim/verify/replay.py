@@ -10,12 +10,15 @@ import numpy as np
 from intsim._trace import Trace
 from intsim.errors import IntsimError
 from intsim.io.trace_file import read_trace
+from intsim.models.constants import Constants
 from intsim.verify.compare import Comparison, compare
 
 __all__ = ["replay"]
 
 
-def replay(trace: Trace | str | Path, kernels: Mapping[str, Callable[..., Any]]) -> Comparison:
+def replay(
+    trace: Trace | str | Path, kernels: Mapping[str, Callable[..., Any]], *, model: Constants | None = None
+) -> Comparison:
     """Run ``kernels`` on the recorded calls of their operators and compare bit for bit.
 
     Parameters
@@ -25,11 +28,14 @@ def replay(trace: Trace | str | Path, kernels: Mapping[str, Callable[..., Any]])
     kernels
         Operator name (``softmax``, ``requantize``, ...) -> a function that takes the operands and constants of
         ``intsim.ops`` and returns what NumPy can view as integers.
+    model
+        The model that the kernels were made for.
 
     Returns
     -------
     Comparison
-        Over the results of those operators, in forward order.
+        Over the results of those operators, in forward order. Its ``models`` tells when the file is of another model
+        than ``model``.
 
     Raises
     ------
@@ -41,8 +47,10 @@ def replay(trace: Trace | str | Path, kernels: Mapping[str, Callable[..., Any]])
     if not calls:
         msg = f"trace must hold calls of {', '.join(sorted(kernels))}, got none; take it at level steps"
         raise IntsimError(msg)
-    expected = {call.name: call.result for call in calls}
-    actual = {
-        call.name: np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants)) for call in calls
-    }
+    expected, actual = Trace(recorded.level), Trace(recorded.level)
+    expected.model_digest = recorded.model_digest
+    actual.model_digest = None if model is None else model.digest
+    for call in calls:
+        expected[call.name] = call.result
+        actual[call.name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
     return compare(expected, actual)

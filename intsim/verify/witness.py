@@ -8,7 +8,7 @@ could have told.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -37,7 +37,7 @@ class Witness:
     kernel
         What ran: node, types, device.
     package
-        Distribution whose version is reported; "" for none.
+        Distribution whose version is reported, or whatever else ``version`` is of; "" for none.
     rule
         Name of the rule, or of the function of ``intsim``, that it equals.
     operands
@@ -50,6 +50,8 @@ class Witness:
         Nearest other rules, by name.
     note
         Under which condition it holds.
+    version
+        Of what is no distribution.
     """
 
     operator: str
@@ -61,11 +63,16 @@ class Witness:
     golden: Kernel
     neighbours: Mapping[str, Kernel]
     note: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What an examination found: ``differing`` of ``cases`` output elements."""
+    """What an examination found: ``differing`` of ``cases`` output elements.
+
+    ``forced`` says what was found where a setting forced the kernel onto a lesser processor, by setting; one under
+    which no bit differed is not named.
+    """
 
     operator: str
     kernel: str
@@ -75,6 +82,7 @@ class Row:
     cases: int
     differing: int
     note: str
+    forced: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def examine(witness: Witness, *, cases: int = CASES) -> Row:
@@ -108,7 +116,7 @@ def examine(witness: Witness, *, cases: int = CASES) -> Row:
         operator=witness.operator,
         kernel=witness.kernel,
         package=witness.package,
-        version=metadata.version(witness.package) if witness.package else "",
+        version=witness.version or (metadata.version(witness.package) if witness.package else ""),
         rule=witness.rule,
         cases=compared,
         differing=differing,

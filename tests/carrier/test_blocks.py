@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from intsim.carrier import blocks
-from intsim.carrier.blocks import cores_for, in_blocks, one_blas_thread
+from intsim.carrier.blocks import cores_for, in_blocks, in_parts, one_blas_thread, one_thread
 
 
 def test_every_row_goes_through_the_function_once_and_comes_back_in_its_place():
@@ -37,6 +37,9 @@ def test_every_thread_gets_as_many_rows(monkeypatch):
     seen = []
     in_blocks(lambda part: seen.append(len(part)) or part, np.zeros((12, 1)), rows=5)
     assert seen == [3, 3, 3, 3]
+    seen.clear()
+    in_blocks(lambda part: seen.append(len(part)) or part, np.zeros((30, 1)), rows=10)
+    assert seen == [8, 8, 8, 6]
     assert in_blocks(lambda part: part + 1, np.zeros((0, 1)), rows=5).shape == (0, 1)
 
 
@@ -45,6 +48,19 @@ def test_fewer_rows_than_a_block_are_shared_between_the_threads(monkeypatch):
     seen = []
     in_blocks(lambda part: seen.append(len(part)) or part, np.zeros((10, 1)), rows=100)
     assert sorted(seen) == [5, 5]
+
+
+def test_as_many_threads_work_at_once_as_there_are(monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 2)
+    both = threading.Barrier(2)
+    x = np.arange(4)[:, None]
+    assert np.array_equal(in_blocks(lambda part: both.wait(60) is None or part, x, rows=1), x)
+
+
+def test_rows_of_nothing_are_rows():
+    x = np.zeros((3, 0))
+    assert in_blocks(lambda part: part.sum(axis=-1), x).tolist() == [0, 0, 0]
+    assert in_blocks(lambda part: part, np.zeros((0, 4))).shape == (0, 4)
 
 
 def test_blocks_inside_a_block_run_in_its_own_thread():
@@ -131,3 +147,49 @@ def test_another_blas_is_left_alone(monkeypatch):
     monkeypatch.setattr(blocks, "_blas", lambda: None)
     with one_blas_thread():
         pass
+
+
+@pytest.mark.parametrize(("threads", "sizes"), [(2, [4, 3]), (3, [3, 3, 1]), (4, [2, 2, 2, 1]), (9, [1] * 7)])
+def test_every_part_goes_its_way_and_sees_the_rows_of_the_others(threads, sizes, monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", threads)
+    x = np.arange(2 * 7 * 3).reshape(2, 7, 3)
+
+    def whole(part):
+        mine = x[:, part.rows]
+        (doubled,) = part.all_of(2 * mine)
+        assert np.array_equal(doubled, 2 * x)
+        for _ in range(20):  # those of one turn are not those of the turn before
+            mine = mine + 1
+            more, less = part.all_of(mine, mine - 5)
+            assert np.array_equal(more, less + 5)
+        assert np.array_equal(more, x + 20)
+        assert blocks.is_alone()
+        return mine
+
+    done = in_parts(whole, 7, axis=1)
+    assert [part.shape[1] for part in done] == sizes
+    assert np.array_equal(np.concatenate(done, axis=1), x + 20)
+
+
+def test_one_thread_takes_all_rows(monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 2)
+    assert in_parts(lambda part: part, 1, axis=0) == [None]
+    with one_thread():
+        assert in_parts(lambda part: part, 9, axis=0) == [None]
+    monkeypatch.setattr(blocks, "THREADS", 1)
+    assert in_parts(lambda part: part, 9, axis=0) == [None]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_the_error_of_a_part_is_raised_and_nobody_waits_for_it(failing, monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 3)
+
+    def refuse(part):
+        if part.rows.start == failing:
+            msg = "one"
+            raise ValueError(msg)
+        return part.all_of(np.zeros(1))
+
+    for _ in range(5):
+        with pytest.raises(ValueError, match="one"):
+            in_parts(refuse, 3, axis=0)

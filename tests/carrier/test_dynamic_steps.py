@@ -67,6 +67,23 @@ def test_roundings_and_quotients_that_no_float_carries_are_refused():
     assert quotients(x, bound, multiplier=8, rounding=Rounding.HALF_AWAY, **constants) is None
 
 
+@pytest.mark.parametrize("rounding", CARRIED, ids=str)
+@pytest.mark.parametrize(("bits", "largest"), [(16, 2**37 - 1), (8, 2**45 - 1), (8, 2**16 - 1), (16, 2**8 - 1)])
+def test_the_largest_bounds_that_a_float_carries_are_exact_next_to_ties(rounding, bits, largest):
+    """2**(bits - 1) times these takes 52 bits, for float64, or 23, for float32."""
+    to = IntRange(bits, narrow=True)
+    x = np.arange(-(2**15), 2**15).astype(np.int16)[None]
+    for bound in largest - np.arange(0, 40, 3):
+        for multiplier in (int(bound) * 2 // 2**15 + 1, int(bound) // 3 + 1, to.max):
+            constants = {"multiplier": multiplier, "zero_point": 0, "to": to, "rounding": rounding}
+            if multiplier < 2**45:
+                y = quotients(x, np.array([[bound]]), **constants)
+                assert np.array_equal(y, defined(x, np.array([[bound]]), **constants))
+    if largest > 2**30:
+        constants = {"multiplier": 1, "zero_point": 0, "to": to, "rounding": rounding}
+        assert quotients(x, np.array([[largest + 1]]), **constants) is None
+
+
 # What comes back from a product
 
 
@@ -150,6 +167,54 @@ def test_products_beyond_float64_are_exact_next_to_their_ties(rounding):
         assert np.array_equal(step.wide(acc, bound), expected)
 
 
+@pytest.mark.parametrize("rounding", GUESSED, ids=str)
+@pytest.mark.parametrize("to", [IntRange(25), IntRange(25, signed=False)], ids=str)
+def test_the_farthest_code_and_the_farthest_addend_count_in_the_hair(to, rounding):
+    """Every channel's guess is as far off as its own code and addend say, whatever the others' are."""
+    for seed in range(5):
+        acc, bound, ratio, addend = near_ties(np.random.default_rng(seed))
+        far = np.arange(4096) % 2 == 1  # brought back to small codes from 2**60
+        product = acc[0].astype(np.int64) * bound[0] * ratio.multiplier
+        addend = np.where(far, addend - (product >> 36 << 36), addend)
+        expected = ops.requantize(
+            ops.scale_rows(acc.astype(np.int32), bound), ratio, addend=addend, to=INT32, rounding=rounding
+        )
+        for channels in (far, ~far, np.full(4096, True)):
+            part = Dyadic(ratio.multiplier[channels], ratio.shift[channels])
+            wide = Scaled.build(part, addend=addend[channels], to=to, zero_point=0, rounding=rounding)
+            y = wide(acc[:, channels], bound)
+            assert np.array_equal(y.clip(to.min, to.max), expected[:, channels].clip(to.min, to.max))
+
+
+def test_dense_and_residual_multiply_first():
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-128, 128, (2, 5, 7)).astype(np.int8), rng.integers(-128, 128, (3, 7)).astype(np.int8)
+    skip, bound = rng.integers(-128, 128, (2, 5, 3)).astype(np.int8), rng.integers(0, 2**15, (2, 5, 1))
+    addend, ratio = np.array([2**30, -(2**30), 3]), Dyadic([2**14, 3, 2**15], [40, 20, 44])
+    into = {"to": INT8, "zero_point": 3, "rounding": Rounding.HALF_UP}
+    scaled = ops.scale_rows(ops.matmul(x, w), bound)
+    expected = ops.requantize(scaled, ratio, addend=addend, **into)
+    assert np.array_equal(DynamicDense.build(Weight(w), addend, ratio, **into)(x, bound), expected)
+    pair = Dyadic(2**22, 30), Dyadic(2**29, 30)
+    params = LayerNormParams(weight=Dyadic([2**28, -(2**27), 3], [40] * 3), bias=np.arange(3) << 38, eps=2)
+    step = DynamicResidual.build(
+        Weight(w),
+        addend,
+        (ratio, *pair),
+        carried_norm(params, to=INT8, profile=INTSIM),
+        requantization=Rounding.HALF_UP,
+        skip=INT8,
+        skip_zero_point=0,
+        to=INT16,
+        zero_point=0,
+        rounding=INTSIM.rounding,
+        each=False,
+    )
+    dense = ops.requantize(scaled, ratio, addend=addend, to=INT32, rounding=Rounding.HALF_UP)
+    total = ops.add([dense, skip.astype(np.int32)], list(pair), to=INT16, profile=INTSIM)
+    assert np.array_equal(step(x, bound, skip), ops.layer_norm(total, params, to=INT8, profile=INTSIM))
+
+
 def test_integers_decide_on_a_tie_and_are_not_asked_elsewhere(monkeypatch):
     asked = []
     settle = Scaled._settle
@@ -206,6 +271,8 @@ def test_a_residual_is_the_sum_and_its_layer_norm(rounding, each, to, skip_zero_
     total = ops.add(operands, list(pair), to=to, profile=profile, zero_point=zero_point)
     expected = ops.layer_norm(total, params, to=INT8, profile=profile)
     assert np.array_equal(step._codes(acc.astype(np.float32), bound, skip), expected)
+    handed_on = replace(step, residual=replace(step.residual, norm=lambda y: y.astype(np.int64)))
+    assert np.array_equal(handed_on._codes(acc.astype(np.float32), bound, skip), total)
 
 
 def test_what_rounds_elsewhere_or_could_saturate_in_between_is_refused():
@@ -215,8 +282,8 @@ def test_what_rounds_elsewhere_or_could_saturate_in_between_is_refused():
     constants = {"skip": INT8, "skip_zero_point": 0, "to": INT16, "zero_point": 0, "each": False}
     constants["rounding"] = Rounding.HALF_UP
 
-    def residual(dense, requantization=Rounding.HALF_UP, other=1):
-        ratios = Dyadic(1, 8), dense, Dyadic(other, int(dense.shift))
+    def residual(dense, requantization=Rounding.HALF_UP, other=1, shift=None):
+        ratios = Dyadic(1, 8), dense, Dyadic(other, int(dense.shift) if shift is None else shift)
         return DynamicResidual.build(EYE, np.zeros(3, int), ratios, norm, requantization=requantization, **constants)
 
     assert residual(Dyadic(1, 13))
@@ -226,6 +293,15 @@ def test_what_rounds_elsewhere_or_could_saturate_in_between_is_refused():
         assert (residual(Dyadic(1, 13), other=other) is None) == (residual(Dyadic(1, 13), other=-other) is None)
     assert residual(Dyadic(1, 13), other=-(2**22)) is None
     assert residual(Dyadic(1, 13), other=-(2**20)).wide.near == residual(Dyadic(1, 13), other=2**20).wide.near
+    assert residual(Dyadic(2**30, 0)).wide.near > 0
+    for zero_point, enough in ((0, 65537), (5, 65542), (-5, 65542)):  # codes, zero point and roundings apart
+        constants["zero_point"] = zero_point
+        assert residual(Dyadic(enough, 30), other=0)
+        assert residual(Dyadic(enough - 1, 30), other=0) is None
+        assert residual(Dyadic([enough, enough - 1, enough], [30] * 3), other=0, shift=30) is None
+        assert residual(Dyadic(enough + 255, 30), other=2**30)
+        assert residual(Dyadic(enough + 254, 30), other=2**30) is None
+    constants["zero_point"] = 0
     assert residual(Dyadic(1, 8), Rounding.TOWARD_ZERO) is None
     dense = {"to": INT8, "zero_point": 0, "rounding": Rounding.TOWARD_ZERO}
     assert DynamicDense.build(EYE, np.zeros(3, int), Dyadic(1, 8), **dense) is None

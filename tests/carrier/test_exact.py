@@ -245,6 +245,8 @@ def test_the_environment_variable_keeps_the_product_on_integers(monkeypatch):
 def test_an_empty_batch_gives_an_empty_product():
     x, w = np.zeros((0, 4), np.int8), np.ones((3, 4), np.int8)
     assert matmul(x, w, x_bound=128, w_bound=128).shape == (0, 3)
+    deep = np.ones((1, 2000), np.int8)  # beyond 2**24 by its dtype
+    assert matmul(deep, deep[:0], x_bound=128, w_bound=128).shape == (1, 0)
 
 
 # Rescaling
@@ -371,12 +373,37 @@ def test_the_zero_point_cannot_wrap_either():
     assert y.tolist() == [127]
 
 
+def test_the_farthest_of_several_zero_points_counts_in_the_bound():
+    x, one = np.array([2**62, 2**62]), Dyadic(1, 0)
+    for zero_point in ([0, 2**62], [2**62, 0]):
+        with pytest.raises(ValueError, match=rf"got a bound of {2**63}"):
+            rescale([x], [one], zero_point=np.array(zero_point), to=INT8, rounding=Rounding.FLOOR)
+        y = rescale([x - 1], [one], zero_point=np.array(zero_point), to=INT8, rounding=Rounding.FLOOR)
+        assert y.tolist() == [127, 127]
+
+
+@every_rounding
+@pytest.mark.parametrize("shifts", [[30, 30], [40, 1], [1, 40]], ids=str)
+@pytest.mark.parametrize("zero_points", [[0, 2**25], [2**25, 0], [-(2**25), 3]], ids=str)
+def test_sums_that_a_zero_point_brings_beyond_float64_are_exact(rounding, shifts, zero_points):
+    quotients = [2**20, -(2**20)]
+    for step in (-1, 0, 1):
+        x = [near_tie(q, t, step) for q, t in zip(quotients, shifts, strict=True)]
+        y = rescale(
+            [np.array(x)], [Dyadic([1, 1], shifts)], zero_point=np.array(zero_points), to=WIDE, rounding=rounding
+        )
+        expected = [oracle.rounding_shift(a, t, rounding) for a, t in zip(x, shifts, strict=True)]
+        assert y.tolist() == [a + z for a, z in zip(expected, zero_points, strict=True)]
+
+
 def test_ratios_of_different_shifts_are_refused():
     x = np.array([1, 2])
     with pytest.raises(ValueError, match=r"ratios must share one shift to be rounded once, .* Dyadic.aligned"):
         rescale([x, x], [Dyadic(1, 3), Dyadic(1, 4)], zero_point=0, to=INT8, rounding=Rounding.FLOOR)
     with pytest.raises(ValueError, match="ratios must share one shift"):
         rescale([x, x], [Dyadic(1, 3), Dyadic([1, 1], [3, 4])], zero_point=0, to=INT8, rounding=Rounding.FLOOR)
+    with pytest.raises(ValueError, match="ratios must share one shift"):
+        rescale([x] * 3, [Dyadic(1, 3), Dyadic(1, 3), Dyadic(1, 4)], zero_point=0, to=INT8, rounding=Rounding.FLOOR)
 
 
 # Division
@@ -432,6 +459,15 @@ def test_a_dividend_or_divisor_beyond_int64_is_refused():
     for a, b, multiplier in ((2**62, 1, 1), (1, 2**62, 1), (2**46, 1, 2**16), (INT64_MIN, 1, 1), (1, INT64_MAX, 1)):
         with pytest.raises(ValueError, match="dividend and divisor must stay below"):
             divide(np.array([a]), np.array([b]), multiplier=multiplier, to=INT8, rounding=Rounding.FLOOR)
+
+
+def test_dividends_and_divisors_are_let_in_up_to_their_bound():
+    for a, b in ((2**62 - 1, 1), (2**61, 2**61), (-(2**62) + 1, 1)):
+        with pytest.raises(ValueError, match=f"got a bound of {2**63}"):
+            divide(np.array([a]), np.array([b]), multiplier=1, to=WIDE, rounding=Rounding.FLOOR)
+    for rounding in Rounding:
+        y = divide(np.array([2**62 - 2**40 - 2]), np.array([2**40]), multiplier=1, to=WIDE, rounding=rounding)
+        assert y.tolist() == divided([2**62 - 2**40 - 2], [2**40], rounding)
 
 
 def test_a_divisor_of_a_narrow_dtype_is_widened_before_it_is_doubled():

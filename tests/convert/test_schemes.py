@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from oracle_trace import judge
 from safetensors.numpy import load_file
 
 import intsim
@@ -18,6 +19,7 @@ from intsim.convert.calibrate import calibrate
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, parse_tokenizer, read_tokenizer
+from intsim.io.trace_file import write_trace
 from intsim.profile import PROFILES
 from intsim.quantizers import AffineParams, quantize
 from intsim.recipes import load_recipe, match, recipe_names
@@ -152,6 +154,31 @@ def test_the_output_is_near_the_float_models(tiny_bert: TinyBert, recipe: str) -
     assert error < loose.get(
         recipe, 0.05
     )  # measured: 0.036 to 0.043; of weights of 6, 4, 4 and 2 bits 0.10, 0.42, 0.21
+
+
+def test_symmetric_codes_by_range_are_unsigned_where_nothing_is_negative(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    """ReLU's output and nothing else; its step is 127 / 255 of the narrow one's."""
+    path = tiny_bert(config=SIZES, labels=None, hidden_act="relu")
+    narrow = intsim.quantize(path, recipe="w8a8:symmetric=true", calibration=TEXTS)
+    model = intsim.quantize(path, recipe="w8a8:symmetric=true,codes=by-range", calibration=TEXTS)
+    unsigned = {name for name, form in model.formats.items() if not form.range.signed}
+    assert unsigned == {"encoder.layer.0.intermediate", "encoder.layer.1.intermediate"}
+    for name in unsigned:
+        wide, fine = (
+            np.ldexp(float(form.scale.multiplier), -int(form.scale.shift))
+            for form in (narrow.formats[name], model.formats[name])
+        )
+        assert model.formats[name].zero_point == 0
+        assert fine * 255 == pytest.approx(wide * 127, rel=2**-22)
+    with intsim.trace("steps") as trace:
+        result = model([IDS])
+    write_trace(tmp_path / "trace.safetensors", trace, model)
+    assert judge(tmp_path / "trace.safetensors") == []
+    error, least = (
+        np.abs(each.values * np.ldexp(float(each.scale.multiplier), -int(each.scale.shift)) - _float(path)).mean()
+        for each in (result, narrow([IDS]))
+    )
+    assert error < 1.05 * least
 
 
 def _float(path: Path) -> NDArray[np.float64]:

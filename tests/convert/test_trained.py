@@ -290,7 +290,9 @@ def test_a_pooler_without_a_range_has_that_of_tanh(tiny_bert: TinyBert, names: l
 
 def test_text_that_nothing_would_be_taken_from_is_refused(tiny_bert: TinyBert, names: list[str]) -> None:
     path = _trained(tiny_bert, names)
-    with pytest.raises(IntsimError, match="calibration must be left out where every range was trained, got 3 texts"):
+    with pytest.raises(
+        IntsimError, match="calibration must be left out where every range was trained or given, got 3 texts"
+    ):
         intsim.quantize(path, calibration=TEXTS)
     intsim.quantize(path, recipe="w4a8:bias_correction=true", calibration=TEXTS)  # which looks at means
 
@@ -304,7 +306,7 @@ def test_text_that_nothing_would_be_taken_from_is_refused(tiny_bert: TinyBert, n
         ({"pooler.x_min": np.full(1, 99, np.float32)}, "w8a8", "an x_max not below it, got x_max = "),
         ({"pooler.x_min": np.full(1, np.nan, np.float32)}, "w8a8", "must hold finite numbers"),
         ({"pooler.x_min": np.zeros(1, np.int32)}, "w8a8", "must be stored as one of F32"),
-        ({}, "peg:groups=4,permutation=none", "must have one range as in training, got groups"),
+        ({}, "peg:groups=4,permutation=none", "must have one range, as it was trained or given, got groups"),
     ],
 )
 def test_ranges_that_mean_nothing_are_refused(

@@ -153,7 +153,7 @@ def test_an_npz_is_read_as_numpy_reads_it(tmp_path: Path) -> None:
     ("name", "content", "complaint"),
     [
         ("x.txt", b"text", "member 'x.txt', which is no .npy file"),
-        ("x.npy", b"a longer text", "the magic string is not correct"),
+        ("x.npy", b"a longer text", "member 'x.npy' whose header is not NumPy's"),
         ("x.npy", _npy((10**12,), b""), r"member 'x.npy' of \d+ bytes for int32 \(1000000000000,\)"),
         ("x.npy", _npy((-1,), b""), r"member 'x.npy' of \d+ bytes for int32 \(-1,\)"),
         ("x.npy", b"\0" * (MAX_INFLATED + (1 << 21)), r"\d+ bytes in \d+"),

@@ -275,9 +275,9 @@ def no_operand(tensors, _metadata):
     [
         (damaged_hash, "trace.safetensors must carry the hash of its profile"),
         (damaged_profile, "trace.safetensors must carry the hash of its profile"),
-        (no_profile, "trace.safetensors must carry a profile and a manifest, got damaged ones: 'profile'"),
+        (no_profile, "trace.safetensors must carry a profile and a manifest, got damaged ones: no 'profile'"),
         (no_manifest, "trace.safetensors must be a trace of format version 1"),
-        (no_level, "trace.safetensors must carry a profile and a manifest, got damaged ones: 'level'"),
+        (no_level, "trace.safetensors must carry a profile and a manifest, got damaged ones: no 'level'"),
         (another_level, "trace.safetensors must carry .* level must be one of tensors, steps, got 'nope'"),
         (a_number_for_a_name, "trace.safetensors must carry .* name must be of type str, got 5"),
         (a_list_for_an_entry, "trace.safetensors must carry a profile and a manifest, got damaged ones: "),
@@ -287,7 +287,7 @@ def no_operand(tensors, _metadata):
         (a_number_for_a_digest, "trace.safetensors must carry .* model_digest must be of type str, got 5"),
         (no_tensor, "trace.safetensors must hold every tensor of its manifest, got none for 'pooler'"),
         (wider_tensor, r"tensor 'pooler' of .*trace.safetensors must be int8 \[1, 128\], got int16 \[1, 128\]"),
-        (no_operand, "trace.safetensors must hold what its calls need, got none for 'classifier.acc@1'"),
+        (no_operand, "trace.safetensors must hold what its calls need, got no 'classifier.acc@1'"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

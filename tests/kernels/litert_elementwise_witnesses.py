@@ -48,13 +48,7 @@ def witness(operator: str, kernel: str, rule: str, operands: Any, device: Any, g
 
 def rounded(kernel: Callable[..., Array], rounding: Rounding) -> Callable[..., Array]:
     """Return the kernel with the second of gemmlowp's roundings another one."""
-
-    def neighbour(*operands: Any) -> Array:
-        mbqm = partial(litert.multiply_by_quantized_multiplier, rounding=rounding)
-        with patch.object(litert_elementwise, "multiply_by_quantized_multiplier", mbqm):
-            return kernel(*operands)
-
-    return neighbour
+    return partial(kernel, mbqm=partial(litert.multiply_by_quantized_multiplier, rounding=rounding))
 
 
 def unrounded(kernel: Callable[..., Array], bits: int) -> Callable[..., Array]:
@@ -99,9 +93,9 @@ def binary(operator: str, a_q: Array, b_q: Array, scales: Any, points: Any, *, r
     return run(model(operator, [a, b], y, options, version=2), a_q, b_q, resolver=resolver)
 
 
-def added(a_q: Array, b_q: Array, scales: Any, points: Any, *, sign: Any = 1) -> Array:
+def added(a_q: Array, b_q: Array, scales: Any, points: Any, **settings: Any) -> Array:
     to = INT8 if a_q.dtype == np.int8 else INT16
-    return litert_elementwise.add(a_q, b_q, scales=fractions(scales), zero_points=points, to=to, sign=sign)
+    return litert_elementwise.add(a_q, b_q, scales=fractions(scales), zero_points=points, to=to, **settings)
 
 
 def added_optimized(a_q: Array, b_q: Array, scales: Any, points: Any) -> Array:
@@ -113,9 +107,9 @@ def added_xnnpack(a_q: Array, b_q: Array, scales: Any, points: Any, *, sign: Any
     return litert_elementwise.add_xnnpack(a_q, b_q, scales=fractions(scales), zero_points=points, sign=sign)
 
 
-def multiplied(a_q: Array, b_q: Array, scales: Any, points: Any) -> Array:
+def multiplied(a_q: Array, b_q: Array, scales: Any, points: Any, **settings: Any) -> Array:
     to = INT8 if a_q.dtype == np.int8 else INT16
-    return litert_elementwise.multiply(a_q, b_q, scales=fractions(scales), zero_points=points, to=to)
+    return litert_elementwise.multiply(a_q, b_q, scales=fractions(scales), zero_points=points, to=to, **settings)
 
 
 def multiplied_optimized(a_q: Array, b_q: Array, scales: Any, points: Any) -> Array:

@@ -141,7 +141,7 @@ def softmax_witnesses() -> list[Witness]:
         )
     golden = partial(softmax_of, rule=litert_nonlinear.softmax_int16)
     near = {
-        "differences rounded up": changed(golden, "multiply_by_quantized_multiplier", mbqm(Rounding.HALF_UP)),
+        "differences rounded up": partial(golden, mbqm=mbqm(Rounding.HALF_UP)),
         "table not interpolated": changed(golden, "lookup", nearest_entry),
     }
     return made + [
@@ -234,9 +234,9 @@ def mean(x_q: Array, scales: Any, zero_points: Any, *, resolver: Any) -> Array:
     return run(model("MEAN", [x, axes], y, schema.ReducerOptionsT(keepDims=False), version=2), x_q, resolver=resolver)
 
 
-def mean_of(x_q: Array, scales: Any, zero_points: Any, *, rule: Any) -> Array:
+def mean_of(x_q: Array, scales: Any, zero_points: Any, *, rule: Any, **settings: Any) -> Array:
     to = INT8 if x_q.dtype == np.int8 else INT16
-    return rule(x_q, scales=tuple(map(Fraction, scales)), zero_points=zero_points, to=to)
+    return rule(x_q, scales=tuple(map(Fraction, scales)), zero_points=zero_points, to=to, **settings)
 
 
 def mean_in_float32(x_q: Array, scales: Any, zero_points: Any) -> Array:
@@ -251,7 +251,7 @@ def mean_witnesses() -> list[Witness]:
     golden = partial(mean_of, rule=litert_nonlinear.mean)
     near = {
         "float32": mean_in_float32,
-        "second rounding up": changed(golden, "multiply_by_quantized_multiplier", mbqm(Rounding.HALF_UP)),
+        "second rounding up": partial(golden, mbqm=mbqm(Rounding.HALF_UP)),
     }
     return [
         witness(

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of LiteRT's kernels where they part ways; that they are LiteRT's is shown by the witnesses."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kernels import litert_bounds
 
 from intsim.fixedpoint import INT8, INT16, INT32, Dyadic
 from intsim.float32 import decode
@@ -124,12 +126,41 @@ def test_quantize_rounds_ties_three_ways():
 
 
 def test_softmax_of_the_longest_row_that_fits():
-    depth = 4095
-    x_q = np.zeros((1, depth), np.int8)
-    assert depth * 2**19 <= INT32.max < (depth + 1) * 2**19
-    assert set(litert_nonlinear.softmax(x_q, scale=ONE, to=INT16).flat) == {round(2**16 / depth) + INT16.min}
+    """Of 16 bits until the sum leaves int32, of 8 until the quotient would be shifted by 32 bits."""
+    for to, depth in ((INT16, 4095), (INT8, 511)):
+        x_q = np.zeros((2, depth + 1), np.int8)
+        assert set(litert_nonlinear.softmax(x_q[:, 1:], scale=ONE, to=to).flat) == {round(2**to.bits / depth) + to.min}
+        with pytest.raises(
+            ValueError, match=f"must sum to less than {depth + 1} for {to.bits}-bit .*, got {depth + 1}$"
+        ):
+            litert_nonlinear.softmax(x_q, scale=ONE, to=to)
+    assert 4095 * 2**19 <= INT32.max < 4096 * 2**19
     one_hot = np.array([[127, -128, -128]], np.int8)
     assert litert_nonlinear.softmax(one_hot, scale=ONE, to=INT8).tolist() == [[127, -128, -128]]
+
+
+@given(st.integers(470, 530), st.lists(st.integers(-127, -1), max_size=60))
+@example(511, [-127])
+@example(511, [-11] * 32)
+@example(512, [])
+def test_softmax_is_refused_where_exponentials_sum_to_512_whatever_the_length(flat, rest):
+    row = np.array([[0] * flat + rest], np.int8)
+    total = flat + sum(math.exp(d / 16) for d in rest)
+    if total < 512 - 1e-3:
+        litert_nonlinear.softmax(row, scale=Fraction(1, 16), to=INT8)
+    elif total >= 512:
+        with pytest.raises(ValueError, match="must sum to less than 512 for 8-bit probabilities, got 5"):
+            litert_nonlinear.softmax(row, scale=Fraction(1, 16), to=INT8)
+        few = np.arange(row.size) % 2 == 0
+        litert_nonlinear.softmax(row, scale=Fraction(1, 16), to=INT8, mask=few)  # what is masked adds nothing
+
+
+def test_softmax_is_refused_from_the_first_sum_that_does_not_fit():
+    row, one = litert_bounds.just_below_512()
+    settings = {"scale": litert_bounds.SCALE, "to": INT8}
+    assert litert_nonlinear.softmax(np.array([row], np.int8), **settings)[0, 0] == -127  # 256 / 512 = 1/2, up
+    with pytest.raises(ValueError, match=r"got 512$"):
+        litert_nonlinear.softmax(np.array([[*row, one]], np.int8), **settings)
 
 
 def test_the_sigmoid_table_bends_over_what_it_interpolates():
@@ -149,3 +180,58 @@ def test_tables_of_eight_bits_are_the_functions_they_stand_for():
     assert np.abs(y / 64 - np.tanh(x)).max() <= 1 / 128 + 1e-6
     far = litert_sigmoid.logistic(x_q, scale=ONE, zero_point=127)
     assert far[[0, -1]].tolist() == [-128, 0]
+
+
+# one rounding
+
+
+def once(x, ratio):
+    """Halves up, of the exact product with the multiplier, saturated at 2**30."""
+    if ratio.shift == 0:
+        return math.floor(x * Fraction(2**31 - 1, 2) + Fraction(1, 2))
+    return math.floor(Fraction(x * int(ratio.multiplier), 2 ** int(ratio.shift)) + Fraction(1, 2))
+
+
+@given(st.integers(-(2**31), 2**31 - 1), rationals.filter(lambda real: real < 2**31))
+@example(7984, Fraction(1583594044, 2**40))  # 11.499, which two roundings make 12 of
+@example(-3, Fraction(1, 2))
+@example(1, Fraction(2**30))
+@example(-1, Fraction(2**31 - 1))
+def test_single_rounding_is_one_rounding_of_the_product(x, real):
+    ratio = litert.quantize_multiplier(real)
+    assert litert.multiply_by_quantized_multiplier_single(np.array([x]), ratio).tolist() == [once(x, ratio)]
+
+
+def test_every_operator_takes_single_rounding():
+    rng = np.random.default_rng(0)
+    single = litert.multiply_by_quantized_multiplier_single
+    mbqm = litert.multiply_by_quantized_multiplier
+    a_q, b_q = (rng.integers(-128, 128, 20_000).astype(np.int8) for _ in range(2))
+    wide = rng.integers(-20, 20, (500, 40)).astype(np.int16)
+    three = {"scales": (Fraction(3, 8), Fraction(7, 8), Fraction(1, 2)), "zero_points": (1, 2, 3), "to": INT8}
+    two = {"scales": (Fraction(3, 8), ONE), "zero_points": (1, 2), "to": INT8}
+    small, x = litert.nearest(Fraction(3, 65_535), litert.FLOAT32), a_q.reshape(-1, 10)  # 3/10 of the unit
+
+    def results(mbqm, requantize):
+        yield litert_elementwise.add(a_q, b_q, **three, mbqm=mbqm)
+        yield litert_elementwise.multiply(a_q, b_q, **three | {"scales": (ONE, ONE, Fraction(64))}, mbqm=mbqm)
+        yield litert_nonlinear.mean(x, **two, mbqm=mbqm)
+        yield litert_nonlinear.softmax_int16(wide, scale=small, mbqm=mbqm)
+        yield litert_conversion.requantize(a_q, **two, mbqm=mbqm)
+        yield litert_conversion.leaky_relu(a_q, alpha=Fraction(1, 4), **two, mbqm=mbqm)
+        settings = {"scales": (ONE, [ONE], Fraction(64)), "zero_points": (0, 0, 0), "to": INT8}
+        yield litert.matmul(x[:100], x[100:200], **settings, requantize=requantize)
+
+    one = list(results(single, litert.requantize_single))
+    both = list(results(mbqm, litert.requantize_gemmlowp))
+    assert [bool((a != b).any()) for a, b in zip(one, both, strict=True)] == [True] * 7
+    difference, ratio = a_q.astype(int) - 1, litert.quantize_multiplier(Fraction(3, 8))
+    assert one[4].tolist() == [min(max(once(each, ratio) + 2, -128), 127) for each in difference.tolist()]
+    product, ratio = (a_q.astype(int) - 1) * (b_q.astype(int) - 2), litert.quantize_multiplier(Fraction(1, 64))
+    assert one[1].tolist() == [min(max(once(each, ratio) + 3, -128), 127) for each in product.tolist()]
+    high = [
+        [once(each << 20, litert.quantize_multiplier(share)) for each in (q.astype(int) - zero).tolist()]
+        for q, share, zero in ((a_q, Fraction(3, 14), 1), (b_q, Fraction(1, 2), 2))
+    ]
+    last = litert.quantize_multiplier(Fraction(7, 2**21))
+    assert one[0].tolist() == [min(max(once(a + b, last) + 3, -128), 127) for a, b in zip(*high, strict=True)]

@@ -2,10 +2,11 @@
 """Kernels people use, held against the integer rules they are said to equal."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from kernels.collect import BEGIN, END, MODULES, PAGE, TABLE, collect, markdown
+from kernels.forced import SETTINGS, forced
 
 from intsim.verify.witness import Row, Witness, examine, telling_neighbours
 
@@ -44,12 +45,27 @@ def test_the_nearest_other_rules_are_told_from_the_kernel(witness: Witness):
     assert telling_neighbours(witness, cases=200_000) == set(witness.neighbours)  # it stops when all are told
 
 
-@pytest.mark.skipif(bool(MISSING), reason="; ".join(MISSING.values()))
 def test_the_table_has_a_row_for_every_witness_and_no_other():
-    rows = json.loads(TABLE.read_text(encoding="utf-8"))
-    assert [(row["operator"], row["kernel"], row["rule"]) for row in rows] == [
+    rows, present = json.loads(TABLE.read_text(encoding="utf-8")), {witness.package for witness in WITNESSES}
+    assert MISSING or {row["package"] for row in rows} == present
+    assert [(row["operator"], row["kernel"], row["rule"]) for row in rows if row["package"] in present] == [
         (witness.operator, witness.kernel, witness.rule) for witness in WITNESSES
     ]
+
+
+def test_what_is_said_of_lesser_processors_was_found_by_a_setting_that_the_kernel_may_heed():
+    rows = json.loads(TABLE.read_text(encoding="utf-8"))
+    assert {name for row in rows for name in row["forced"]} <= set(SETTINGS)
+    assert all(" differ" in said for row in rows for said in row["forced"].values())
+    assert {module for setting in SETTINGS.values() for module in setting.modules} <= set(MODULES)
+
+
+@pytest.mark.skipif("torch_linear_witnesses" in MISSING, reason="torch is not installed")
+def test_a_forced_kernel_differs_and_equals_its_neighbour():
+    """Saturated pairs are what oneDNN computes below VNNI, whatever the processor."""
+    setting = replace(SETTINGS["ONEDNN_MAX_CPU_ISA=AVX2"], modules=("torch_linear_witnesses",))
+    said = forced("ONEDNN_MAX_CPU_ISA=AVX2", setting)
+    assert said["_int_mm int8 x int8"].endswith("differ, it is: pairs saturated to 16 bits")
 
 
 def test_readme_shows_the_table():

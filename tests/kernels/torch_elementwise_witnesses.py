@@ -164,14 +164,15 @@ WITNESSES: Final[list[Witness]] = [
             "add",
             f"quantized.add q{kind}, engine x86",
             "quantized_add",
-            pairs(kind, product=False, sizes=(11, 64, 75, 128, 203)),
+            pairs(kind, product=False, sizes=(11, 64, 75, 107, 203)),
             binary("add"),
             binary_golden(golden.quantized_add),
             neighbours={
                 "all in vectors": binary_golden(golden.quantized_add, vector=1),
                 "none in vectors": binary_golden(golden.quantized_add, vector=2**20),
+                "vectors of 32 codes": binary_golden(golden.quantized_add, vector=32),
             },
-            note="holds for AVX-512 and a contiguous tensor worked on by one thread; of 98,317 sums 7 + 7 with "
+            note="holds for AVX-512, AVX2 and a contiguous tensor worked on by one thread; of 98,317 sums 7 + 7 with "
             "scales 0.5 and 2 and zero point 1, a second thread changes 14",
         )
         for kind in ("uint8", "int8")

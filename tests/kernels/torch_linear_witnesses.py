@@ -94,6 +94,25 @@ def linear_golden(function: Callable[..., Array]) -> Callable[..., Array]:
     return run
 
 
+def linear_saturating_pairs(function: Callable[..., Array]) -> Callable[..., Array]:
+    """The layer on sums whose pairs of products are saturated to 16 bits, as vpmaddubsw does."""
+
+    def run(x: Array, w: Array, bias: Array, x_scale: Any, w_scale: Array, y_scale: Any, *zeros: Any) -> Array:
+        odd = ((0, 0), (0, x.shape[1] % 2))
+        each = np.pad(integers(x), odd)[:, None] * np.pad(integers(w), odd)
+        pairs = saturate(each[..., ::2] + each[..., 1::2], RANGES[np.dtype("int16")])
+        return function(
+            integers(pairs).sum(-1) - int(zeros[0]) * integers(w).sum(1),
+            x_scale=float32(x_scale),
+            w_scale=float32(w_scale),
+            bias=float32(bias),
+            y_scale=float32(y_scale),
+            y_zero_point=int(zeros[1]),
+        )
+
+    return run
+
+
 def linear_plain_scales(acc: Array, *, bias: Float32, y_scale: Float32, y_zero_point: int, **steps: Float32) -> Array:
     """oneDNN's rule on the scales as they are."""
     x = add(multiply(multiply(from_integer(acc), steps["x_scale"]), steps["w_scale"]), bias)
@@ -147,7 +166,10 @@ WITNESSES: Final[list[Witness]] = [
             linear_layers(),
             linear(name),
             linear_golden(function),
-            neighbours={other: linear_golden(rule) for other, rule in OTHER_LINEARS.items() if rule is not function},
+            neighbours={
+                **{other: linear_golden(rule) for other, rule in OTHER_LINEARS.items() if rule is not function},
+                "pairs saturated to 16 bits": linear_saturating_pairs(function),
+            },
             note=EXACT,
         )
         for name, function in LINEARS.items()

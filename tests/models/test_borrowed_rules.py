@@ -31,6 +31,7 @@ from intsim.kernels.rules import (
     CodeLayerNorm,
     CodeSoftmax,
     GeluTable,
+    Ita2024Softmax,
     ItaGelu,
     ItaSoftmax,
     LitertSoftmax,
@@ -89,8 +90,10 @@ def litert_rows(x: Array, mask: Array) -> Array:
 SOFTMAXES: Final[Mapping[Any, Callable[..., Array]]] = {
     CodeSoftmax(input_fraction=8): lambda x, mask: ibert.softmax(x, scale=SMALL, ratio=code_ratio(SMALL), mask=mask),
     Shiftmax(input_fraction=4, bits=15): lambda x, mask: ivit.shiftmax(x, scale=Fraction(1, 16), bits=15, mask=mask),
-    ItaSoftmax(streaming=True): lambda x, mask: ita.streaming_softmax(x.astype(np.int8), mask=mask),
-    ItaSoftmax(streaming=False): lambda x, mask: ita.softmax(x.astype(np.int8), mask=mask),
+    ItaSoftmax(streaming=True): lambda x, mask: ita.streaming_softmax(x.astype(np.int8), shift=5, mask=mask),
+    ItaSoftmax(streaming=False): lambda x, mask: ita.softmax(x.astype(np.int8), shift=5, mask=mask),
+    Ita2024Softmax(streaming=True): lambda x, mask: ita.streaming_softmax(x.astype(np.int8), shift=0, mask=mask),
+    Ita2024Softmax(streaming=False): lambda x, mask: ita.softmax(x.astype(np.int8), shift=0, mask=mask),
     LitertSoftmax(input_fraction=4): lambda x, mask: litert_rows(x.astype(np.int8), mask),
 }
 
@@ -116,8 +119,9 @@ def test_softmax_is_the_kernel_on_rescaled_scores(
     assert probs.sum(axis=-1).max() <= rule.row_sum(tokens)
 
 
-def test_ita_s_codes_are_a_32nd_of_a_halving() -> None:
+def test_ita_s_codes_are_a_32nd_of_a_halving_and_since_2024_a_whole_one() -> None:
     assert ItaSoftmax(streaming=True).input_scale * 32 == LN2
+    assert Ita2024Softmax(streaming=True).input_scale == LN2
 
 
 @pytest.mark.parametrize("rule", SOFTMAXES, ids=str)
@@ -272,8 +276,12 @@ def test_every_entry_of_the_table_is_the_nearest_code(fraction: int, output: int
 
 
 def test_rows_beyond_the_sum_of_litert_are_refused() -> None:
-    with pytest.raises(ValueError, match="fewer than 4096 positions"):
-        ops.softmax(np.zeros((1, 4096), np.int32), Dyadic(1, 0), profile=FIXED_POINT)
+    def softmax(tokens: int) -> Array:
+        return ops.softmax(np.zeros((1, tokens), np.int32), Dyadic(1, 0), profile=FIXED_POINT)
+
+    assert set(softmax(511).flat) == {1}
+    with pytest.raises(IntsimError, match=r"^exponentials of a row must sum to less than 512 for 8-bit .*, got 512$"):
+        softmax(512)
 
 
 # ---- the whole model
@@ -444,6 +452,7 @@ HASHES: Final = {  # a change says that models of that profile compute other bit
     "ibert-code": "db5b8c3be162",
     "ivit": "b999682efab4",
     "ita": "51c9ab4668b8",
+    "ita-2024": "620dad0a2572",
 }
 
 
@@ -459,6 +468,7 @@ def test_the_hash_is_the_one_committed(profile: Profile) -> None:
         (INTSIM, ()),
         (IBERT, ()),
         (PROFILES["ita"], ("softmax", "gelu")),
+        (PROFILES["ita-2024"], ("softmax", "gelu")),
         (PROFILES["ivit"], ("softmax", "gelu", "layer_norm")),
         (PROFILES["ibert-code"], ("softmax", "gelu", "layer_norm")),
     ],

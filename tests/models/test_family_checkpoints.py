@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from family_runs import draw, floats, values
 from numpy.typing import NDArray
-from safetensors import TensorSpec, serialize_file
 from safetensors.numpy import load_file, save_file
+from stored import store
 
 import intsim
 from intsim.cli import main
@@ -148,12 +148,7 @@ def test_half_precision_is_read_exactly(
     for folder in folders:
         folder.mkdir()
         rewritten(path, folder)
-    kind = {"F16": "float16", "BF16": "bfloat16"}[dtype]
-    specs = {
-        name: TensorSpec(dtype=kind, shape=x.shape, data_ptr=x.ctypes.data, data_len=x.nbytes)
-        for name, x in halves.items()
-    }
-    serialize_file(specs, folders[0] / "model.safetensors", metadata={"format": "pt"})
+    store(folders[0] / "model.safetensors", {name: (dtype, x) for name, x in halves.items()}, {"format": "pt"})
     save_file({name: widen(x) for name, x in halves.items()}, folders[1] / "model.safetensors")
     feed = draw(open_checkpoint(path).config, 4, 3, 6)
     half, wide = (floats(folder, feed) for folder in folders)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model keeps: what a run has prepared belongs to it alone, and does not go where it is copied to."""
 
+import asyncio
 import copy
 import dataclasses
 import pickle
@@ -17,9 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 import intsim
+from intsim._trace import Trace
+from intsim.convert import quantize_each
+from intsim.models.widths import widths
 
 IDS: Final = [[2, 9, 10, 11, 3], [2, 20, 21, 22, 3]]
 TEXTS: Final = ("a good movie .", "the plot is not bad\tnot good")
+RECIPES: Final = ("intsim", "ibert", "mixed", "peg", "tm-iqr", "zeroquant")
 WEIGHT: Final = "encoder.layer.0.output.dense.weight"
 
 
@@ -28,7 +33,7 @@ def source(tiny_bert: Callable[..., Path]) -> Path:
     return tiny_bert()
 
 
-@pytest.fixture(params=["intsim", "ibert", "mixed", "peg", "tm-iqr", "zeroquant"])
+@pytest.fixture(params=RECIPES)
 def model(request: pytest.FixtureRequest, source: Path) -> intsim.IntegerModel:
     return intsim.quantize(source, calibration=TEXTS, recipe=request.param)
 
@@ -95,11 +100,24 @@ def test_results_and_traces_pickle(model: intsim.IntegerModel) -> None:
     assert again[1].calls.keys() == trace.calls.keys()
 
 
-def test_a_model_that_ran_goes_through_a_pool_of_spawned_processes(source: Path) -> None:
-    model = intsim.quantize(source, calibration=TEXTS, recipe="ibert")
-    expected = model(IDS).digest
+def test_models_go_through_a_pool_of_spawned_processes_before_and_after_they_ran(source: Path) -> None:
+    models = quantize_each(source, RECIPES, calibration=TEXTS)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        assert pool.submit(model, IDS).result().digest == expected
+        fresh = [pool.submit(model, IDS).result().digest for model in models]
+        here = [model(IDS).digest for model in models]
+        used = [pool.submit(model, IDS).result().digest for model in models]
+    assert fresh == used == here
+    assert len({*here}) == len(RECIPES)
+
+
+def test_a_model_that_is_traced_or_interpreted_pickles(model: intsim.IntegerModel) -> None:
+    with intsim.trace("steps"):
+        model(IDS)
+        again: intsim.IntegerModel = pickle.loads(pickle.dumps(model))  # noqa: S301
+    expected = widths(model)
+    after: intsim.IntegerModel = pickle.loads(pickle.dumps(model))  # noqa: S301
+    assert again(IDS).digest == after(IDS).digest == model(IDS).digest
+    assert widths(after) == expected
 
 
 def test_a_thread_is_traced_where_it_runs_in_the_context_of_the_block(source: Path) -> None:
@@ -117,3 +135,22 @@ def test_a_thread_is_traced_where_it_runs_in_the_context_of_the_block(source: Pa
     assert untraced == 0
     assert list(trace) == list(expected)
     assert all(np.array_equal(values, expected[name]) for name, values in trace.items())
+
+
+def test_a_thread_of_asyncio_is_traced_and_two_traces_at_once_are_kept_apart(source: Path) -> None:
+    model = intsim.quantize(source, calibration=TEXTS)
+    texts = [[row] for row in IDS]
+
+    async def traced(ids: list[list[int]]) -> Trace:
+        with intsim.trace() as trace:
+            await asyncio.to_thread(model, ids)
+        return trace
+
+    async def both() -> list[Trace]:
+        return await asyncio.gather(*map(traced, texts))
+
+    for ids, trace in zip(texts, asyncio.run(both()), strict=True):
+        with intsim.trace() as expected:
+            model(ids)
+        assert list(trace) == list(expected)
+        assert all(np.array_equal(values, expected[name]) for name, values in trace.items())

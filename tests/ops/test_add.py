@@ -137,6 +137,13 @@ def test_a_rescaled_operand_saturates_at_int32_before_the_sum_of_each():
     assert add([x, -x], [ratio, ratio], to=INT8, profile=INTSIM).tolist() == [0]
 
 
+def test_operands_that_fill_int32_do_not_wrap_in_their_sum():
+    x, one = np.array([2**31 - 1, -(2**31)], np.int32), Dyadic(1, 0)
+    for profile in (IBERT, INTSIM):
+        assert add([x, x], [one, one], to=INT32, profile=profile).tolist() == [2**31 - 1, -(2**31)]
+        assert add([x, x], [one, one], to=INT8, profile=profile).tolist() == [127, -128]
+
+
 def test_once_refuses_ratios_of_different_shifts():
     x = np.array([1])
     with pytest.raises(ValueError, match="ratios must share one shift"):
@@ -165,3 +172,8 @@ def test_what_is_not_an_integer_array_is_refused(profile, dtype):
     x, ratio = np.zeros(3, np.int8), Dyadic(1, 1)
     with pytest.raises(TypeError, match=r"operands\[1\] must have an integer dtype that fits int64"):
         add([x, np.zeros(3, dtype)], [ratio, ratio], to=INT8, profile=profile)
+
+
+def test_one_rounded_operand_at_the_end_of_int32_and_a_zero_point_saturate():
+    y = add([np.array([2**31 - 2], np.int32)], [Dyadic(1, 0)], to=INT8, profile=IBERT, zero_point=5)
+    assert y.tolist() == [127]

@@ -110,6 +110,7 @@ def test_tokens_of_zeros_and_sequences_without_a_token_are_bound_by_0() -> None:
     for clip in (False, True):
         assert dynamic_bound(x, per="sequence", clip=clip, mask=np.zeros(2, np.bool_)).tolist() == [[0]]
         assert dynamic_bound(np.zeros((3, 4), np.int16), per="sequence", clip=clip).tolist() == [[0]]
+    assert dynamic_bound(np.zeros((0, 4), np.int16), per="sequence").tolist() == [[0]]
 
 
 def test_leading_axes_are_kept() -> None:

@@ -28,6 +28,7 @@ def test_neighbours_are_those_of_the_oracle(x: np.ndarray, mask: list[bool], zer
 def test_one_token_stands_between_zeros() -> None:
     x = np.array([[[5, 6]]], np.int8)
     assert neighbours(x, mask=np.ones((1, 1), np.bool_), zero_point=-3).tolist() == [[[-3, -3, 5, 6, -3, -3]]]
+    assert neighbours(x, mask=np.ones((1, 1), np.bool_)).tolist() == [[[0, 0, 5, 6, 0, 0]]]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.bool_])

@@ -27,6 +27,18 @@ def test_the_token_is_that_of_the_oracle_and_of_the_twin(which, data):
 
 
 @both_ends
+def test_leading_axes_are_kept_and_need_not_be_there(which):
+    rng = np.random.default_rng(0)
+    x, mask = rng.integers(-128, 128, (2, 3, 4, 5)).astype(np.int8), rng.random((2, 3, 4)) < 0.5
+    mask[..., 1] = True
+    y = pick_token(x, mask, which=which)
+    for index in np.ndindex(2, 3):
+        alone = pick_token(x[index], mask[index], which=which)
+        assert alone.tolist() == oracle.pick_token(x[index].tolist(), mask[index].tolist(), which)
+        assert np.array_equal(y[index], alone)
+
+
+@both_ends
 def test_a_sequence_without_a_token_is_refused(which):
     mask = np.array([[True, False], [False, False]])
     with pytest.raises(ValueError, match="mask must be true at one token at least"):

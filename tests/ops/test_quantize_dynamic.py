@@ -106,6 +106,13 @@ def test_codes_that_do_not_fit_int32_are_refused(dtype: type[np.integer]) -> Non
         )
 
 
+@pytest.mark.parametrize("rounding", list(Rounding), ids=str)
+def test_every_rounding_quantizes_the_smallest_bounds(rounding: Rounding) -> None:
+    x, bound = np.array([[-1, 0, 1], [-2, 0, 2], [7, 7, 7]], np.int8), np.array([[1], [2], [0]])
+    y = quantize_dynamic(x, bound, unit=1, to=NARROW8, rounding=rounding)
+    assert y.tolist() == [[-127, 0, 127], [-127, 0, 127], [0, 0, 0]]
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_reals_are_refused(which: int) -> None:
     operands = [np.ones((2, 2), np.int8), np.ones((2, 1), np.int32)]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from intsim.fixedpoint import INT8, INT32, UINT8, Dyadic, Rounding
 from intsim.ops import requantize
+from intsim.requantization import RULES
 
 INT32_EDGES = [-(2**31), -(2**31) + 1, -(2**30), -3, -2, -1, 0, 1, 2, 3, 2**30, 2**31 - 2, 2**31 - 1]
 accumulators = st.lists(edge_integers(-(2**31), 2**31 - 1), min_size=1, max_size=8)
@@ -126,6 +127,21 @@ def test_an_empty_tensor_stays_empty():
 def test_a_product_beyond_int64_is_refused():
     with pytest.raises(ValueError, match=r"must stay below 2\*\*63"):
         requantize(np.array([2**33]), Dyadic(2**30, 0), to=INT8, rounding=Rounding.FLOOR)
+
+
+@pytest.mark.parametrize("name", ["tflite-double", "ruy", "onnx-qlinear", "ita", "dyadic"])
+def test_an_addend_is_added_to_the_product_under_every_rule_on_integers(name):
+    into = {"to": INT8, "rounding": RULES[name], "addend": np.array([40 << 31, -(8 << 31)])}
+    assert requantize(np.array([3, 3]), Dyadic(2**30, 32), **into).tolist() == [21, -3]  # (3 / 2 +- ...) / 2
+
+
+def test_a_product_and_addend_of_2_to_62_are_refused_by_a_rule():
+    rule, ratio = RULES["tflite-double"], Dyadic(2**30, 62)
+    into = {"to": INT8, "rounding": rule}
+    assert requantize(np.array([2**32 - 1]), ratio, addend=np.array([2**30 - 1]), **into).tolist() == [1]
+    for acc, addend in ((2**32, None), (2**32 - 1, np.array([2**30])), (-(2**32) + 1, np.array([-(2**30)]))):
+        with pytest.raises(ValueError, match=rf"must stay below 2\*\*62, got a bound of {2**62}"):
+            requantize(np.array([acc]), ratio, addend=addend, **into)
 
 
 @every_other_dtype_than_integers

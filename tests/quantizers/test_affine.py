@@ -217,6 +217,8 @@ def test_a_zero_point_that_is_no_code_is_refused(zero_point):
         AffineParams(scale=1.0, zero_point=zero_point, range=INT8)
     with pytest.raises(ValueError, match=r"zero_point must be in \[-128, 126\], got"):
         AffineParams(scale=1.0, zero_point=127, range=INT8, unused_top=1)
+    with pytest.raises(ValueError, match=r"zero_point must be in \[-128, 127\], got"):
+        AffineParams(scale=[1.0, 1.0, 1.0], zero_point=[0, zero_point, 3], range=INT8)
 
 
 def test_floats_are_refused_where_integers_belong():

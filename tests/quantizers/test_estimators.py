@@ -79,6 +79,11 @@ def test_running_min_max_is_the_recurrence(stream, momentum):
     assert bounds(RunningMinMax(momentum=momentum), stream) == (low, high)
 
 
+def test_the_average_of_bondarenko_is_the_default():
+    assert RunningMinMax() == RunningMinMax(momentum=0.9)
+    assert RunningMinMax().momentum == 0.9
+
+
 def test_q8bert_averages_magnitudes():
     stream = [np.array([-8.0, 1.0]), np.array([-1.0, 8.0])]
     running = RunningMinMax(momentum=0.5)

@@ -17,6 +17,7 @@ every_convention = pytest.mark.parametrize(
             Scheme(bits=8, symmetric=True, convention=convention)
             for convention in ("narrow", "ibert-code", "full", "power-of-two")
         ),
+        Scheme(bits=8, symmetric=True, convention="full", signed="by-range"),
         *(
             Scheme(bits=8, symmetric=False, convention=convention, signed=signed)
             for convention in ("full", "power-of-two")
@@ -169,7 +170,8 @@ def test_a_tensor_of_zeros_has_the_scale_1_and_is_exact(zeros, symmetric):
 
 
 @every_convention
-def test_ranges_are_taken_one_by_one(scheme):
+def test_ranges_are_taken_one_by_one_once_the_sign_is_known(scheme):
+    scheme = replace(scheme, signed=bool(scheme.signed))
     low, high = np.array([-1.0, -2.5, 0.3]), np.array([0.1, 7.0, 0.4])
     params = scheme.params(low, high)
     for i in range(3):
@@ -192,6 +194,23 @@ def test_impossible_ranges_are_refused():
             scheme.params(-limit, limit)
 
 
+@pytest.mark.parametrize("bits", [3, 4, 8, 16])
+def test_symmetric_codes_take_the_sign_of_the_range(bits):
+    scheme = Scheme(bits=bits, symmetric=True, convention="full", signed="by-range")
+    signed = Scheme(bits=bits, symmetric=True, convention="full")
+    top = 2**bits - 1
+    for low, high in ((0.0, top / 4), (1.0, top / 4), ([0.0, 2.0], [top / 4, 3.0])):
+        params = scheme.params(low, high)
+        assert (params.range, params.zero_point.any()) == (IntRange(bits=bits, signed=False), False)
+        assert params.scale.flat[0] == 0.25
+        x = np.array([-1.0, 0, 0.125, 0.375, top / 4, top])[:, None].repeat(params.scale.size, axis=1)
+        assert quantize(x, params)[:, 0].tolist() == [0, 0, 0, 2, top, top]
+    for low, high in ((-0.25, 2.0), ([0.0, -1.0], [2.0, 3.0])):
+        params, expected = scheme.params(low, high), signed.params(low, high)
+        assert (params.range, params.scale.tolist()) == (expected.range, expected.scale.tolist())
+    assert scheme.params(0.0, 0.0).scale == 1
+
+
 @pytest.mark.parametrize("bits", [-1, 0, 1, 17, 32])
 def test_other_widths_are_refused(bits):
     with pytest.raises(ValueError, match=rf"bits must be in \[2, 16\], got {bits}"):
@@ -207,3 +226,6 @@ def test_combinations_outside_the_tables_are_refused():
         Scheme(bits=8, symmetric=True, convention="max")
     with pytest.raises(ValueError, match="signed must be True for a symmetric scheme"):
         Scheme(bits=8, symmetric=True, convention="full", signed=False)
+    for symmetric, convention in ((True, "narrow"), (False, "full")):
+        with pytest.raises(ValueError, match="signed must be True or False but for symmetric codes of convention"):
+            Scheme(bits=8, symmetric=symmetric, convention=convention, signed="by-range")

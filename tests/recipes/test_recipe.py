@@ -375,7 +375,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         ("[[weights]]\nnames = 5", "names must be a text or a list of texts, got 5"),
         ('[[weights]]\nnames = ["*", 5]', "names must be a text or a list of texts, got ['*', 5]"),
         ("[[inputs]]\nroles = true", "roles must be a text or a list of texts, got True"),
-        ('[[weights]]\nnames = "*"\nbits = 8', "missing 1 required keyword-only argument: 'granularity'"),
+        ('[[weights]]\nnames = "*"\nbits = 8', "granularity must be given, got nothing"),
     ],
 )
 def test_a_file_of_another_form_is_refused(recipe: Callable[..., Path], text: str, complaint: str) -> None:
@@ -388,11 +388,11 @@ def test_a_file_of_another_form_is_refused(recipe: Callable[..., Path], text: st
 @pytest.mark.parametrize(
     ("part", "line", "complaint"),
     [
-        (WEIGHTS, "bit = 8", "unexpected keyword argument 'bit'"),
+        (WEIGHTS, "bit = 8", ", got 'bit'"),
         (WEIGHTS, "roles = 'query'", "roles must be among embedding.word, embedding.position, "),
         (ACTIVATIONS, "roles = 'resid'", "roles must be among embedding, query, key, value, context, "),
         (INPUTS, "roles = ['norm', 'attention']", "or what stands before a dot, got 'attention'"),
-        (WEIGHTS, "symmetric = true", "unexpected keyword argument 'symmetric'"),
+        (WEIGHTS, "symmetric = true", ", got 'symmetric'"),
         (WEIGHTS, ("bits = 8", "bits = 1"), "bits of a weight must be in [2, 8], got 1"),
         (WEIGHTS, ("bits = 8", "bits = 9"), "bits of a weight must be in [2, 8], got 9"),
         (WEIGHTS, ("bits = 8", "bits = 8.0"), "bits of a weight must be in [2, 8], got 8.0"),
@@ -400,7 +400,7 @@ def test_a_file_of_another_form_is_refused(recipe: Callable[..., Path], text: st
         (WEIGHTS, ("bits = 8", 'bits = "8"'), "bits of a weight must be in [2, 8], got '8'"),
         (WEIGHTS, ('"channel"', '"row"'), "granularity must be in 'tensor', 'channel', 'group', got 'row'"),
         (WEIGHTS, ('"channel"', "1"), "granularity must be in 'tensor', 'channel', 'group', got 1"),
-        (ACTIVATIONS, "granularity = 'tensor'", "unexpected keyword argument 'granularity'"),
+        (ACTIVATIONS, "granularity = 'tensor'", ", got 'granularity'"),
         (ACTIVATIONS, ("bits = 8", "bits = 17"), "bits of an activation must be in [2, 16], got 17"),
         (ACTIVATIONS, ("bits = 8", "bits = 0"), "bits of an activation must be in [2, 16], got 0"),
         (ACTIVATIONS, ("bits = 8", "bits = true"), "bits of an activation must be in [2, 16], got True"),
@@ -428,13 +428,13 @@ def test_a_file_of_another_form_is_refused(recipe: Callable[..., Path], text: st
         (WEIGHTS, "estimator = 'percentile'", "estimator of a weight must be in 'min-max', 'mse', got 'percentile'"),
         (WEIGHTS, "rounding = 'up'", "rounding of a weight must be in 'nearest', 'adaround', 'gptq', got 'up'"),
         (ACTIVATIONS, "groups = true", "groups of an activation must be in [1, 16383], got True"),
-        (ACTIVATIONS, "range = 'token'", "unexpected keyword argument 'range'"),
+        (ACTIVATIONS, "range = 'token'", ", got 'range'"),
         (INPUTS, "range = 'batch'", "range must be in 'static', 'token', 'sequence', got 'batch'"),
         (INPUTS, "clip = 'iqr'", "clip must be in 'none', 'tm-iqr', got 'iqr'"),
         (INPUTS, "clip = 'tm-iqr'", "clip must go with range 'sequence', got 'static'"),
         (INPUTS, "clip = 'tm-iqr'\nrange = 'token'", "clip must go with range 'sequence', got 'token'"),
         (INPUTS, "groups = 4", "groups must be those of the activation, not of the input of a product"),
-        (INPUTS, "rounding = 'nearest'", "unexpected keyword argument 'rounding'"),
+        (INPUTS, "rounding = 'nearest'", ", got 'rounding'"),
         (INPUTS, ("bits = 8", "bits = 17"), "bits of an activation must be in [2, 16], got 17"),
         (INPUTS, ("bits = 8", "bits = 9\nrange = 'token'"), "bits of an input must be in [2, 8], got 9"),
         (

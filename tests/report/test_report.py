@@ -16,7 +16,8 @@ from click.testing import CliRunner
 import intsim
 from intsim import ops
 from intsim._trace import interpreted_by
-from intsim.cli import _recipe_list, cli
+from intsim.cli import cli
+from intsim.cli.scoring import recipe_list
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Dyadic
 from intsim.io.huggingface import open_checkpoint
@@ -436,7 +437,7 @@ def _command(*arguments: object) -> Any:
     ],
 )
 def test_recipes_are_listed_by_commas_with_their_parameters(values: tuple[str, ...], recipes: list[str]) -> None:
-    assert _recipe_list(values) == recipes
+    assert recipe_list(values) == recipes
 
 
 def test_the_command_prints_one_object(source: Path, data: Path, calibration: Path) -> None:
@@ -448,7 +449,9 @@ def test_the_command_prints_one_object(source: Path, data: Path, calibration: Pa
     plain = json.loads(outcome.stdout)
     assert list(plain) == ["task", "n", "reference", "reference_bytes", "recipes", "ranges"]
     assert plain == json.loads(json.dumps(_report(source, ["intsim", "ibert"], "sst2", CLASSES).to_json()))
-    assert list(plain["recipes"][0]) == ["recipe", "metrics", "cosine", "bytes", "ratio", "errors"]
+    assert list(plain["recipes"][0]) == ["recipe", "metrics", "cosine", "bytes", "ratio", "errors", "model_digest"]
+    digests = [intsim.quantize(source, recipe=name, calibration=TEXTS).digest for name in ("intsim", "ibert")]
+    assert [each["model_digest"] for each in plain["recipes"]] == digests
 
 
 def test_the_command_prints_a_table(source: Path, data: Path, calibration: Path) -> None:

@@ -18,6 +18,7 @@ from verify.vector_files import every_binding
 import intsim
 from intsim import ops
 from intsim._trace import Call
+from intsim.cli.vectors import vectors
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, round_fraction
 from intsim.ops import LayerNormParams
 from intsim.profile import INTSIM, NATIVE, Softmax
@@ -25,7 +26,6 @@ from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
 from intsim.verify.vectors import OPERATORS, bind, generate, minimum
-from intsim.verify.vectors.cli import vectors
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 FINE: Final = replace(INTSIM, name="fine", softmax=Softmax(one=65535))

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import strategies as st
 
+from intsim.cli.vectors import vectors
 from intsim.errors import IntsimError
 from intsim.profile import IBERT, INTSIM, INTSIM_WIDE
 from intsim.verify.vectors import OPERATORS, Field, bind, generate, minimum
 from intsim.verify.vectors.cases import UNARY
-from intsim.verify.vectors.cli import vectors
 
 # Presets and their operators; those that intsim-wide shares with intsim once.
 every_binding = pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from intsim._checked import check_kind
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import read_json
 from intsim.io.tokenizer import Encoding, windows
@@ -62,9 +63,9 @@ def read(path: str | Path) -> list[Example]:
         articles: Any = read_json(path)["data"]
         examples = [
             Example(
-                question=question["question"],
-                context=paragraph["context"],
-                answers=tuple(answer["text"] for answer in question["answers"]),
+                question=_text(question["question"]),
+                context=_text(paragraph["context"]),
+                answers=tuple(_text(answer["text"]) for answer in question["answers"]),
             )
             for article in articles
             for paragraph in article["paragraphs"]
@@ -84,6 +85,11 @@ def read(path: str | Path) -> list[Example]:
             msg = f"every question of {path} must have an answer, got none for {example.question!r}"
             raise IntsimError(msg)
     return examples
+
+
+def _text(value: object) -> str:
+    check_kind("a question, context or answer", value, str)
+    return cast("str", value)
 
 
 def prepare(examples: Sequence[Example], reader: Reader) -> Inquiry:

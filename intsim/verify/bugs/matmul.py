@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from intsim.carrier.proof import multiply
 from intsim.fixedpoint import IntRange
 from intsim.verify.bugs.parts import (
     AS_INT16,
@@ -28,7 +29,7 @@ Sums = Callable[[Int64, Int64], Int64]  # (..., M, K), (..., N, K) -> (..., M, N
 
 
 def _exact(a: Int64, b: Int64) -> Int64:  # K 2**32 < 2**53: exact in float64, whose products are fast
-    return (a.astype(np.float64) @ b.astype(np.float64).swapaxes(-1, -2)).astype(np.int64)
+    return multiply(a.astype(np.float64), b.astype(np.float64).swapaxes(-1, -2)).astype(np.int64)
 
 
 def _one_by_one(a: Int64, b: Int64, *, product: Part = keep, total: Part = keep) -> Int64:

@@ -204,7 +204,7 @@ def test_every_question_of_every_paragraph_is_read(tmp_path: Path) -> None:
     [
         ("{", "must be JSON in the layout of SQuAD v1.1, got Expecting property name"),
         ("\x00\xff", "must be JSON in the layout of SQuAD v1.1, got "),
-        ("[]", "must be JSON in the layout of SQuAD v1.1, got list indices must be"),
+        ("[]", "must be JSON in the layout of SQuAD v1.1, got a value of another kind"),
         ('{"version": "1.1"}', "must be JSON in the layout of SQuAD v1.1, got no 'data'"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "must have a question, got none"),
         ('{"data": [{"paragraphs": [{"qas": [{"question": "x"}], "context": "y"}]}]}', "got no 'answers'"),

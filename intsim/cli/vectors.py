@@ -5,7 +5,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Final
 
 import click
 import numpy as np
@@ -21,25 +21,23 @@ from intsim.verify.vectors.judge import Mismatch, verify
 from intsim.verify.vectors.operators import OPERATORS, Operator, bind, parse_size
 from intsim.verify.vectors.text import format_header, format_lines
 
-__all__ = ["vectors"]
+__all__ = ["COMMANDS", "vectors"]
 
 
-class SizeType(click.ParamType[tuple[int, ...]]):
-    """``16`` or ``4x4x16``."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the numbers."""
-        try:
-            return parse_size(value)
-        except IntsimError as error:
-            self.fail(str(error), param, ctx)
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Return the numbers of ``16`` or ``4x4x16``."""
+    try:
+        return None if value is None else parse_size(value)
+    except IntsimError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
 
 
 operator_argument = click.argument("name", metavar="OP", type=click.Choice(list(OPERATORS)))
 size_option = click.option(
-    "--size", type=SizeType(), help="Row of softmax, layer_norm and rms_norm (16), or tile MxNxK of matmul (4x4x16)."
+    "--size",
+    metavar="SIZE",
+    callback=_size,
+    help="Row of softmax, layer_norm and rms_norm (16), or tile MxNxK of matmul (4x4x16).",
 )
 
 
@@ -237,3 +235,6 @@ def _input(path: Path) -> Generator[BinaryIO]:
     except OSError as error:
         msg = f"{path} must be a readable file, got: {said(error)}"
         raise IntsimError(msg) from None
+
+
+COMMANDS: Final = (vectors,)

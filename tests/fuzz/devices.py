@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kinds of files that are compared with each other: traces, dumps and answers of devices."""
+
+import io
+import zipfile
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+from fuzz import seeds
+from fuzz.edits import Files, dumps
+from fuzz.kind import Kind
+
+import intsim
+from intsim.io.trace_file import write_trace
+from intsim.profile import INTSIM
+from intsim.verify.vectors.cases import generate, minimum
+from intsim.verify.vectors.operators import OPERATORS, bind
+from intsim.verify.vectors.text import format_header, format_lines
+
+TRACED: Final = (
+    "bert sequence-classification intsim",
+    "bert none peg",
+    "bert sequence-classification tm-iqr",
+    "mobilebert none intsim",
+)
+CASES: Final = 20
+
+
+@cache
+def _traced(seed: str) -> tuple[Any, bytes, dict[str, Any]]:
+    """Return the tree of a trace, its bytes, and its arrays."""
+    model = seeds.model(*seed.split())
+    with TemporaryDirectory() as folder:
+        with intsim.trace("steps") as trace:
+            model([[int(word) for word in seeds.IDS.split()]])
+        path = Path(folder) / "trace"
+        write_trace(path, trace, model)
+        return seeds.unsealed(path), path.read_bytes(), dict(trace)
+
+
+def _trace(seed: str) -> Files:
+    tree, data, _ = _traced(seed)
+    return {"trace": tree, "good": data}
+
+
+def _npz(seed: str) -> Files:
+    arrays = [(name, values) for name, values in _traced(seed)[2].items() if ":" not in name][-8:]
+    members = {
+        name: {
+            "descr": values.dtype.str,
+            "fortran_order": False,
+            "shape": [*values.shape],
+            "data": values.tobytes(),
+            "ending": ".npy",
+            "method": zipfile.ZIP_DEFLATED,
+            "flags": 0,
+            "declared": None,
+        }
+        for name, values in arrays
+    }
+    return {"dump.npz": members, "good": _traced(seed)[1]}
+
+
+def _write_npz(content: Any) -> bytes:
+    """Return an archive of NumPy's files, or what an edit made of it, whose members may say another size or flags."""
+    if isinstance(content, bytes):
+        return content
+    if not isinstance(content, dict):
+        return dumps(content).encode()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, member in content.items():
+            form = member if isinstance(member, dict) else {}
+            ending, data = form.get("ending"), form.get("data")
+            stored = zipfile.ZipInfo(f"{name}{ending}".encode("utf-8", "replace").decode().replace("\0", ""))
+            stored.compress_type = zipfile.ZIP_STORED if form.get("method") == 0 else zipfile.ZIP_DEFLATED
+            archive.writestr(stored, _npy(form) + (data if isinstance(data, bytes) else b""))
+    written = bytearray(file.getvalue())
+    place = 0
+    for member in content.values():
+        place = written.find(b"PK\1\2", place + 1)
+        for key, offset, size in (("flags", 8, 2), ("declared", 24, 4)):
+            if isinstance(member, dict) and isinstance(number := member.get(key), int) and number:
+                written[place + offset : place + offset + size] = (number % 256**size).to_bytes(size, "little")
+    return bytes(written)
+
+
+def _npy(form: dict[str, Any]) -> bytes:
+    parts = {key: dumps(form.get(key)).replace("false", "False") for key in ("descr", "fortran_order", "shape")}
+    if isinstance(form.get("shape"), list):
+        parts["shape"] = f"({parts['shape'][1:-1]},)" if form["shape"] else "()"
+    fields = ", ".join(f"'{key}': {value}" for key, value in parts.items())
+    text = f"{{{fields}}}\n".encode()[:65_000]
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text
+
+
+def _compared(file: str) -> list[str]:
+    return [f"{command} FOLDER/good FOLDER/{file}" for command in ("compare", "diagnose")]
+
+
+def _memh(seed: str) -> Files:
+    name, values = next((name, each) for name, each in _traced(seed)[2].items() if each.dtype == np.int8)
+    words = "\n".join(f"{int(value) & 255:02x}" for value in values.ravel())
+    return {f"dump/{name}.memh": f"// a device\n{words}\n", "good": _traced(seed)[1]}
+
+
+@cache
+def _answers(name: str) -> str:
+    operator = bind(name, INTSIM, None)
+    batch = next(generate(operator, seed=1, level=1, cases=minimum(operator, 1)))[-CASES:]
+    header = format_header(operator, seed=1, level=1, cases=CASES, operands_only=False)
+    lines = format_lines([*operator.operands, operator.result], np.concatenate([batch, operator.results(batch)], 1))
+    return "".join(f"# {line}\n" for line in header) + lines.tobytes().decode()
+
+
+def _vectors(name: str) -> Files:
+    return {"vectors": _answers(name), "good": _answers(name)}
+
+
+_FIRST_MEMH: Final = next(file for file in _memh(TRACED[0]) if file != "good")
+KINDS: Final = {
+    "trace": Kind(
+        TRACED,
+        _trace,
+        [("trace", "metadata", "trace"), ("trace", "metadata", "profile"), ("trace", "metadata"), ("trace", "tensors")],
+        ["inspect FOLDER/trace", *_compared("trace"), "diagnose FOLDER/trace FOLDER/good"],
+    ),
+    "npz": Kind(TRACED, _npz, [("dump.npz",)], _compared("dump.npz"), write=_write_npz),
+    "memh": Kind(TRACED[:1], _memh, [(_FIRST_MEMH,)], _compared("dump")),
+    "vectors": Kind(
+        [*OPERATORS],
+        _vectors,
+        [("vectors",)],
+        ["vectors verify SEED FOLDER/vectors", "diagnose FOLDER/vectors FOLDER/good"],
+    ),
+}

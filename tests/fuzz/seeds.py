@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small valid files to begin from: the embedded model cut down, and checkpoints of every family in its likeness."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from fuzz.edits import Files, dumps
+
+import intsim
+from intsim.errors import IntsimError
+from intsim.io.integer_checkpoint import CONTENTS
+from intsim.io.packing import unpack
+from intsim.io.safetensors_file import NUMPY_DTYPES
+from intsim.models import FAMILIES
+from intsim.models.digest import digest
+from intsim.models.family import ARCHITECTURES
+from intsim.models.outline import outline
+from intsim.profile import Profile
+
+EMBEDDED: Final = Path(__file__).resolve().parents[1] / "data" / "embedded-float"
+TEXTS: Final = "a b c\nd e!\tf g\n"
+IDS: Final = "2 43 44 45 3\n"
+DAMAGED: Final = (AttributeError, IntsimError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What there is to sum up may be damaged itself."""
+VOCABULARY: Final = 72  # special tokens, digits, letters
+SIZES: Final[Mapping[str, Any]] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 16,
+}
+FAMILY_SIZES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "albert": {"embedding_size": 6, "num_hidden_layers": 2},
+    "distilbert": {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12},
+    "electra": {"embedding_size": 6},
+    "mobilebert": {"embedding_size": 6, "intra_bottleneck_size": 4, "num_feedforward_networks": 2},
+}
+
+
+@cache
+def tokenizer() -> Any:
+    """Return the embedded model's tokenizer with its first pieces only."""
+    values = json.loads((EMBEDDED / "tokenizer.json").read_text())
+    vocabulary = values["model"]["vocab"]
+    values["model"]["vocab"] = {piece: i for piece, i in vocabulary.items() if i < VOCABULARY}
+    return values
+
+
+@cache
+def checkpoint(family: str, head: str) -> Files:
+    """Return the files of a float checkpoint: F16 where BERT's are, F32 elsewhere."""
+    ending = next(ending for ending, each in ARCHITECTURES.items() if head in (each, "sentence-embedding"))
+    kind = FAMILIES[family]
+    values: dict[str, Any] = {
+        **json.loads((EMBEDDED / "config.json").read_text()),
+        **SIZES,
+        **FAMILY_SIZES.get(family, {}),
+        "model_type": family,
+        "architectures": [kind.architecture + ending],
+    }
+    if head == "token-classification":
+        values |= {"id2label": {"0": "O", "1": "B-X"}, "label2id": {"O": 0, "B-X": 1}}
+    contents = outline(kind, kind.config.read(values), "none" if head == "sentence-embedding" else head)
+    rng = np.random.default_rng(len(family))
+    dtype, name = ("<f2", "F16") if family == "bert" else ("<f4", "F32")
+    header: dict[str, Any] = {}
+    data = b""
+    for tensor, stored in contents.tensors.items():
+        around = 1 if tensor.endswith(("LayerNorm.weight", "layer_norm.weight")) else 0
+        part = (around + rng.normal(0, 0.2, stored.shape)).astype(dtype).tobytes()
+        header[tensor] = {"dtype": name, "shape": [*stored.shape], "data_offsets": [len(data), len(data) + len(part)]}
+        data += part
+    files: Files = {
+        "config.json": values,
+        "model.safetensors": {"header": header, "data": data},
+        "tokenizer.json": tokenizer(),
+        "tokenizer_config.json": {"tokenizer_class": f"{'Bert' if family == 'bert' else 'PreTrained'}TokenizerFast"},
+    }
+    if head == "sentence-embedding":
+        modules = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")
+        files["modules.json"] = [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{each}"}
+            for i, (each, path) in enumerate(modules)
+        ]
+        files["1_Pooling/config.json"] = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
+        files["sentence_bert_config.json"] = {"max_seq_length": 12, "do_lower_case": False}
+    return files
+
+
+def write(content: Any) -> bytes:
+    """Return a file as written."""
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, str):
+        return content.encode("utf-8", "surrogatepass")
+    if isinstance(content, dict) and {*content} == {"header", "data"}:
+        return framed(content["header"], content["data"])
+    if isinstance(content, dict) and {*content} == {"metadata", "tensors"}:
+        return sealed(content)
+    return dumps(content).encode()
+
+
+def framed(header: Any, data: Any) -> bytes:
+    """Return a safetensors file of any header and data."""
+    text = dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + (data if isinstance(data, bytes) else b"")
+
+
+def sealed(content: Any) -> bytes:
+    """Return a file of intsim's with the right hash of its profile and, if it is a model, the right digest."""
+    metadata, tensors = dict(content["metadata"]), content["tensors"]
+    with suppress(*DAMAGED):
+        metadata["profile_hash"] = Profile.from_json(json.loads(dumps(metadata["profile"]))).hash
+    with suppress(*DAMAGED):
+        parsed = json.loads(dumps(metadata))
+        if "digest" in parsed:
+            metadata["digest"] = digest({key: parsed[key] for key in CONTENTS}, _arrays(parsed, tensors))
+    header: dict[str, Any] = {"__metadata__": {"intsim": dumps(metadata)}}
+    data = b""
+    for name, entry in tensors.items() if isinstance(tensors, dict) else ():
+        if not isinstance(entry, dict) or not isinstance(entry.get("data"), bytes):
+            header[name] = entry
+            continue
+        offsets = [len(data), len(data) + len(entry["data"])]
+        header[name] = {key: value for key, value in entry.items() if key != "data"} | {"data_offsets": offsets}
+        data += entry["data"]
+    return framed(header, data)
+
+
+def _arrays(metadata: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
+    arrays = {
+        name: np.frombuffer(entry["data"], NUMPY_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in tensors.items()
+    }
+    for name, form in metadata.get("packed", {}).items():
+        arrays[name] = unpack(arrays[name], form["bits"], tuple(form["shape"]))
+    return arrays
+
+
+def unsealed(path: Path) -> Any:
+    """Return the tree of a file of intsim's, for ``sealed``."""
+    data = path.read_bytes()
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:size])
+    metadata = json.loads(header.pop("__metadata__")["intsim"])
+    tensors: dict[str, Any] = {}
+    for name, entry in header.items():
+        start, end = (size + offset for offset in entry.pop("data_offsets"))
+        tensors[name] = {**entry, "data": data[start:end]}
+    return {"metadata": metadata, "tensors": tensors}
+
+
+@cache
+def model(family: str, head: str, recipe: str, profile: str | None = None) -> intsim.IntegerModel:
+    """Return a small integer model."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), {name: write(content) for name, content in checkpoint(family, head).items()})
+        return intsim.quantize(folder, recipe=recipe, head=head, profile=profile, calibration=TEXTS.splitlines())
+
+
+def save(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
