@@ -101,6 +101,8 @@ def simulation(
     if order is not None:
         weights = permute_channels(weights, checkpoint.outline, np.argsort(order))
     for name, rule in match(recipe, checkpoint.outline).weights.items():
+        if name in checkpoint.quantized:  # and its reals are those of its codes
+            continue
         params = rule.params(weights[name], embedding=checkpoint.outline.tensors[name].is_embedding)
         weights[name] = dequantize(model.codes(name), params)
 

@@ -493,7 +493,7 @@ def test_scored_pieces_are_merged_as_sentencepiece_merges_them(shared: Path, tmp
         ),
         (
             {**WORDS, "tokenizer.ggml.bos_token_id": 99},
-            "FILE must hold a whole vocabulary to read text, got list index out of range",
+            "FILE must hold a whole vocabulary to read text, got a value of another kind",
         ),
     ],
 )
