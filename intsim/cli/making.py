@@ -41,7 +41,7 @@ def quantize(
     ranges: Path | None,
     truncate: bool,
 ) -> None:
-    """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
+    """Turn a CHECKPOINT, a Hugging Face folder or a GGUF file, into an integer checkpoint."""
     check_folder(output)
     texts = calibration_texts(calibration, calibration_size)
     options: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "progress": True}

@@ -25,9 +25,9 @@ InputKind: TypeAlias = Literal["static", "token", "open"]
 Allowed: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Key -> the values it may have, the first of them where it is left out."""
 
+NEEDED: Final = {"quant_method": "compressed-tensors", "format": "int-quantized"}
 CONFIG: Final[Allowed] = {
-    "quant_method": (None, "compressed-tensors"),
-    "format": (None, "int-quantized"),
+    **{name: (None, needed) for name, needed in NEEDED.items()},
     "quantization_status": ("compressed",),
     "kv_cache_scheme": (None,),
     "transform_config": (None, {}),
@@ -112,13 +112,14 @@ def quantized_tensors(config: object, tensors: Mapping[str, StoredTensor], prefi
         If it is quantized in another way, or a layer in another way than ``config`` says.
     """
     values = _checked("quantization_config", config, CONFIG)
-    for name in ("quant_method", "format"):
+    for name, needed in NEEDED.items():
         if values.get(name) is None:
-            _refuse(f"{name} of quantization_config", repr(CONFIG[name][1]), None)
-    groups = values.get("config_groups")
+            _refuse(f"{name} of quantization_config", repr(needed), None)
+    groups: Any = values.get("config_groups")
     if not isinstance(groups, dict) or not groups:
-        _refuse("config_groups of quantization_config", "an object with one group or more", groups)
-    schemes = [_checked(f"group {name} of quantization_config", each, GROUP) for name, each in groups.items()]
+        _refuse("config_groups of quantization_config", "an object with one group or more", cast("object", groups))
+    named = cast("dict[str, object]", groups).items()
+    schemes = [_checked(f"group {name} of quantization_config", each, GROUP) for name, each in named]
     found = dict(tensors)
     for name in tensors:
         if not name.endswith(".weight_scale"):

@@ -101,14 +101,14 @@ class Checkpoint:
         return _part(stored.codes(), piece), _part(scale, piece) if scale.ndim else scale
 
     def load(self, name: str, dtype: type[Float] = np.float64) -> NDArray[Float]:
-        """Read tensor ``name``; the conversion to ``dtype`` is exact.
+        """Read tensor ``name``; the conversion to ``dtype`` is exact, but for float32 of integers times their scales.
 
         Parameters
         ----------
         name
             One of ``names`` or ``ranges``.
         dtype
-            ``numpy.float32`` or ``numpy.float64``: both hold every stored value.
+            ``numpy.float32`` or ``numpy.float64``: both hold every stored real.
 
         Returns
         -------
@@ -262,9 +262,8 @@ def _find(
 
 def _check_quantized(path: Path, contents: Outline, pieces: Mapping[str, tuple[Piece, ...]]) -> None:
     for name, parts in pieces.items():
-        if any(isinstance(piece.stored, QuantizedTensor) for piece in parts) and (
-            len(parts) > 1 or parts[0].transposed or contents.tensors[name].is_embedding
-        ):
+        integers = [piece for piece in parts if isinstance(piece.stored, QuantizedTensor)]
+        if integers and (len(parts) > 1 or integers[0].transposed or contents.tensors[name].is_embedding):
             msg = f"checkpoint {path} must hold integers of linear layers alone, got those of '{name}'"
             raise CheckpointError(msg)
 
