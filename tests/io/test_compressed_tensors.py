@@ -180,6 +180,11 @@ def test_the_integer_model_agrees_with_its_simulation_on_reals(scheme: str, llam
     assert cosine > 0.998, cosine  # 0.999 where nothing is taken over
 
 
+def test_inputs_are_quantized_while_running_whatever_the_recipe_does(llama: Path, tmp_path: Path) -> None:
+    model = intsim.quantize(quantized(llama, tmp_path), recipe="w8a8", calibration=TEXTS)
+    assert set(model.dynamic) == {name for name in open_checkpoint(tmp_path).outline.inputs if name != "lm_head.input"}
+
+
 def test_an_encoder_is_taken_over_too(tmp_path: Path) -> None:
     source = tiny("bert", "two-classes", tmp_path / "float")
     path = quantized(source, tmp_path / "int8")
