@@ -138,7 +138,11 @@ def _scheme(layer: str, prefix: str, schemes: list[dict[str, Any]]) -> dict[str,
     """Return the scheme whose targets name the layer, or match it, or are all linear layers."""
 
     def matches(target: str, name: str) -> bool:
-        return re.match(target[3:], name) is not None if target.startswith("re:") else target == name
+        try:
+            return re.match(target[3:], name) is not None if target.startswith("re:") else target == name
+        except re.error as error:
+            msg = f"targets of quantization_config in config.json must be names or patterns, got {target!r}: {error}"
+            raise CheckpointError(msg) from None
 
     for names in ((prefix + layer, layer), ("Linear",)):
         for scheme in schemes:

@@ -103,7 +103,9 @@ def read_config(gguf: Gguf) -> dict[str, Any]:
     for name in given.keys() - {*FIELDS, *CONSIDERED, *WITHOUT_EFFECT}:
         rule = f"left out, since no {architecture} here has it"
         _refuse(gguf, f"{architecture}.{name}", rule, given[name])
-    size = given.get("attention.key_length", given["embedding_length"] // given["attention.head_count"])
+    width, heads = given["embedding_length"], given["attention.head_count"]
+    if (size := given.get("attention.key_length", width // heads)) < 1:
+        _refuse(gguf, f"{architecture}.embedding_length", f"at least attention.head_count, {heads}", width)
     if (of_values := given.get("attention.value_length", size)) != size:
         _refuse(gguf, f"{architecture}.attention.value_length", f"{size}, that of keys", of_values)
     if "token_embd.weight" not in gguf.tensors:

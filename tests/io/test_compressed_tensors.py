@@ -254,6 +254,13 @@ Q, K = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"
             {"config": {"config_groups": {"group_0": MLP}}},
             "quantization_config in config.json must have a group for layer 'layers.0.self_attn.k_proj', got none",
         ),
+        (
+            {"config": {"config_groups": {"group_0": {**MLP, "targets": ["re:("]}}}},
+            (
+                "targets of quantization_config in config.json must be names or patterns, got 're:(': "
+                "missing ), unterminated subpattern at position 0"
+            ),
+        ),
         ({"num_bits": 4}, "num_bits of weights of the group of LAYER in config.json must be 8, got 4"),
         ({"type": "float"}, "type of weights of the group of LAYER in config.json must be 'int', got 'float'"),
         ({"symmetric": False}, "symmetric of weights of the group of LAYER in config.json must be True, got False"),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import intsim
 from intsim.cli import main
+from intsim.convert.simulate import open_reference
 from intsim.errors import CheckpointError
 from intsim.io.gguf_file import KINDS, read_gguf
 from intsim.io.huggingface import open_checkpoint
@@ -185,10 +186,11 @@ def test_the_header_is_what_the_package_reads(llama: Path) -> None:
 
 
 def test_an_integer_model_of_a_file_is_that_of_the_folder(llama: Path) -> None:
+    file = llama / "llama.gguf"
     models = [
-        intsim.quantize(path, recipe="zeroquant", profile="intsim-wide", calibration=TEXTS)
-        for path in (llama, llama / "llama.gguf")
+        intsim.quantize(path, recipe="zeroquant", profile="intsim-wide", calibration=TEXTS) for path in (llama, file)
     ]
+    assert open_reference(file, models[0]).names == open_checkpoint(llama).names
     assert parse_tokenizer(str(models[0].tokenizer)).to_str() == models[1].tokenizer
     assert models[0].tensors.keys() == models[1].tensors.keys()
     for name, values in models[0].tensors.items():
@@ -310,6 +312,10 @@ def test_a_damaged_header_is_refused(content: bytes, got: str, tmp_path: Path, r
                 "FILE must hold what config.json holds of a llama, got: num_attention_heads in config.json must be a "
                 "multiple of num_key_value_heads, 2, got 3"
             ),
+        ),
+        (
+            {"metadata": {"llama.embedding_length": 3, "llama.attention.key_length": None}},
+            "llama.embedding_length of FILE must be at least attention.head_count, 4, got 3",
         ),
         (
             {"metadata": {"split.count": 2}},
