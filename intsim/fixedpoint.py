@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "ALIGNED_BITS",
     "INT8",
     "INT16",
     "INT32",

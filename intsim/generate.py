@@ -58,10 +58,24 @@ def new_tokens(
     """Yield the next token of each text, (B,), until ``most``, the end of every text or that of the context.
 
     A text that has ended goes on with a token that ends it. Texts do not depend on each other.
+
+    Raises
+    ------
+    IntsimError
+        If the model has another head, ``most`` is not positive, or as ``model(...)``.
     """
+    if model.head != "causal-lm":
+        msg = f"model must have a causal language model's head to go on with a text, got head {model.head}"
+        raise IntsimError(msg)
+    if most < 1:
+        msg = f"max_new_tokens must be positive, got {most}"
+        raise IntsimError(msg)
+    if ids.shape[-1] == 0:
+        msg = "input_ids must have a token to go on from, got none"
+        raise IntsimError(msg)
     choose, ends = sampling.chooser(model), np.array(model.config.eos_token_id, np.int64)
     going = np.ones(len(ids), np.bool_)
-    cache, room = model.start(), model.config.longest - ids.shape[1]
+    cache, room = model.start(), max(0, model.config.longest - ids.shape[-1])  # of a text too long the model speaks
     for draw in range(min(most, room + 1)):
         result = model(ids, attention_mask=mask, cache=cache, last=True)
         cache, tokens = result.cache, choose(result, draw)

@@ -96,6 +96,9 @@ class Exp(Checked):
         if q_ln2 < 1 or max(q_b**2, (q_b - q_ln2) ** 2) + abs(q_c) >= (1 << 31 << self.output_shift):
             msg = f"exp must give results below 2**31, got a={self.a}, b={self.b}, c={self.c}"
             raise ValueError(msg)
+        if (q_b**2 + q_c) >> self.output_shift < 1:
+            msg = f"exp must give at least 1 at 0, got output_shift={self.output_shift}"
+            raise ValueError(msg)
 
     @property
     def fraction(self) -> int:

@@ -58,6 +58,8 @@ class Floats:
         Called with the name and the value of every activation; what it returns is used in its place.
     read
         The same for what products of a weight read: an activation, before it is read.
+    last
+        Whether a decoder's logits are asked for the last token of each text only.
     """
 
     def __init__(
@@ -69,9 +71,10 @@ class Floats:
         mask: NDArray[np.bool_],
         observe: Observer,
         read: Observer,
+        last: bool = False,
     ) -> None:
         self.weights, self.config, self.head, self.mask = weights, config, head, mask
-        self._observe, self._read = observe, read
+        self._observe, self._read, self._last = observe, read, last
 
     def _weight(self, name: str) -> Array:
         return self.weights[re.sub(r"@\d+", "", name)]  # of a layer that runs several times, NAME@3
@@ -174,7 +177,7 @@ class Floats:
         return Named(x.name, x.x[:, 0])
 
     def asked(self, x: Named) -> Named:
-        return x
+        return Named(x.name, pool(x.x, self.mask, "last")) if self._last else x
 
     def pool(self, name: str, x: Named, mode: str) -> Named:
         return Named(name, self._observe(name, pool(x.x, self.mask, mode)))
@@ -200,6 +203,7 @@ def run(
     token_type_ids: NDArray[np.integer],
     observe: Observer = _unchanged,
     read: Observer = _unchanged,
+    last: bool = False,
 ) -> Array:
     """Run a family on reals.
 
@@ -207,7 +211,7 @@ def run(
     ----------
     family
         Called as family(world, input_ids, attention_mask, token_type_ids).
-    weights, config, head, observe, read
+    weights, config, head, observe, read, last
         As ``Floats`` takes them.
     input_ids, token_type_ids
         (B, T) token ids and segment ids.
@@ -219,5 +223,5 @@ def run(
     ndarray
         What the head gives, or the last hidden state (B, T, C).
     """
-    world = Floats(weights, config, head, mask=attention_mask, observe=observe, read=read)
+    world = Floats(weights, config, head, mask=attention_mask, observe=observe, read=read, last=last)
     return np.asarray(family(world, input_ids, attention_mask, token_type_ids))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed and memory beside references: ``python -m tests.benchmarks [matmul proof forward dynamic memory steps]``.
+"""Speed and memory beside references: ``python -m tests.benchmarks [NAME ...]``, by default all of ``BENCHMARKS``.
 
 Prints ratios of ours to theirs, each the median over pairs of runs one right after the other, so that a busy machine
 slows both sides of a pair. Everybody has the threads of the defaults; weights are those of MiniLM, or random.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import TensorSpec, serialize_file
 from safetensors.numpy import save_file
 
 import intsim
@@ -29,6 +30,7 @@ PAIRS = 7
 LONG_ENOUGH = 0.1  # seconds of work in one measurement
 PAUSE = 0.25  # seconds, in which the threads of what ran before cease to wait busily
 MINILM, BERT_BASE = ((384, 384), (384, 1536), (1536, 384)), ((768, 768), (768, 3072), (3072, 768))
+CONVERTED = ("zeroquant", "smoothquant", "zeroquant-w4")  # by which the large decoder is quantized
 SHAPES = [(batch, tokens) for batch in (1, 16) for tokens in (16, 64, 128, 256, 512)]
 
 
@@ -290,6 +292,73 @@ def write_bert_base(folder: Path) -> int:
     return sum(values.nbytes for values in tensors.values())
 
 
+def benchmark_convert_memory() -> None:
+    """Print the peak memory of quantizing a LLaMA of 1.1 billion parameters, the shape of TinyLlama, by each recipe.
+
+    Calibration is on intsim's own sentences.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        size = write_tiny_llama(Path(folder))
+        for recipe in CONVERTED:
+            start = time.perf_counter()
+            peak = _peak("quantize", folder, f"{folder}/integers", recipe)
+            stored = (Path(folder) / "integers" / "model.safetensors").stat().st_size
+            seconds = time.perf_counter() - start
+            sizes = f"float checkpoint {size >> 20} MB, integer checkpoint {stored >> 20} MB"
+            print(f"TinyLlama, quantize by {recipe}: peak {peak >> 20} MB, {sizes}, {seconds:.0f} s", flush=True)
+
+
+def write_tiny_llama(folder: Path) -> int:
+    """Write a checkpoint of the shape of TinyLlama-1.1B with random weights, a shard a layer; return its bytes."""
+    hidden, inner, keys, words, layers = 2048, 5632, 256, 32_000, 22
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": words,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "intermediate_size": inner,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text((minilm() / "tokenizer.json").read_text())
+    rng, weight_map, size = np.random.default_rng(0), dict[str, str](), 0
+
+    def shard(shapes: dict[str, tuple[int, ...]]) -> None:
+        nonlocal size
+        file = f"model-{len(set(weight_map.values())):05}.safetensors"
+        drawn = {
+            name: 0.02 * rng.standard_normal(shape, np.float32) if len(shape) > 1 else np.ones(shape, np.float32)
+            for name, shape in shapes.items()
+        }
+        halves = {name: (values.view(np.uint32) >> 16).astype(np.uint16) for name, values in drawn.items()}  # BF16
+        specs = {
+            name: TensorSpec(dtype="bfloat16", shape=values.shape, data_ptr=values.ctypes.data, data_len=values.nbytes)
+            for name, values in halves.items()
+        }
+        serialize_file(specs, folder / file)
+        weight_map.update(dict.fromkeys(shapes, file))
+        size += sum(values.nbytes for values in halves.values())
+
+    shard({"model.embed_tokens.weight": (words, hidden)})
+    for layer in (f"model.layers.{i}" for i in range(layers)):
+        rows = {"q_proj": hidden, "k_proj": keys, "v_proj": keys, "o_proj": hidden}
+        shapes: dict[str, tuple[int, ...]] = {
+            f"{layer}.self_attn.{part}.weight": (count, hidden) for part, count in rows.items()
+        }
+        shapes |= {f"{layer}.mlp.{part}_proj.weight": (inner, hidden) for part in ("gate", "up")}
+        shapes[f"{layer}.mlp.down_proj.weight"] = (hidden, inner)
+        shapes |= {f"{layer}.{norm}_layernorm.weight": (hidden,) for norm in ("input", "post_attention")}
+        shard(shapes)
+    shard({"model.norm.weight": (hidden,), "lm_head.weight": (words, hidden)})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return size
+
+
 def _peak(*command: str) -> int:
     """Return the peak memory in bytes of a process that does one of ``TASKS``."""
     done = subprocess.run(
@@ -304,9 +373,9 @@ def run(folder: str, batch: str, tokens: str) -> None:
     intsim.load(folder)(ids)
 
 
-def quantize(folder: str, out: str) -> None:
+def quantize(folder: str, out: str, recipe: str = "intsim") -> None:
     """Quantize a checkpoint and save the model."""
-    intsim.quantize(folder).save(out)
+    intsim.quantize(folder, recipe=recipe).save(out)
 
 
 TASKS = {"run": run, "quantize": quantize}
@@ -316,6 +385,7 @@ BENCHMARKS = {
     "forward": benchmark_forward,
     "dynamic": benchmark_dynamic,
     "memory": benchmark_memory,
+    "convert-memory": benchmark_convert_memory,
     "steps": benchmark_steps,  # last: it takes the threads away
 }
 

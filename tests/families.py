@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny random checkpoints of every encoder family as transformers saves them, and what transformers computes with them.
+"""Tiny random checkpoints of every family as transformers saves them, and what transformers computes with them.
 
 Nothing of torch or transformers is imported before a checkpoint is asked for; without them the test skips, and with
 INTSIM_REQUIRE_KERNELS=1 it fails.
@@ -109,6 +109,28 @@ HEADS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "masked-lm-untied": ("AutoModelForMaskedLM", {"tie_word_embeddings": False}),
 }
 """The class of transformers that makes a head, and its part of the configuration."""
+
+DECODERS: Final = ("llama", "mistral", "qwen2", "gemma", "gpt2", "gptj", "gpt_neox", "opt")
+JUDGING: Final = ("none", "regression", "two-classes", "three-classes", "multi-label")  # heads that every family has
+
+
+def calibration(family: str) -> list[str]:
+    """Return texts, two of them a pair; no decoder reads pairs."""
+    texts = ["a good movie .", "the plot is not bad , not good", "is the movie good\tthe movie is bad"]
+    return [text.replace("\t", " ") for text in texts] if family in DECODERS else texts
+
+
+def heads(family: str) -> tuple[str, ...]:
+    """Return the heads that a family has, names of HEADS."""
+    if family in DECODERS:
+        return (*JUDGING, "causal-lm", "causal-lm-tied")
+    return tuple(head for head in HEADS if not head.startswith("causal-lm"))
+
+
+def head_like(family: str, head: str) -> str:
+    """Return a head of an encoder, or for a decoder the one that comes nearest."""
+    return head if head in heads(family) else "causal-lm-tied" if head == "masked-lm" else "causal-lm"
+
 
 ACTIVATIONS: Final = (
     "gelu",

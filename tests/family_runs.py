@@ -118,11 +118,35 @@ def floats(path: Path, feed: Feed, observe: Callable[[str, Any], Any] = lambda _
 
 
 def transformers(path: Path, feed: Feed) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the output of transformers' model as ours has it, and its hidden states."""
+    """Return the output of transformers' model as ours has it, and its hidden states.
+
+    A decoder reads each text alone, since its positions count padding too; where there is no token stands 0.
+    """
+    if open_checkpoint(path).model_type in families.DECODERS:
+        return _each_alone(path, feed)
     outputs = families.expected(path, feed.ids, feed.mask, feed.types if feed.types.any() else None)
     if "start_logits" in outputs:
         return np.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1), outputs["hidden_states"]
     return outputs["logits" if "logits" in outputs else "last_hidden_state"], outputs["hidden_states"]
+
+
+def _each_alone(path: Path, feed: Feed) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    kept = feed.mask.astype(bool)
+    outputs = [families.expected(path, ids[None, own]) for ids, own in zip(feed.ids, kept, strict=True)]
+    hidden = np.zeros((len(outputs[0]["hidden_states"]), *kept.shape, outputs[0]["hidden_states"].shape[-1]))
+    hidden[:, kept] = np.concatenate([each["hidden_states"][:, 0] for each in outputs], axis=1)
+    values = [each["logits" if "logits" in each else "last_hidden_state"][0] for each in outputs]
+    if values[0].ndim == 1:
+        return np.stack(values), hidden
+    output = np.zeros((*kept.shape, values[0].shape[-1]))
+    output[kept] = np.concatenate(values)
+    return output, hidden
+
+
+def known(path: Path, feed: Feed) -> NDArray[np.bool_]:
+    """Say for which tokens ``transformers`` has values, (B, T): a decoder's of padding are nobody's."""
+    decodes = open_checkpoint(path).model_type in families.DECODERS
+    return feed.mask.astype(bool) if decodes else np.ones_like(feed.mask, np.bool_)
 
 
 def traced(model: intsim.IntegerModel, feed: Feed, **options: Any) -> Trace:

@@ -16,6 +16,7 @@ quotient inside a nonlinear operator.
 Dims: T tokens, C channels, H heads, D = C / H head dim. There is no batch axis.
 """
 
+import hashlib
 import math
 import operator
 from collections.abc import Sequence
@@ -203,6 +204,31 @@ def position_ids(ids: Row, padding: int) -> list[int]:
     """Count the ids that are not ``padding``, from padding + 1 on; padding itself has position ``padding``."""
     counts = accumulate(int(i != padding) for i in ids)
     return [padding if i == padding else padding + count for i, count in zip(ids, counts, strict=True)]
+
+
+def token_positions(mask: Sequence[bool], queries: int, first: int) -> list[int]:
+    """Return the position of each of the last columns: a token's is how many tokens stand before it."""
+    places, seen = [], 0
+    for here in mask:
+        seen += bool(here)
+        places.append(first + max(seen - 1, 0))
+    return places[len(places) - queries :]
+
+
+def sample_token(logits: Row, m: int, t: int, *, top_k: int, seed: int, draw: int, text: int, profile: Profile) -> int:
+    """Return the token of text number ``text`` that a number from SHA-256 falls on, likelier ones having more room."""
+    largest = max(logits)
+    ranks = {token: rank for rank, token in enumerate(sorted(range(len(logits)), key=lambda v: (-logits[v], v)))}
+    shares = []
+    for token, logit in enumerate(logits):
+        x = saturate(round_fraction(Fraction((logit - largest) * m, 2**t), profile["rounding"]), -(2**15), 2**15 - 1)
+        shares.append(exp(x, profile) if ranks[token] < top_k else 0)
+    number = int(hashlib.sha256(f"{seed}:{draw}:{text}".encode()).hexdigest(), 16) % sum(shares)
+    for token, share in enumerate(shares):
+        number -= share
+        if number < 0:
+            return token
+    raise AssertionError
 
 
 def neighbours(rows: Rows, mask: Sequence[bool], zero_point: int) -> list[list[int]]:

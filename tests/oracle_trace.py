@@ -9,8 +9,10 @@ It judges the chain of calls too. An operand is one of three things:
 * the result of an earlier call, by its name;
 * stored anew, because the model brought a result into another form on the way. It must be a view of one earlier result,
   with or without the zero points of that result taken off: the whole or a run of one axis (a group of channels, one
-  token), axes moved, and either split or joined in their order (heads). Sequences stay apart;
-* an input of the model (ids, masks) or one of its constants (weights, multipliers). These are taken as they are.
+  token), axes moved, and either split or joined in their order (heads), or the heads that share keys one below the
+  other. Sequences stay apart;
+* an input of the model (ids, masks, keys and values kept of an earlier run) or one of its constants (weights,
+  multipliers). These are taken as they are.
 
 The manifest does not say *which* result an operand stored anew was made from: any earlier one accounts for it.
 
@@ -23,7 +25,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from inspect import signature
-from itertools import accumulate, chain, combinations, pairwise, permutations, product
+from itertools import accumulate, chain, combinations, pairwise, permutations, product, repeat
 from math import prod
 from operator import mul
 from pathlib import Path
@@ -162,8 +164,10 @@ def _tensors(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 def _activations(kind: str, operands: list[Any], load: Callable[[str], Tensor]) -> list[Any]:
     """Return the operands that are made of earlier results; a product of matrices of one sequence each has two."""
-    if kind in {"embedding", "position_ids"}:
+    if kind in {"embedding", "position_ids", "token_positions"}:
         return []
+    if kind == "append":  # the others are kept of an earlier run
+        return operands[1:]
     if kind in {"multiply", "quantize_dynamic", "scale_rows"}:
         return operands[:2]
     if kind == "matmul" and len(load(operands[1]["tensor"]).shape) > 2:
@@ -432,12 +436,35 @@ def _multiply(
     )
 
 
+def _append(past: Tensor, new: Tensor) -> Tensor:
+    *lead, before, channels = past.shape
+    pairs = zip(
+        _cut(past.flat, before * channels) if before else repeat([]),
+        _cut(new.flat, new.shape[-2] * channels),
+        strict=False,
+    )
+    return Tensor((*lead, before + new.shape[-2], channels), [v for pair in pairs for v in chain(*pair)])
+
+
+def _token_positions(mask: Tensor, *, queries: int, first: int) -> Tensor:
+    return _joined((*mask.shape[:-1], queries), (oracle.token_positions(row, queries, first) for row in mask.rows))
+
+
+def _sample_token(logits: Tensor, ratio: Dyadic, *, top_k: int, seed: int, draw: int, profile: Profile) -> Tensor:
+    ((m, t),) = _pairs(ratio, 1)
+    how = {"top_k": top_k, "seed": seed, "draw": draw, "profile": profile}
+    return Tensor(
+        logits.shape[:-1], [oracle.sample_token(row, m, t, text=b, **how) for b, row in enumerate(logits.rows)]
+    )
+
+
 def _argmax(x: Tensor) -> Tensor:
     return Tensor(x.shape[:-1], [row.index(max(row)) for row in x.rows])
 
 
 OPERATORS: dict[str, Callable[..., Tensor]] = {
     "add": _add,
+    "append": _append,
     "argmax": _argmax,
     "dynamic_bound": _dynamic_bound,
     "embedding": _embedding,
@@ -460,11 +487,13 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
     "requantize": _requantize,
     "rms_norm": _rms_norm,
     "rotary": _rotary,
+    "sample_token": _sample_token,
     "scale_rows": _scale_rows,
     "sigmoid": _unary(oracle.sigmoid),
     "silu": _unary(oracle.silu),
     "softmax": _softmax,
     "tanh": _unary(oracle.tanh),
+    "token_positions": _token_positions,
 }
 
 
@@ -483,6 +512,8 @@ def _is_view(operand: Tensor, sources: Sequence[Tensor]) -> bool:
     for source in reversed(sources):
         if source.shape[:1] != operand.shape[:1]:
             continue
+        if _is_by_key_heads(operand, source) or _is_by_key_heads(source, operand):
+            return True
         for start, axes in _runs(source.shape, len(operand.flat)):
             flat = [source.flat[i] for i in _places(axes, start)]
             if (
@@ -494,6 +525,18 @@ def _is_view(operand: Tensor, sources: Sequence[Tensor]) -> bool:
             ):
                 return True
     return False
+
+
+def _is_by_key_heads(by_head: Tensor, rows: Tensor) -> bool:
+    """Say whether rows (B, T, C) are laid out (B, H, G T, D): the G heads that share keys one below another."""
+    if len(by_head.shape) != 4 or len(rows.shape) != 3 or prod(by_head.shape) != prod(rows.shape):
+        return False
+    (batch, heads, run, size), tokens = by_head.shape, rows.shape[1]
+    if tokens == 0 or run % tokens:
+        return False
+    group = run // tokens
+    head = [(heads, group * size), (group, size), (tokens, heads * group * size), (size, 1)]
+    return [rows.flat[i] for i in _places([(batch, prod(rows.shape[1:])), *head], 0)] == by_head.flat
 
 
 def _runs(shape: tuple[int, ...], size: int) -> Iterator[tuple[int, list[Axis]]]:

@@ -274,14 +274,15 @@ def test_a_killed_process_of_several_is_70_and_a_sentence(tmp_path: Path) -> Non
     assert "Traceback" not in told
 
 
-def test_info_tells_versions_and_that_the_embedded_model_is_the_committed_one() -> None:
+def test_info_tells_versions_and_that_the_embedded_models_are_the_committed_ones() -> None:
     done = _run("info", "--json")
     told = json.loads(done.stdout)
     assert told["versions"].keys() >= {"intsim", "python", "numpy", "tokenizers", "safetensors"}
     assert {"blas", "threads", "processor", "features"} <= told.keys()
-    golden = json.loads((ROOT / "tests" / "golden" / "embedded.json").read_text(encoding="utf-8"))["file"]
-    assert told["embedded_model"] == {"sha256": golden, "committed": True}
-    assert f"sha256 {golden}, committed True" in _run("info").stdout
+    for name, file in (("embedded_model", "embedded.json"), ("embedded_decoder", "stories.json")):
+        golden = json.loads((ROOT / "tests" / "golden" / file).read_text(encoding="utf-8"))["file"]
+        assert told[name] == {"sha256": golden, "committed": True}
+        assert f"sha256 {golden}, committed True" in _run("info").stdout
 
 
 def test_a_note_that_quotes_a_file_is_one_line(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ acc * bound * m + addend over 2**t, is too large for float64; it is guessed with
 integers wherever the error could matter.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from intsim.carrier.blocks import in_blocks
 from intsim.carrier.exact import Integers, Weight, magnitude, product
-from intsim.carrier.rowwise import Float64, Norm
+from intsim.carrier.rowwise import Float64
 from intsim.carrier.steps import Residual
 from intsim.fixedpoint import INT16, INT32, UINT16, Dyadic, IntRange, Rounding, rounding_right_shift
 
-__all__ = ["DynamicDense", "DynamicResidual", "Scaled", "quotients"]
+__all__ = ["DynamicDense", "DynamicResidual", "Product", "Scaled", "quotients"]
 
 HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0.5, Rounding.HALF_AWAY: 0.5}
 UNIT: Final = 2.0**-53  # of relative error in a float64
@@ -130,6 +131,23 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Product:
+    """``multiply`` of two factors that have a zero point of 0: ``Scaled`` with the second one for a bound."""
+
+    scaled: Scaled
+    to: IntRange
+
+    def __call__(self, x: Integers, y: Integers) -> Integers:
+        """Return the codes of factors of one shape."""
+
+        def rows(x: Integers, y: Integers) -> Integers:
+            product = self.scaled(x, y)
+            return product.clip(self.to.min, self.to.max, out=product).astype(self.to.dtype)
+
+        return in_blocks(rows, x, y)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DynamicDense:
     """``matmul``, ``Scaled``, and its codes; then, where there is a table, what it says of them."""
 
@@ -174,7 +192,7 @@ class DynamicDense:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DynamicResidual:
-    """``matmul``, ``Scaled`` to int32, ``add`` of a second operand, and ``layer_norm``.
+    """``matmul``, ``Scaled`` to int32, ``add`` of a second operand, and a norm of the sum, or its codes.
 
     Bounds
     ------
@@ -193,7 +211,7 @@ class DynamicResidual:
         weight: Weight,
         addend: Integers,
         ratios: tuple[Dyadic, Dyadic, Dyadic],
-        norm: Norm,
+        norm: Callable[[Float64], Integers],
         *,
         requantization: Rounding,
         skip: IntRange,
@@ -227,7 +245,7 @@ class DynamicResidual:
         return residual and wide and cls(weight=weight, wide=wide, residual=residual)
 
     def __call__(self, x: Integers, bound: Integers, skip: Integers) -> Integers:
-        """Return LayerNorm(dense(x) + skip): (..., K), (..., 1), (..., N) -> (..., N)."""
+        """Return norm(dense(x) + skip): (..., K), (..., 1), (..., N) -> (..., N)."""
         return in_blocks(self._codes, product(x, self.weight), bound, skip)
 
     def _codes(self, acc: NDArray[Any], bound: Integers, skip: Integers) -> Integers:

@@ -50,6 +50,8 @@ FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
 FLOAT32: Final = np.dtype(np.float32)
 MIN_DEPTH: Final = 256  # of a piece of a product
+FEW_ROWS: Final = 8
+IN_CACHE: Final = 1 << 18  # weights carried at a time for so few rows
 KEPT: Final = 41 << 20  # bytes of float32 copies in a model: those of a MiniLM
 
 
@@ -219,9 +221,30 @@ def _product(x: Integers, w: Integers | Weight, dtype: np.dtype[Any], cut: slice
     codes = w.codes if isinstance(w, Weight) else w
     if codes.ndim == 2:  # one large product instead of a loop of small ones
         rows = x_carried.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        if isinstance(w, Weight) and not w.keeps and len(rows) <= FEW_ROWS:
+            return _few_rows(rows, codes[:, cut], dtype).reshape(*x.shape[:-1], codes.shape[0])
         floats = w.transposed() if isinstance(w, Weight) and dtype == FLOAT32 else codes.astype(dtype).T
         return multiply(rows, floats[cut]).reshape(*x.shape[:-1], codes.shape[0])
     return batched_product(x_carried, codes[..., cut], dtype)
+
+
+def _few_rows(x: NDArray[Any], codes: Integers, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return x @ codes.T in ``dtype``, (M, K), (N, K) -> (M, N), the codes carried block by block in the cache.
+
+    They are read once, a byte each: a copy of all of them would be written to memory and read again for a row or two.
+    """
+    columns, depth = codes.shape
+    size = min(columns, max(1, IN_CACHE // depth))
+    buffer, acc = np.empty((size, depth), dtype), np.empty((len(x), columns), dtype)
+    for start in range(0, columns, size):
+        part = codes[start : start + size]
+        floats = buffer[: len(part)]
+        np.copyto(floats, part)
+        if len(x) == 1:
+            multiply(floats, x[0], out=acc[0, start : start + size])
+        else:
+            multiply(x, floats.T, out=acc[:, start : start + size])
+    return acc
 
 
 def batched_product(x: NDArray[Any], w: Integers, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any]:

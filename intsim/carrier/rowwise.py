@@ -60,7 +60,8 @@ class Softmax:
     With u = 2**-53, the product of e and fl(fl(one (1 + 4 u)) / sum e) is above q = e one / sum e <= one, so not below
     an integer or a half that q reaches, and by less than 7.1 u one. A q that does not reach it is 1 / (2 sum e) or more
     below, at least 16 u one where one sum e <= 2**48: the product is below it too, and by more than the u (one + 1/2)
-    that adding a half may round up.
+    that adding a half may round up. Where that sum may be larger, 2 one e + sum e <= 2**53 is divided by 2 sum e: the
+    floor of a correctly rounded quotient of such integers is that of the quotient.
     """
 
     exponentials: Float64
@@ -69,6 +70,7 @@ class Softmax:
     half: float
     even: bool
     one: float
+    divides: bool
     to: IntRange
     step_half: float
 
@@ -93,10 +95,12 @@ class Softmax:
         by_difference, by_x
             Exponentials: of differences -n ... 0, the first as low as they get, and of x = -2**15 ... 0.
         """
-        proved = one * columns * magnitude(by_x) <= QUOTIENTS
-        if rounding not in HALF or step_rounding not in FLOORED or not proved:
+        largest = magnitude(by_x)
+        divides = one * columns * largest > QUOTIENTS
+        if rounding not in HALF or step_rounding not in FLOORED or (2 * one + columns) * largest > EXACT:
             return None
-        constants: dict[str, Any] = {"one": one * (1 + HAIR), "to": to, "step_half": HALF[step_rounding]}
+        constants: dict[str, Any] = {"one": one if divides else one * (1 + HAIR), "divides": divides}
+        constants |= {"to": to, "step_half": HALF[step_rounding]}
         if by_difference is not None and bound + by_difference.size <= FLOAT32_EXACT:
             return cls(
                 exponentials=carried(by_difference),
@@ -106,8 +110,8 @@ class Softmax:
                 even=False,
                 **constants,
             )
-        largest = 2 * bound * int(ratio.multiplier) + ((1 - INT16.min) << int(ratio.shift))
-        if largest << int(ratio.shift == 0) > EXACT:
+        furthest = 2 * bound * int(ratio.multiplier) + ((1 - INT16.min) << int(ratio.shift))
+        if furthest << int(ratio.shift == 0) > EXACT:
             return None
         return cls(
             exponentials=carried(by_x),
@@ -137,8 +141,12 @@ class Softmax:
 
     def quotients(self, e: Float64, total: Float64) -> Integers:
         """Return P(e one / total), saturated; e is overwritten."""
-        e *= self.one / total
-        if self.step_half:
+        if self.divides:
+            e *= 2 * self.one
+            e += total * (2 * self.step_half)
+            e /= 2 * total
+        else:
+            e *= self.one / total
             e += self.step_half
         if self.one > self.to.max + 1:
             np.minimum(e, self.to.max, out=e)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim.carrier.blocks import in_blocks
 from intsim.carrier.exact import Integers, Weight, batched_product, product
-from intsim.carrier.rowwise import EXACT, HALF, Float64, Norm, saturated
+from intsim.carrier.rowwise import EXACT, HALF, Float64, saturated
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
 
 __all__ = ["Attention", "Codes", "Dense", "Residual"]
@@ -127,7 +127,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Residual:
-    """``matmul``, ``add`` of a second operand, and ``layer_norm``.
+    """``matmul``, ``add`` of a second operand, and a norm of the sum, or its codes.
 
     Bounds
     ------
@@ -145,7 +145,7 @@ class Residual:
     each: bool  # operands are rounded one by one
     zero_point: int  # added after rounding
     to: IntRange
-    norm: Norm
+    norm: Callable[[Float64], Integers]
 
     @classmethod
     def build(
@@ -153,7 +153,7 @@ class Residual:
         weight: Weight,
         bias: Integers,
         ratios: tuple[Dyadic, Dyadic],
-        norm: Norm,
+        norm: Callable[[Float64], Integers],
         *,
         skip: IntRange,
         skip_zero_point: int,
@@ -194,11 +194,11 @@ class Residual:
         )
 
     def __call__(self, x: Integers, skip: Integers) -> Integers:
-        """Return LayerNorm(dense(x) + skip): (..., K), (..., N) -> (..., N)."""
+        """Return norm(dense(x) + skip): (..., K), (..., N) -> (..., N)."""
         return in_blocks(self.after_product, product(x, self.weight), skip)
 
     def after_product(self, acc: NDArray[Any], skip: Integers) -> Integers:
-        """Return LayerNorm(acc + skip), acc less its bias in any dtype: (..., N), (..., N) -> (..., N)."""
+        """Return norm(acc + skip), acc less its bias in any dtype: (..., N), (..., N) -> (..., N)."""
         y, other, round_ = acc.astype(np.float64), skip.astype(np.float64), np.rint if self.even else np.floor
         other *= self.skip_factor
         y *= self.factor

@@ -24,8 +24,13 @@ __all__ = ["COMMANDS"]
 @click.option("--recipe", default="intsim", show_default=True, help="Preset name or TOML file.")
 @click.option("--head", type=click.Choice(HEADS), help="What follows the body; by default what config.json says.")
 @click.option("--profile", help="Numerics profile; the recipe's by default.")
-@click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
-@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="One text per line, TAB separates a pair; to a decoder all lines are one text.",
+)
+@click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N lines.")
+@click.option("--window", type=click.IntRange(min=2), help="Tokens a decoder reads at a time; by default up to 512.")
 @click.option(
     "--ranges", type=click.Path(path_type=Path), help="JSON file {activation: [min, max]}; texts serve others."
 )
@@ -38,13 +43,19 @@ def quantize(
     profile: str | None,
     calibration: Path | None,
     calibration_size: int | None,
+    window: int | None,
     ranges: Path | None,
     truncate: bool,
 ) -> None:
     """Turn a CHECKPOINT, a Hugging Face folder or a GGUF file, into an integer checkpoint."""
+    from intsim.convert.quantize import reads_on  # noqa: PLC0415  brings SciPy
+    from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
+
     check_folder(output)
-    texts = calibration_texts(calibration, calibration_size)
-    options: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "progress": True}
+    running = reads_on(open_checkpoint(checkpoint, head=head))
+    texts = calibration_texts(calibration, calibration_size, running=running)
+    options: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "window": window}
+    options |= {"progress": True}
     model = intsim.quantize(checkpoint, recipe=recipe, calibration=texts, ranges=ranges, **options)
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())

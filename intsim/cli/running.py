@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs a model: demo, run."""
+"""What runs a model: demo, run, generate."""
 
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +12,10 @@ import intsim
 from intsim.cli.options import as_json, truncated
 from intsim.cli.printing import print_json, say
 from intsim.cli.texts import read_ids
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, escaped
 from intsim.integer_model import IntegerModel
 from intsim.io.atomic import check_writable, is_stdout
-from intsim.io.tokenizer import Encoding, encode, parse_tokenizer
+from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, running
 from intsim.io.trace_file import TRACE, write_trace
 
 __all__ = ["COMMANDS"]
@@ -95,34 +96,103 @@ def run(
     if json_:
         print_json(shown, err=aside)
         return
-    for key in ("tokens", "output", "scale", "label", "labels", "answer", "masks", "digest"):
-        if shown.get(key) is None or (key == "output" and loaded.head in ("question-answering", "masked-lm")):
+    large = loaded.head in ("question-answering", "masked-lm", "causal-lm")  # an integer a token, or a word
+    for key in ("tokens", "output", "scale", "label", "labels", "answer", "masks", "next", "digest"):
+        if shown.get(key) is None or (key == "output" and large):
             continue
-        if key == "masks":
-            for best in shown[key]:
+        if key in ("masks", "next"):
+            for best in shown[key] if key == "masks" else [shown[key]]:
                 line = "  ".join(f"{each['token']} ({each['logit']})" for each in best)
-                say(f"{'mask':<8}{line}", err=aside)
+                say(f"{key.removesuffix('s'):<8}{line}", err=aside)
         else:
             say(f"{key:<8}{shown[key]}", err=aside)
+
+
+@click.command()
+@click.argument("model", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--text", help="What to go on from.")
+@click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="1 takes the likeliest token.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="What logits are divided by.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn, the same on every machine.")
+@click.option(
+    "--trace", "trace_file", type=click.Path(path_type=Path), help="Write every intermediate of the last step."
+)
+@click.option(
+    "--level", type=click.Choice(["tensors", "steps"]), default="tensors", show_default=True, help="As run's."
+)
+@as_json
+def generate(
+    model: Path | None,
+    text: str | None,
+    ids: Path | None,
+    max_new_tokens: int,
+    top_k: int,
+    temperature: float,
+    seed: int,
+    trace_file: Path | None,
+    level: Any,
+    json_: bool,
+) -> None:
+    """Go on with a text or token ids by the integer decoder in DIR, or by the stories model that comes with intsim."""
+    from intsim.generate import Sampling  # noqa: PLC0415
+    from intsim.report.continuation import go_on  # noqa: PLC0415
+
+    if (text is None) == (ids is None):
+        msg = "give either --text or --ids"
+        raise click.UsageError(msg)
+    if top_k == 1 and (temperature, seed) != (1.0, 0):
+        msg = "give --temperature and --seed together with a --top-k of more than 1"
+        raise click.UsageError(msg)
+    sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
+    if trace_file is not None:
+        check_writable(trace_file, TRACE)
+    with resources.as_file(resources.files("intsim.embedded") / "stories") as stories:
+        loaded = intsim.load(stories if model is None else model)
+    aside = trace_file is not None and is_stdout(trace_file)  # the trace alone is on stdout
+
+    def show(piece: str) -> None:
+        if not json_:
+            click.echo("".join(c if c in "\n\t" else escaped(c) for c in piece), nl=False, err=aside)
+            (sys.stderr if aside else sys.stdout).flush()
+
+    start = text if text is not None else read_ids(ids)
+    how: dict[str, Any] = {"level": None if trace_file is None else level, "show": show}
+    done = go_on(loaded, start, most=max_new_tokens, sampling=sampling, **how)
+    show("\n")
+    if done.stopped == "context":
+        click.echo(f"stopped at the end of the context, {loaded.config.longest} tokens", err=True)
+    if trace_file is not None and done.trace is not None:
+        write_trace(trace_file, done.trace, loaded)
+    if json_:
+        print_json(done.to_json(loaded), err=aside)
 
 
 def _run_text(model: IntegerModel, text: str, *, truncate: bool = False) -> dict[str, Any]:
     if model.tokenizer is None:
         msg = "model must carry a tokenizer to read text, got none; give --ids"
         raise IntsimError(msg)
-    longest = model.config.longest
-    encoding = encode(parse_tokenizer(model.tokenizer), text, longest=longest, truncate=truncate)
-    return _run_encoding(model, encoding, text)
+    longest, tokenizer = model.config.longest, parse_tokenizer(model.tokenizer)
+    if model.head == "causal-lm":
+        before, ids = running(tokenizer, text)
+        return _run_ids(model, [*before, *(ids[-(longest - len(before)) :] if truncate else ids)], text)
+    return _run_encoding(model, encode(tokenizer, text, longest=longest, truncate=truncate), text)
 
 
-def _run_ids(model: IntegerModel, ids: list[int]) -> dict[str, Any]:
-    return _run_encoding(model, Encoding(ids=ids, type_ids=[0] * len(ids), tokens=()), None)
+def _run_ids(model: IntegerModel, ids: list[int], text: str | None = None) -> dict[str, Any]:
+    tokens: list[str] = []
+    if text is not None and model.tokenizer is not None:
+        tokenizer = parse_tokenizer(model.tokenizer)
+        tokens = [tokenizer.id_to_token(each) or "" for each in ids]
+    return _run_encoding(model, Encoding(ids=ids, type_ids=[0] * len(ids), tokens=tokens), text)
 
 
 def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> dict[str, Any]:
     from intsim.report.answer import answer  # noqa: PLC0415
 
-    result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)])
+    last = model.head == "causal-lm"
+    result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)], last=last)
     return {
         "text": text,
         "tokens": list(encoding.tokens) or None,
@@ -135,4 +205,4 @@ def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> 
     } | answer(model, result, encoding, text or "")
 
 
-COMMANDS: Final = (demo, run)
+COMMANDS: Final = (demo, run, generate)

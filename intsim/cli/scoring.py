@@ -23,6 +23,8 @@ __all__ = ["COMMANDS", "figure", "recipe_list"]
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
+@click.option("--window", type=click.IntRange(min=2), help="Of perplexity: tokens of a window; by default up to 512.")
+@click.option("--stride", type=click.IntRange(min=1), help="Of perplexity: tokens between the starts of two windows.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
 @truncated
 @as_json
@@ -32,6 +34,8 @@ def eval_(
     data: tuple[Path, ...],
     limit: int | None,
     reference: Path | None,
+    window: int | None,
+    stride: int | None,
     jobs: int,
     truncate: bool,
     json_: bool,
@@ -39,9 +43,13 @@ def eval_(
     """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
     from intsim.report.evaluate import evaluate, read_task  # noqa: PLC0415  brings SciPy
 
+    if task != "perplexity" and (window, stride) != (None, None):
+        msg = "give --window and --stride together with --task perplexity"
+        raise click.UsageError(msg)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     loaded = intsim.load(model)
-    result = evaluate(loaded, task, examples, reference=reference, truncate=truncate, jobs=jobs, progress=True)
+    how: dict[str, Any] = {"truncate": truncate, "window": window, "stride": stride, "jobs": jobs}
+    result = evaluate(loaded, task, examples, reference=reference, progress=True, **how)
     if json_:
         print_json(result.to_json())
         return

@@ -73,7 +73,7 @@ def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
 @click.command()
 @as_json
 def info(json_: bool) -> None:
-    """Print what a bug report needs: versions, BLAS, processor, and whether the embedded model is the committed one."""
+    """Print what a bug report needs: versions, BLAS, processor, whether the embedded models are the committed ones."""
     from intsim.report.info import summarise_machine  # noqa: PLC0415
 
     summary = summarise_machine()
@@ -86,7 +86,7 @@ def info(json_: bool) -> None:
             shown = ", ".join(f"{name} {each}" for name, each in pairs if each is not None) or "none"
         else:
             shown = " ".join(map(str, cast("list[str]", value))) if isinstance(value, list) else str(value)
-        click.echo(f"{key:<16}{shown}")
+        click.echo(f"{key:<18}{shown}")
 
 
 COMMANDS: Final = (inspect, profiles, info)

@@ -11,15 +11,15 @@ from intsim.io.tokenizer import read_lines
 __all__ = ["calibration_texts", "read_ids", "read_texts"]
 
 
-def calibration_texts(file: Path | None, size: int | None) -> Sequence[str] | None:
-    """Return the first texts of a file, or of the default ones; None stands for all of these."""
+def calibration_texts(file: Path | None, size: int | None, *, running: bool = False) -> Sequence[str] | None:
+    """Return the first texts, or lines of running text, of a file or of the default ones; None is all of these."""
     if file is not None:
-        return read_lines(file)[:size]
+        return read_lines(file, blank=running)[:size]
     if size is None:
         return None
-    from intsim.convert import default_calibration  # noqa: PLC0415  brings SciPy
+    from intsim.convert import default_calibration, default_running_text  # noqa: PLC0415  brings SciPy
 
-    return default_calibration()[:size]
+    return (default_running_text() if running else default_calibration())[:size]
 
 
 def read_texts(path: Path) -> Iterable[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the float reference model computes over text: activation ranges, and the moments of what its layers read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,9 @@ from intsim.reference.world import run
 __all__ = ["Moments", "calibrate"]
 
 BATCH: Final = 16
+"""Texts that the float model reads at once, at most,"""
+TOKENS: Final = 4096
+"""and tokens, padding included: what a layer gives for them is in memory, beside one of its weights at a time."""
 
 
 class Moments:
@@ -52,6 +55,9 @@ def calibrate(
 ) -> None:
     """Show every activation to its observers, real tokens only, a batch of texts at a time.
 
+    Every tensor is asked for once a batch. Of a decoder's logits, which nothing observes, those of the last tokens are
+    all that is computed.
+
     Parameters
     ----------
     checkpoint, weights
@@ -63,9 +69,8 @@ def calibrate(
     progress
         Whether to draw a progress bar on stderr.
     """
-    starts = range(0, len(encodings), BATCH)
-    for start in tqdm(starts, desc="calibrating", unit="batch", disable=not progress):
-        batch = encodings[start : start + BATCH]
+    batches = list(_batches(encodings))
+    for batch in tqdm(batches, desc="calibrating", unit="batch", disable=not progress):
         ids, mask, types = pad(batch, pad_id=checkpoint.config.pad_token_id)
 
         def observe(name: str, x: NDArray[np.floating], mask: NDArray[np.bool_] = mask) -> NDArray[np.floating]:
@@ -82,4 +87,17 @@ def calibrate(
             attention_mask=mask,
             token_type_ids=types,
             observe=observe,
+            last=checkpoint.head == "causal-lm",
         )
+
+
+def _batches(encodings: Sequence[Encoding]) -> Iterator[list[Encoding]]:
+    """Yield the texts in their order, as many at a time as BATCH and TOKENS allow, at least one."""
+    batch: list[Encoding] = []
+    for encoding in encodings:
+        longest = max(len(each.ids) for each in (*batch, encoding))
+        if batch and (len(batch) == BATCH or longest * (len(batch) + 1) > TOKENS):
+            yield batch
+            batch = []
+        batch.append(encoding)
+    yield batch

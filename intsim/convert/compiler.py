@@ -21,7 +21,7 @@ from intsim.convert.gptq import gptq
 from intsim.convert.rotary_frequencies import rotary_frequencies
 from intsim.convert.rotary_table import rotary_table
 from intsim.errors import CheckpointError
-from intsim.fixedpoint import INT16, INT32, MAX_SHIFT, Dyadic
+from intsim.fixedpoint import ALIGNED_BITS, INT16, INT32, MAX_SHIFT, Dyadic
 from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.functions import function_rule
@@ -36,9 +36,10 @@ __all__ = ["Compiler", "compile_model"]
 
 Reals: TypeAlias = NDArray[np.float64]
 
-WIDE_FRACTION: Final = 8  # what a dynamically quantized layer's output has beyond the residual sum it goes into
+WIDE_FRACTION: Final = 8  # bits that a dynamically quantized product has beyond its sum's, where int32 holds them
 FEWEST_BITS: Final = 8  # of a multiplier
 LOGIT_FRACTION: Final = 16  # logits are int32 with 16 fraction bits
+SUM_BITS: Final = 50  # of a code of 17 to 24 bits times its multiplier, so that float64 holds the sum
 AFFINE_BITS: Final = 30  # of the multiplier of at most 17 bits
 ROUNDINGS: Final = {"adaround": adaround, "gptq": gptq}  # that look at what a layer reads
 
@@ -163,11 +164,11 @@ class Compiler:
     def _put_ratio(self, name: str, ratio: Dyadic) -> None:
         self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"] = ratio.multiplier, ratio.shift
 
-    def _put_ratios(self, ratios: Mapping[str, Reals]) -> None:
+    def _put_ratios(self, ratios: Mapping[str, Reals], *, bits: int = ALIGNED_BITS) -> None:
         """Store the ratios of the operands of one sum; several terms of an operand along axis 0."""
         terms = [term for ratio in ratios.values() for term in (ratio if ratio.ndim > 1 else [ratio])]
         if self._profile.sum == "once":
-            dyadics = iter(Dyadic.aligned(*terms))
+            dyadics = iter(Dyadic.aligned(*terms, bits=bits))
         else:
             dyadics = iter([self._profile.requantization.ratio(term) for term in terms])
         for name, ratio in ratios.items():
@@ -297,13 +298,30 @@ class Compiler:
                 case Product(acc=acc):
                     s_x = _squeezed(acc.scale[0]) if len(acc.scale) == 1 else acc.scale
                     if acc.bias is not None:
-                        s_x = s_y / 2**WIDE_FRACTION
+                        s_x = self._wide_scale(name, terms)
                         self._rescale(f"{term.name}.wide", acc, s_x)
                     ratios[term.name] = np.asarray(s_x / s_y)
                 case Codes():
                     ratios[term_name(name)] = self._scale(term.name) / s_y
-        self._put_ratios(ratios)
+        wide = self.formats[name].range.bits
+        self._put_ratios(ratios, bits=SUM_BITS - wide if 16 < wide <= 24 else ALIGNED_BITS)
         return Codes(name, name)
+
+    def _wide_scale(self, name: str, terms: tuple[Rows | Product | Codes, ...]) -> Reals:
+        """Return the scale of the int32 in which a product goes into a sum.
+
+        A sum of more than 16 bits may take away what earlier ones have heaped up: its product is then as large as the
+        activation that it is added to, whatever is left, and 2**30 units hold the spans of both.
+        """
+        s_y, to = self._scale(name), self.formats[name].range
+        if to.bits <= 16:
+            return s_y / 2**WIDE_FRACTION
+        span = float(s_y.max()) * (to.max - to.min + 4)
+        for term in terms:
+            if isinstance(term, Codes):
+                other = self.formats[term.name].range
+                span += float(self._scale(term.name).max()) * (other.max - other.min)
+        return np.asarray(span * 2.0**-30 * (1 + 2.0**-20))
 
     def layer_norm(self, name: str, x: Codes, *, eps: float, role: str) -> Codes:
         weight, beta = (self._weights[tensor_name(f"{name}.{part}")] for part in ("weight", "bias"))

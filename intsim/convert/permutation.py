@@ -6,12 +6,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.convert.weights import Reals, Weights
 from intsim.models.outline import Outline
 
 __all__ = ["permute_channels", "range_order"]
 
 
-def range_order(ranges: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
+def range_order(ranges: Mapping[str, Reals]) -> NDArray[np.int64]:
     """Return the channels by increasing range, each activation's ranges taken relative to its median.
 
     Parameters
@@ -28,9 +29,7 @@ def range_order(ranges: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
     return np.argsort(np.max(relative, axis=0), kind="stable")
 
 
-def permute_channels(
-    weights: Mapping[str, NDArray[np.float64]], outline: Outline, order: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
+def permute_channels(weights: Mapping[str, Reals], outline: Outline, order: NDArray[np.int64]) -> Weights:
     """Return the weights of the same model with the channels of its hidden states in another order.
 
     The output of an encoder without a head comes in that order too.
@@ -44,10 +43,12 @@ def permute_channels(
     order
         (C,): channel c of the new model is channel order[c] of the old one.
     """
-    permuted: dict[str, NDArray[np.float64]] = {}
-    for name, w in weights.items():
+
+    def load(name: str) -> Reals:
+        w = weights[name]
         for axis, number in enumerate(outline.tensors[name].axes):
             if number >= 0 and outline.axis(number) == outline.stream:
-                w = w.take(order, axis=axis)  # noqa: PLW2901
-        permuted[name] = w
-    return permuted
+                w = w.take(order, axis=axis)
+        return w
+
+    return Weights(weights, load)

@@ -2,7 +2,7 @@
 """From a Hugging Face checkpoint to an integer model."""
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -15,13 +15,15 @@ from intsim.convert.calibrate import Moments, calibrate
 from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
 from intsim.convert.ranges import Range, given_ranges
+from intsim.convert.smoothing import readers, smooth_channels, smoothing
 from intsim.convert.taken import taken_inputs, taken_over
 from intsim.convert.trained import trained_ranges
+from intsim.convert.weights import Reals, Weights
 from intsim.errors import CheckpointError, IntsimError
-from intsim.fixedpoint import IntRange
+from intsim.fixedpoint import Dyadic, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.io.huggingface import Checkpoint, open_checkpoint
-from intsim.io.tokenizer import Encoding, encode, has_tokenizer, parse_tokenizer, read_tokenizer
+from intsim.io.tokenizer import WINDOW, Encoding, cut, encode, has_tokenizer, parse_tokenizer, read_tokenizer, running
 from intsim.models.config import Config
 from intsim.models.formats import Dynamic
 from intsim.models.outline import Outline
@@ -29,9 +31,8 @@ from intsim.profile import Profile, find_profile
 from intsim.quantizers import AffineParams, Granularity, MinMax
 from intsim.recipes import ActivationRule, Matched, Recipe, load_recipe, match
 
-__all__ = ["default_calibration", "quantize", "quantize_each"]
+__all__ = ["default_calibration", "default_running_text", "quantize", "quantize_each", "reads_on"]
 
-Reals: TypeAlias = NDArray[np.float64]
 Observer: TypeAlias = Callable[[NDArray[np.floating]], None]
 
 log: Final = logging.getLogger(__name__)
@@ -42,6 +43,16 @@ def default_calibration() -> list[str]:
     return (resources.files("intsim.convert") / "calibration.txt").read_text(encoding="utf-8").splitlines()
 
 
+def default_running_text() -> list[str]:
+    """Return the lines that come with intsim for decoders, which read on from one to the next."""
+    return (resources.files("intsim.convert") / "running_text.txt").read_text(encoding="utf-8").split("\n")
+
+
+def reads_on(checkpoint: Checkpoint) -> bool:
+    """Say whether texts are one text to a checkpoint, read in windows: a decoder that does not judge whole texts."""
+    return bool(checkpoint.outline.cached) and checkpoint.head in ("none", "causal-lm")
+
+
 def quantize(
     path: str | Path,
     *,
@@ -50,6 +61,7 @@ def quantize(
     calibration: Iterable[str] | None = None,
     ranges: str | Path | Mapping[str, Any] | None = None,
     truncate: bool = False,
+    window: int | None = None,
     profile: str | Profile | None = None,
     progress: bool = False,
 ) -> IntegerModel:
@@ -67,12 +79,14 @@ def quantize(
     calibration
         Texts that activation ranges are taken from, a TAB between the two of a pair; intsim's own sentences by default.
         A checkpoint trained with quantization has its ranges already, see ``trained_ranges``: texts only serve what it
-        leaves open, and are refused where that is nothing.
+        leaves open, and are refused where that is nothing. To a decoder they are the lines of one text.
     ranges
         Name of an activation -> its lowest and highest real number, or a JSON file of that, see ``given_ranges``. They
         go before those that were trained; texts serve the others, and are then not taken by default.
     truncate
         Whether calibration texts that are too long are shortened instead of refused.
+    window
+        Tokens that a decoder reads of that text at a time, by default 512, or the context where that is shorter.
     profile
         The numerics; the recipe's by default.
     progress
@@ -87,7 +101,8 @@ def quantize(
     IntsimError
         If the checkpoint, the recipe, the profile's name or a text is invalid.
     """
-    options: dict[str, Any] = {"calibration": calibration, "ranges": ranges, "truncate": truncate, "profile": profile}
+    options: dict[str, Any] = {"calibration": calibration, "ranges": ranges, "profile": profile}
+    options |= {"truncate": truncate, "window": window}
     return quantize_each(path, [recipe], head=head, progress=progress, **options)[0]
 
 
@@ -99,16 +114,18 @@ def quantize_each(
     calibration: Iterable[str] | None = None,
     ranges: str | Path | Mapping[str, Any] | None = None,
     truncate: bool = False,
+    window: int | None = None,
     profile: str | Profile | None = None,
     progress: bool = False,
 ) -> list[IntegerModel]:
     """Quantize a checkpoint by each of several recipes: the models that ``quantize`` returns for them.
 
-    The float model runs over the calibration texts once for all of them, and once more for each that permutes channels.
+    The float model runs over the calibration texts once for all of them, and once more for each that permutes channels
+    or smooths them.
 
     Parameters
     ----------
-    path, head, calibration, ranges, truncate, profile, progress
+    path, head, calibration, ranges, truncate, window, profile, progress
         As ``quantize`` takes them.
     recipes
         Each as ``quantize`` takes it.
@@ -128,6 +145,9 @@ def quantize_each(
     for recipe, rules in zip(asked, matched, strict=True):
         for note in rules.notes:
             log.warning("recipe %s: %s", recipe.name, note)
+    if window is not None and not reads_on(checkpoint):
+        msg = f"window must be left out unless a decoder reads on, got {window} for head {checkpoint.head} of {path}"
+        raise IntsimError(msg)
     found = trained_ranges(checkpoint)
     if ranges is not None:
         found |= given_ranges(ranges, checkpoint.outline)
@@ -141,8 +161,13 @@ def quantize_each(
     encodings: list[Encoding] = []
     if any(_needs_texts(recipe, rules, found) for recipe, rules in zip(asked, matched, strict=True)):
         tokenizer_json = read_tokenizer(path, head=checkpoint.head)
-        calibrated_by = default_calibration() if texts is None else texts
-        encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
+        if reads_on(checkpoint):
+            encodings = _windows(
+                tokenizer_json, default_running_text() if texts is None else texts, checkpoint.config, window
+            )
+        else:
+            calibrated_by = default_calibration() if texts is None else texts
+            encodings = _encode(tokenizer_json, calibrated_by, checkpoint.config, truncate=truncate)
     elif texts is not None:
         msg = f"calibration must be left out where every range was trained or given, got {len(texts)} texts for {path}"
         raise IntsimError(msg)
@@ -150,7 +175,7 @@ def quantize_each(
         tokenizer_json = read_tokenizer(path, head=checkpoint.head) if has_tokenizer(path) else None
 
     models: dict[int, IntegerModel] = {}
-    weights = _Weights(checkpoint)
+    weights = Weights(checkpoint.names, checkpoint.load)
     running = {
         i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json)
         for i, chosen in enumerate(zip(asked, matched, numerics, strict=True))
@@ -173,7 +198,8 @@ def quantize_each(
 
 
 def _needs_texts(recipe: Recipe, rules: Matched, ranges: Collection[str]) -> bool:
-    return recipe.permutation != "none" or recipe.needs_moments or not rules.activations.keys() <= set(ranges)
+    reordered = recipe.permutation != "none" or recipe.smooth is not None
+    return reordered or recipe.needs_moments or not rules.activations.keys() <= set(ranges)
 
 
 class _Pass(NamedTuple):
@@ -198,17 +224,25 @@ def _quantizing(
     if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
         msg = f"activation '{grouped[0]}' must have one range, as it was trained or given, got groups"
         raise IntsimError(msg)
+    if checkpoint.quantized and (recipe.permutation != "none" or recipe.smooth is not None):
+        got = "a permutation" if recipe.permutation != "none" else f"smooth = {recipe.smooth}"
+        msg = f"recipe {recipe.name!r} must leave weights as they are for integers to be taken over, got {got}"
+        raise IntsimError(msg)
     order, given = None, taken_inputs(checkpoint)
     if recipe.permutation == "range":
-        if checkpoint.quantized:
-            rule = "leave channels where they are for integers to be taken over"
-            msg = f"recipe {recipe.name!r} must {rule}, got a permutation"
-            raise IntsimError(msg)
         per_channel = _hidden_in_groups(outline, rules)
         yield _Pass(weights, [(name, found.update) for name, found in per_channel.items()])
         bounds = {name: found.range() for name, found in per_channel.items()}
         order = range_order({name: high - low for name, (low, high) in bounds.items()})
         weights = permute_channels(weights, outline, order)
+    scales: dict[str, Dyadic] = {}
+    if recipe.smooth is not None and (norms := _norms_to_smooth(outline, recipe, ranges)):
+        largest = {name: MinMax(granularity=Granularity(kind="channel", axis=-1)) for name in norms}
+        yield _Pass(weights, [(name, found.update) for name, found in largest.items()])
+        for name, found in largest.items():
+            low, high = found.range()
+            scales[name] = smoothing(np.maximum(-low, high), weights, norms[name], alpha=recipe.smooth)
+        weights = smooth_channels(weights, outline, scales)
 
     matched: dict[str, ActivationRule] = dict(rules.activations)
     seen = {name: name for name in matched}  # what each estimator is shown
@@ -261,6 +295,8 @@ def _quantizing(
         raise CheckpointError(msg) from None
     if order is not None:
         compiled.tensors["order"] = np.argsort(order)
+    for name, scale in scales.items():
+        compiled.tensors |= {f"{name}.smooth.multiplier": scale.multiplier, f"{name}.smooth.shift": scale.shift}
     return IntegerModel(
         model_type=checkpoint.model_type,
         head=checkpoint.head,
@@ -293,14 +329,33 @@ def _encode(tokenizer_json: str, texts: Sequence[str], config: Config, *, trunca
     tokenizer = parse_tokenizer(tokenizer_json)
     encodings = [encode(tokenizer, text, longest=config.longest, truncate=truncate) for text in texts]
     for text, encoding in zip(texts, encodings, strict=True):
-        largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
-        if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
-            msg = (
-                "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
-                f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r}"
-            )
-            raise CheckpointError(msg)
+        _check_ids(encoding, config, text)
     return encodings
+
+
+def _windows(tokenizer_json: str, lines: Sequence[str], config: Config, window: int | None) -> list[Encoding]:
+    """Return the tokens of a text in windows, whose ids the model has."""
+    if window is not None and window > config.longest:
+        msg = f"window must be at most the context, {config.longest} tokens, got {window}"
+        raise IntsimError(msg)
+    if not (text := "\n".join(lines)).strip():
+        msg = f"calibration must have more than white space, got {text!r:.40}"
+        raise IntsimError(msg)
+    tokens = running(parse_tokenizer(tokenizer_json), text)
+    encodings = cut(*tokens, window=min(config.longest, WINDOW) if window is None else window)
+    for encoding in encodings:
+        _check_ids(encoding, config, text)
+    return encodings
+
+
+def _check_ids(encoding: Encoding, config: Config, text: str) -> None:
+    largest = max(encoding.ids, default=0), max(encoding.type_ids, default=0)
+    if largest[0] >= config.vocab_size or largest[1] >= config.type_vocab_size:
+        msg = (
+            "tokenizer.json must give ids and types below vocab_size and type_vocab_size of config.json, "
+            f"{config.vocab_size} and {config.type_vocab_size}, got {largest[0]} and {largest[1]} for {text!r:.200}"
+        )
+        raise CheckpointError(msg)
 
 
 def _hidden_in_groups(outline: Outline, rules: Matched) -> dict[str, MinMax]:
@@ -316,20 +371,11 @@ def _hidden_in_groups(outline: Outline, rules: Matched) -> dict[str, MinMax]:
     return per_channel
 
 
-class _Weights(Mapping[str, Reals]):
-    """The tensors of a checkpoint, each read when it is used, so that they are never in memory together."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-
-    def __getitem__(self, name: str) -> Reals:
-        return self._checkpoint.load(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._checkpoint.pieces
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._checkpoint.pieces)
-
-    def __len__(self) -> int:
-        return len(self._checkpoint.pieces)
+def _norms_to_smooth(outline: Outline, recipe: Recipe, trained: Collection[str]) -> dict[str, tuple[str, ...]]:
+    norms = readers(outline)
+    if fixed := [name for name in norms if name in trained]:
+        msg = f"activation '{fixed[0]}' must have its range as in training, got smooth = {recipe.smooth}"
+        raise IntsimError(msg)
+    if not norms:
+        log.warning("recipe %s: there is no norm that products alone read, and nothing is smoothed", recipe.name)
+    return norms

@@ -11,7 +11,7 @@ PI: Final = Decimal("3.14159265358979323846264338327950288419716939937510582")
 
 
 def rotary_frequencies(config: Any, size: int) -> tuple[float, ...]:
-    """Return theta**(-2 i / R) for R = ``size`` channels, stretched as ``config`` says: R / 2 correctly rounded numbers.
+    """Return theta**(-2 i / R) for R = ``size`` channels, stretched as ``config`` says: R / 2 rounded numbers.
 
     By decimal arithmetic of 50 digits, so that no library's power decides a bit of a table.
     """

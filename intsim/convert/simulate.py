@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.convert.permutation import permute_channels
+from intsim.convert.smoothing import readers, smooth_channels
+from intsim.convert.weights import Weights
 from intsim.errors import IntsimError
 from intsim.fixedpoint import Rounding
 from intsim.integer_model import IntegerModel
@@ -96,10 +98,12 @@ def simulation(
     if recipe.bias_correction:
         msg = f"recipe of a simulation must leave biases as they are, got bias_correction = true in {recipe.name!r}"
         raise IntsimError(msg)
-    weights = {name: checkpoint.load(name) for name in checkpoint.names}
+    floats = Weights(checkpoint.names, checkpoint.load)
     order = model.tensors.get("order")
     if order is not None:
-        weights = permute_channels(weights, checkpoint.outline, np.argsort(order))
+        floats = permute_channels(floats, checkpoint.outline, np.argsort(order))
+    scales = {name: model.ratio(f"{name}.smooth") for name in readers(model.outline) if recipe.smooth is not None}
+    weights = dict(smooth_channels(floats, checkpoint.outline, scales))
     for name, rule in match(recipe, checkpoint.outline).weights.items():
         if name in checkpoint.quantized:  # and its reals are those of its codes
             continue

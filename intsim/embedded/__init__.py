@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded model: a small BERT sentiment classifier on integers."""
+"""The embedded models on integers: a small BERT that judges films, and in stories/ a small LLaMA that tells stories."""

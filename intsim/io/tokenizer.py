@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text to token ids: a checkpoint's own tokenizer.json, and batches of what it returns."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = [
+    "WINDOW",
     "Encoding",
     "Line",
+    "cut",
+    "decoded",
     "encode",
     "encode_words",
     "has_tokenizer",
@@ -32,8 +35,13 @@ __all__ = [
     "parse_tokenizer",
     "read_lines",
     "read_tokenizer",
+    "running",
     "windows",
 ]
+
+
+WINDOW: Final = 512
+"""Tokens that a decoder reads of a text at a time, where its context has as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +83,8 @@ class Line(str):
         return type(self), (str(self), self.place)
 
 
-def read_lines(path: str | Path) -> list[Line]:
-    """Return the lines of a file that hold a text.
+def read_lines(path: str | Path, *, blank: bool = False) -> list[Line]:
+    """Return the lines of a file that hold a text, or all of them where ``blank`` ones belong to it.
 
     Raises
     ------
@@ -88,7 +96,8 @@ def read_lines(path: str | Path) -> list[Line]:
     except (OSError, ValueError) as error:
         msg = f"{path} must be a readable UTF-8 file, got {said(error)}"
         raise IntsimError(msg) from None
-    return [Line(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    numbered = enumerate(lines, start=1)
+    return [Line(line, f"{path} line {number}") for number, line in numbered if blank or line.strip()]
 
 
 def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
@@ -260,6 +269,89 @@ def windows(tokenizer: "Tokenizer", question: str, context: str, *, longest: int
     if any(found[0].type_ids):
         return found
     return [replace(each, type_ids=[0] * len(each.ids)) for each in found]  # the package types the first one alone
+
+
+def running(tokenizer: "Tokenizer", text: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a text as a decoder reads it: open at its end, of any length.
+
+    Parameters
+    ----------
+    tokenizer
+        As ``parse_tokenizer`` returns it.
+    text
+        One text; a TAB is a character as any other.
+
+    Returns
+    -------
+    before : list of int
+        What the tokenizer puts in front of any text.
+    ids : list of int
+        Those of the text. What the tokenizer puts behind it is left out.
+
+    Raises
+    ------
+    IntsimError
+        If the text is empty or not valid Unicode, or the tokenizer fails.
+    """
+    if not text:
+        msg = "text must have a character, got none"
+        raise IntsimError(msg)
+    _check_unicode("text", text)
+    with _reading(tokenizer, 0):
+        tokens = tokenizer.encode(text)
+    own = [place for place, sequence in enumerate(tokens.sequence_ids) if sequence is not None]
+    first, end = (own[0], own[-1] + 1) if own else (len(tokens.ids), len(tokens.ids))
+    return tokens.ids[:first], tokens.ids[first:end]
+
+
+def cut(before: Sequence[int], ids: Sequence[int], *, window: int, stride: int | None = None) -> list[Encoding]:
+    """Return a text in windows, the last one as long as what is left.
+
+    Parameters
+    ----------
+    before, ids
+        As ``running`` returns them; ``before`` stands in front of every window.
+    window
+        Tokens of a window.
+    stride
+        How many tokens the next window begins later; by default each begins where the last one ends.
+
+    Raises
+    ------
+    IntsimError
+        If a window has no room for two tokens or one of the text, or a stride would leave tokens out.
+    """
+    room = window - len(before)
+    if window < 2 or room < 1:
+        msg = f"window must have at least {max(2, len(before) + 1)} tokens, got {window}"
+        raise IntsimError(msg)
+    step = room if stride is None else stride
+    if not 1 <= step <= room:
+        msg = f"stride must be in [1, {room}], what a window holds of a text, got {step}"
+        raise IntsimError(msg)
+    count = 1 + max(0, -((room - len(ids)) // step))
+    parts = ([*before, *ids[start : start + room]] for start in range(0, count * step, step))
+    return [Encoding(ids=part, type_ids=[0] * len(part), tokens=()) for part in parts]
+
+
+def decoded(tokenizer: "Tokenizer", before: Sequence[int], tokens: Iterable[int]) -> Generator[str]:
+    """Yield what each of ``tokens`` adds to the text of those ``before``, "" until its characters are whole.
+
+    Bytes that make no character by the end become U+FFFD. Special tokens have no text.
+    """
+    ids, start, read = list(before), 0, len(before)
+    shown: str = tokenizer.decode(ids)
+    for token in tokens:
+        ids.append(token)
+        text = tokenizer.decode(ids[start:])
+        if text.endswith("\ufffd"):
+            yield ""
+            continue
+        yield text[len(shown) :]
+        if last := tokenizer.decode(ids[read:]):  # else what follows would stand at the beginning of a text
+            start, text = read, last
+        shown, read = text, len(ids)
+    yield tokenizer.decode(ids[start:])[len(shown) :]
 
 
 @contextmanager

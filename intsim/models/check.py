@@ -28,6 +28,9 @@ def check(model: Constants) -> None:
         world.tensor("order", "int64", (channels,))
         if sorted(model.tensors["order"].tolist()) != list(range(channels)):
             _refuse("tensor 'order' must be a permutation of the channels, got another")
+    for name in world.norms:
+        if f"{name}.smooth.multiplier" in model.tensors:
+            world.ratio(f"{name}.smooth", (world.activations[name].channels,))
     if unexpected := sorted(model.tensors.keys() - world.names):
         _refuse(f"integer checkpoint must hold the tensors of its model only, got '{unexpected[0]}'")
     check_widths(model)
@@ -56,7 +59,8 @@ class _Checker(Outline):
             wanted = " or ".join(map(str, shapes))
             _refuse(f"tensor '{name}' must be {dtype} of shape {wanted}, got {values.dtype} of shape {values.shape}")
 
-    def _ratio(self, name: str, *shapes: tuple[int, ...]) -> None:
+    def ratio(self, name: str, *shapes: tuple[int, ...]) -> None:
+        """Require a dyadic of one of these shapes."""
         self.tensor(f"{name}.multiplier", "int64", *shapes)
         self.tensor(f"{name}.shift", "int64", self._model.tensors[f"{name}.multiplier"].shape)
         try:
@@ -80,7 +84,7 @@ class _Checker(Outline):
         self, name: str, ids: Shape, rows: int, columns: int, *, role: str, root_scaled: bool = False
     ) -> Shape:
         self.tensor(f"{name}.weight", "int8", (rows, columns))
-        self._ratio(name, (), (columns,))
+        self.ratio(name, (), (columns,))
         return super().embedding(name, ids, rows, columns, role=role, root_scaled=root_scaled)
 
     def sum(self, name: str, *terms: Shape, role: str) -> Shape:
@@ -90,18 +94,18 @@ class _Checker(Outline):
                 continue
             if self._model.tensors[f"{term}.bias"].dtype == "int64":  # quantized while running
                 self._product_ratio(f"{term}.wide", term, channels)
-                self._ratio(term, (), (channels,))
+                self.ratio(term, (), (channels,))
             else:
                 self._product_ratio(term, term, channels)
         if self.sums[name].skip is not None:
-            self._ratio(term_name(name), (), (channels,))
+            self.ratio(term_name(name), (), (channels,))
         self._codes(name, channels)
         return total
 
     def _norm(self, name: str, x: Shape) -> None:
         if self._model.formats[x.name].groups > 1:
-            self._ratio(f"{x.name}.wide", (x.channels,))
-        self._ratio(name, (x.channels,))
+            self.ratio(f"{x.name}.wide", (x.channels,))
+        self.ratio(name, (x.channels,))
         self.tensor(f"{name}.bias", "int64", (x.channels,))
         self.tensor(f"{name}.eps", "int64", ())
         try:
@@ -119,14 +123,14 @@ class _Checker(Outline):
         return super().rms_norm(name, x, eps=eps, role=role, unit_offset=unit_offset)
 
     def affine(self, name: str, x: Shape, *, role: str) -> Shape:
-        self._ratio(name, (x.channels,))
+        self.ratio(name, (x.channels,))
         self.tensor(f"{name}.bias", "int64", (x.channels,))
         self._codes(name, x.channels)
         return super().affine(name, x, role=role)
 
     def read(self, name: str, x: Shape) -> Shape:
         if name in self._model.formats:  # where it is not the activation itself
-            self._ratio(name, (), (x.channels,))
+            self.ratio(name, (), (x.channels,))
             self._codes(name, x.channels)
         return super().read(name, x)
 
@@ -143,11 +147,11 @@ class _Checker(Outline):
 
     def _product_ratio(self, name: str, layer: str, rows: int) -> None:
         bias = self._model.tensors[f"{layer}.bias"]
-        self._ratio(name, *([(), (rows,)] if bias.ndim == 1 else [(len(bias), 1), (len(bias), rows)]))
+        self.ratio(name, *([(), (rows,)] if bias.ndim == 1 else [(len(bias), 1), (len(bias), rows)]))
 
     def requantize(self, x: Shape, *, role: str) -> Shape:
         if x.name in self._rotated:
-            self._ratio(x.name, ())
+            self.ratio(x.name, ())
         else:
             self._product_ratio(x.name, x.name, x.channels)
         self._codes(x.name, x.channels)
@@ -155,13 +159,13 @@ class _Checker(Outline):
 
     def activation(self, name: str, x: Shape, *, function: Function, role: str) -> Shape:
         self._product_ratio(x.name, x.name, x.channels)
-        self._ratio(name, (), (x.channels,))
+        self.ratio(name, (), (x.channels,))
         self._codes(name, x.channels)
         return super().activation(name, x, function=function, role=role)
 
     def multiply(self, name: str, x: Shape, y: Shape, *, role: str) -> Shape:
         self.requantize(y, role="gate")
-        self._ratio(name, (), (x.channels,))
+        self.ratio(name, (), (x.channels,))
         self._codes(name, x.channels)
         return super().multiply(name, x, y, role=role)
 
@@ -190,8 +194,8 @@ class _Checker(Outline):
     ) -> Shape:
         for x in (query, key, value):
             self.requantize(x, role="")
-        self._ratio(f"{name}.scores", ())
-        self._ratio(f"{name}.context", (), (query.channels,))
+        self.ratio(f"{name}.scores", ())
+        self.ratio(f"{name}.context", (), (query.channels,))
         self._codes(f"{name}.context", query.channels)
         how: dict[str, Any] = {"heads": heads, "key_heads": key_heads, "causal": causal, "window": window}
         return super().attention(name, query, key, value, mask, **how)

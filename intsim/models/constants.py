@@ -94,7 +94,9 @@ class Constants:
 
     def ratio(self, name: str) -> Dyadic:
         """Return the dyadic ``name.multiplier`` / 2**``name.shift``."""
-        return Dyadic(self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"])
+        return self.once(
+            f"{name}.ratio", lambda: Dyadic(self.tensors[f"{name}.multiplier"], self.tensors[f"{name}.shift"])
+        )
 
     def ratios(self, name: str) -> list[Dyadic]:
         """Return the dyadics of the terms of a sum, whose constants are stacked along the first axis."""
@@ -105,9 +107,8 @@ class Constants:
 
     def layer_norm_params(self, name: str) -> LayerNormParams:
         """Return the constants of the LayerNorm ``name``."""
-        return LayerNormParams(
-            weight=self.ratio(name), bias=self.tensors[f"{name}.bias"], eps=int(self.tensors[f"{name}.eps"])
-        )
+        bias, eps = self.tensors[f"{name}.bias"], int(self.tensors[f"{name}.eps"])
+        return self.once(f"{name}.params", lambda: LayerNormParams(weight=self.ratio(name), bias=bias, eps=eps))
 
     def codes(self, weight: str) -> Integers:
         """Return the codes of a weight, which may be those of the tensor that it views."""

@@ -2,13 +2,16 @@
 """The steps of a model that run several operators in one pass, prepared once for each of its layers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual
+from intsim.carrier.blocks import in_blocks
+from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual, Product, Scaled
 from intsim.carrier.exact import FLOAT32_EXACT, Integers, magnitude
+from intsim.carrier.rowwise import carried
 from intsim.carrier.steps import Attention, Codes, Dense, Residual
 from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.models.constants import Constants
@@ -16,9 +19,10 @@ from intsim.models.formats import Format
 from intsim.models.world import term_name
 from intsim.ops.layer_norm import carried_norm
 from intsim.ops.requantize import requantize
+from intsim.ops.rms_norm import carried_rms_norm
 from intsim.ops.softmax import carried_softmax
 
-__all__ = ["attention", "dense", "dense_activated", "dense_residual"]
+__all__ = ["attention", "dense", "dense_activated", "dense_residual", "multiply", "rms_norm", "rotated"]
 
 Step: TypeAlias = Callable[..., Integers]
 
@@ -102,10 +106,12 @@ def attention(model: Constants, name: str, parts: tuple[str, str, str], size: in
     return model.once(f"{name}.probs", build)
 
 
-def dense_residual(model: Constants, name: str, weight: str, total: str, norm_name: str, source: str) -> Step | None:
-    """Return the step LayerNorm(x W.T + b + skip), where it is proved.
+def dense_residual(
+    model: Constants, name: str, weight: str, total: str, source: str, norm_name: str | None = None
+) -> Step | None:
+    """Return the step LayerNorm(x W.T + b + skip), or the sum alone, where it is proved.
 
-    The layer is called ``name``, the sum ``total``, the norm ``norm_name``, and skip is the activation ``source``.
+    The layer is called ``name``, the sum ``total``, skip is the activation ``source``, and the norm ``norm_name``.
     """
 
     def build() -> Step | None:
@@ -114,8 +120,10 @@ def dense_residual(model: Constants, name: str, weight: str, total: str, norm_na
         if not isinstance(out.zero_point, int) or not isinstance(skip.zero_point, int):
             return None
         rule = profile.requantization
-        params, to = model.layer_norm_params(norm_name), model.formats[norm_name].range
-        norm = carried_norm(params, to=to, profile=profile, wide=not np.can_cast(out.range.dtype, np.int16))
+        norm: Callable[[Any], Integers] | None = partial(_as_codes, dtype=out.range.dtype)
+        if norm_name is not None:
+            params, to = model.layer_norm_params(norm_name), model.formats[norm_name].range
+            norm = carried_norm(params, to=to, profile=profile, wide=not np.can_cast(out.range.dtype, np.int16))
         constants: dict[str, Any] = {
             "skip": skip.range,
             "skip_zero_point": skip.zero_point,
@@ -130,4 +138,51 @@ def dense_residual(model: Constants, name: str, weight: str, total: str, norm_na
             return DynamicResidual.build(w, bias, ratios, norm, requantization=rule.rounding, **constants)
         return norm and Residual.build(w, bias, ratios, norm, **constants) if _is_plain(bias) else None
 
-    return model.once(total, build)
+    return model.once(total if norm_name else f"{total}.codes", build)
+
+
+def _as_codes(y: NDArray[Any], dtype: np.dtype[Any]) -> Integers:
+    return y.astype(dtype)
+
+
+def rms_norm(model: Constants, name: str) -> Step | None:
+    """Return the step from a sum's codes to those of the norm ``name``, where it is proved."""
+
+    def build() -> Step | None:
+        params, to = model.layer_norm_params(name), model.formats[name].range
+        norm = carried_rms_norm(params, to=to, profile=model.profile)
+        return norm and partial(in_blocks, partial(_carried, norm))
+
+    return model.once(name, build)
+
+
+def _carried(step: Step, x: Integers) -> Integers:
+    return step(carried(x))
+
+
+def multiply(model: Constants, name: str, factors: tuple[str, str]) -> Step | None:
+    """Return the step from the codes of two factors, the activations ``factors``, to those of their product."""
+
+    def build() -> Step | None:
+        out = model.formats[name]
+        if not isinstance(out.zero_point, int) or any(model.formats[factor].zero_point for factor in factors):
+            return None
+        target: dict[str, Any] = {"to": out.range, "zero_point": out.zero_point, "rounding": model.profile.rounding}
+        scaled = Scaled.build(model.ratio(name), addend=np.zeros(1, np.int64), **target)
+        return scaled and Product(scaled=scaled, to=out.range)
+
+    return model.once(name, build)
+
+
+def rotated(model: Constants, name: str) -> Step | None:
+    """Return the step from what ``rotary`` gives to the codes ``name``."""
+
+    def build() -> Step | None:
+        out = model.formats[name]
+        if not isinstance(out.zero_point, int):
+            return None
+        bounds: dict[str, Any] = {"acc_bound": np.array(1 << 16), "bias": np.array(0)}
+        step = _codes(model, name, to=out.range, zero_point=out.zero_point, **bounds)
+        return step and partial(in_blocks, step)
+
+    return model.once(name, build)

@@ -33,6 +33,7 @@ __all__ = ["advance", "run"]
 
 BLOCK: Final = 1024  # tokens at a time
 SCORES: Final = 1 << 17  # scores at a time
+QUERIES: Final = 128  # of causal attention at a time
 
 
 def run(
@@ -149,10 +150,11 @@ class Product(NamedTuple):
 
 @dataclass(slots=True)
 class Total:
-    """A sum that waits for its readers, of which the first computes it."""
+    """A sum that waits for its readers, of which the first computes it, unless a norm is the only one."""
 
     name: str
     terms: "tuple[Rows | Product | Activation, ...]"
+    goes_on: bool  # to the next sum
     codes: Integers | None = None
 
 
@@ -272,6 +274,8 @@ class IntegerWorld:
 
     def _codes(self, x: Product | Rotated) -> Integers:
         if isinstance(x, Rotated):
+            if not self._whole and (step := fused.rotated(self._model, x.name)) is not None:
+                return step(x.codes)
             return self._rescale(x.name, Unscaled([x.codes]))
         if not self._whole and (step := fused.dense(self._model, x.name, x.weight, x.operand.range)) is not None:
             return step(*x.operand.arrays)
@@ -283,6 +287,14 @@ class IntegerWorld:
             return x
         if x.codes is not None:
             return Activation(x.name, x.codes)
+        match x.terms:
+            case (Product() as dense, Activation() as skip) if not self._whole:
+                step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, skip.name)
+                if step is not None:
+                    x.codes = step(*dense.operand.arrays, skip.codes)
+                    return Activation(x.name, x.codes)
+            case _:
+                pass
         terms, ratios = list[Integers](), list[Any]()
         for term in x.terms:
             match term:
@@ -319,12 +331,13 @@ class IntegerWorld:
         return Rows(name, call(name, ops.embedding, self._mine(ids), self._tensors[f"{name}.weight"]))
 
     def sum(self, name: str, *terms: Any, role: str) -> Total:
-        return Total(name, tuple(self._activation(term) if isinstance(term, Total) else term for term in terms))
+        each = tuple(self._activation(term) if isinstance(term, Total) else term for term in terms)
+        return Total(name, each, goes_on=role.endswith(".stream"))
 
     def layer_norm(self, name: str, x: Total | Activation, *, eps: float, role: str) -> Activation:
         match x:
-            case Total(terms=(Product() as dense, Activation() as skip)) if not self._whole:
-                step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, name, skip.name)
+            case Total(terms=(Product() as dense, Activation() as skip), goes_on=False) if not self._whole:
+                step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, skip.name, name)
                 if step is not None:
                     return Activation(name, step(*dense.operand.arrays, skip.codes))
             case _:
@@ -333,7 +346,12 @@ class IntegerWorld:
 
     def rms_norm(self, name: str, x: Total | Activation, *, eps: float, role: str, unit_offset: bool = False) -> Any:
         x = self._activation(x)
-        return self._norm(name, ops.rms_norm, Activation(x.name, self._about_zero(x)))
+        if self._formats[x.name].groups > 1:
+            return self._norm(name, ops.rms_norm, x)
+        codes = self._about_zero(x)
+        if not self._whole and (step := fused.rms_norm(self._model, name)) is not None:
+            return Activation(name, step(codes))
+        return self._norm(name, ops.rms_norm, Activation(x.name, codes))
 
     def _norm(self, name: str, operator: Callable[..., Integers], x: Activation) -> Activation:
         source, codes = x
@@ -390,6 +408,8 @@ class IntegerWorld:
 
     def multiply(self, name: str, x: Activation, y: Product, *, role: str) -> Activation:
         operands, ratio = (x.codes, self._codes(y)), self._model.ratio(name)
+        if not self._whole and (step := fused.multiply(self._model, name, (x.name, y.name))) is not None:
+            return Activation(name, step(*operands))
         zero_points = self._zero_points(a_zero_point=x.name, b_zero_point=y.name)
         constants = {**self._into(name, x.codes), "rounding": self._profile.rounding, **zero_points}
         return Activation(name, call(name, ops.multiply, *operands, ratio, **constants))
@@ -412,12 +432,11 @@ class IntegerWorld:
         name, how = rotated_name(x.name), {"pairing": pairing, "rounding": self._profile.rounding}
         return Rotated(name, _joined(call(f"{name}.acc", ops.rotary, _split(codes, heads), cos, sin, **how)))
 
-    def _kept(self, *new: Integers) -> Sequence[Integers]:  # (B, T, C) -> with all earlier tokens, (B, S, C)
+    def _kept(self, name: str, new: Integers) -> Integers:  # (B, T, C) -> with all earlier tokens, (B, S, C)
         if self._past is None:
             return new
-        columns = [np.concatenate([next(self._past), codes], axis=1) for codes in new]
-        self.kept += columns
-        return columns
+        self.kept.append(call(f"{name}.kept", ops.append, next(self._past), new))
+        return self.kept[-1]
 
     def attention(
         self,
@@ -437,17 +456,13 @@ class IntegerWorld:
             k, v = self._part.all_of(k, v)
         keep, context, key_heads = mask[..., None, None, :], f"{name}.context", key_heads or heads
         if causal:
-            k, v = self._kept(k, v)
+            k, v = self._kept(key.name, k), self._kept(value.name, v)
             keep = self._seen(mask.shape[-1], window)
         q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
-        if (group := heads // key_heads) > 1:  # queries of the heads that share keys, one below the other
-            q = q.reshape(-1, key_heads, group * q.shape[-2], q.shape[-1])
-            keep = keep.repeat(group, axis=1).reshape(-1, 1, group * keep.shape[-2], keep.shape[-1])
         names = query.name, key.name, value.name
         if not self._whole and (step := fused.attention(self._model, name, names, q.shape[-1])) is not None:
-            at_once = max(1, SCORES // (q.shape[-2] * k.shape[-2]))
-            y = in_blocks(step, q, k, v, keep, core=2, rows=at_once)
-            return Activation(context, _joined(y.reshape(-1, heads, y.shape[-2] // group, y.shape[-1])))
+            return Activation(context, _joined(_attended(step, q, k, v, keep, causal=causal)))
+        group, q, keep = heads // key_heads, *_shared(q, keep, key_heads)
         multiply: Callable[..., Integers] = partial(call, carrier=self._carrier)
         zero_points = self._zero_points(x_zero_point=query.name, w_zero_point=key.name)
         scores = multiply(f"{name}.scores.acc", ops.matmul, q, k, **zero_points)  # (B, H, T, T)
@@ -503,6 +518,30 @@ class IntegerWorld:
             return x.codes
         name = "last_hidden_state" if self.head == "none" else "sentence_embedding"
         return call(name, ops.permute, x.codes, self._tensors["order"])
+
+
+def _shared(q: Integers, keep: Any, key_heads: int) -> tuple[Integers, Any]:
+    """Put the queries of heads that share keys one below the other: (B, H, T, D) -> (B, H', T H / H', D)."""
+    if (group := q.shape[1] // key_heads) == 1:
+        return q, keep
+    q = q.reshape(-1, key_heads, group * q.shape[-2], q.shape[-1])
+    return q, keep.repeat(group, axis=1).reshape(-1, 1, group * keep.shape[-2], keep.shape[-1])
+
+
+def _attended(
+    step: Callable[..., Integers], q: Integers, k: Integers, v: Integers, keep: NDArray[np.bool_], *, causal: bool
+) -> Integers:
+    """Run a step of attention on all queries; where it is causal some at a time, on the keys up to the last of them."""
+    batch, heads, queries, _ = q.shape
+    size, done = QUERIES if causal else queries, list[Integers]()
+    for start in range(0, queries, size):
+        rows = slice(start, start + size)
+        columns = int(np.flatnonzero(keep[..., rows, :].any(axis=(0, 1, 2)))[-1:].sum()) + 1 if causal else k.shape[-2]
+        part, kept = _shared(q[..., rows, :], keep[..., rows, :columns], k.shape[1])
+        at_once = max(1, SCORES // (part.shape[-2] * columns))
+        y = in_blocks(step, part, k[..., :columns, :], v[..., :columns, :], kept, core=2, rows=at_once)
+        done.append(y.reshape(batch, heads, -1, y.shape[-1]))
+    return done[0] if len(done) == 1 else np.concatenate(done, axis=-2)
 
 
 def _split(x: Integers, heads: int) -> Integers:  # (..., T, C) -> (..., H, T, D)

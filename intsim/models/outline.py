@@ -8,7 +8,7 @@ from intsim.models.config import Config
 from intsim.models.family import Family
 from intsim.models.world import OWN, Function, Head, Pairing, Pooling, Stored, View, rotated_name, tensor_name
 
-__all__ = ["Activation", "Input", "Outline", "Shape", "Tensor", "Total", "outline"]
+__all__ = ["Activation", "Input", "Norm", "Outline", "Shape", "Tensor", "Total", "outline"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,14 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Norm:
+    """A norm, or an affine map in its place: the activation it reads, and whether it multiplies by its weight + 1."""
+
+    source: str
+    unit_offset: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
     """A sum: the products and tables in it, and the activation, if there is one."""
 
@@ -85,8 +93,10 @@ class Outline:
     ----------
     tensors
         Name -> tensor of the float model.
-    activations, inputs, sums
+    activations, inputs, norms, sums
         Name -> what it is.
+    products
+        Name of a layer with a weight -> the input it reads.
     functions
         Name of an activation -> the function that gives it.
     cached
@@ -100,7 +110,9 @@ class Outline:
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     activations: dict[str, Activation] = field(default_factory=dict[str, Activation])
     inputs: dict[str, Input] = field(default_factory=dict[str, Input])
+    norms: dict[str, Norm] = field(default_factory=dict[str, Norm])
     sums: dict[str, Total] = field(default_factory=dict[str, Total])
+    products: dict[str, str] = field(default_factory=dict[str, str])
     functions: dict[str, Function] = field(default_factory=dict[str, Function])
     cached: list[str] = field(default_factory=list[str])
     result: Shape = Shape(name="", channels=0, axis=-1)
@@ -120,13 +132,10 @@ class Outline:
     @property
     def hidden_states(self) -> list[str]:
         """The activations between the layers, those before the first and behind the last included."""
-        normed = [name for name, activation in self.activations.items() if activation.role in {"norm", "output"}]
-        stream = [
-            name
-            for name, activation in self.activations.items()
-            if activation.role in {"embedding", "residual.ffn.stream"}
-        ]
-        return normed if len(stream) < 2 else [*stream[:-1], normed[-1]]
+        roles = {name: activation.role for name, activation in self.activations.items()}
+        normed = [name for name, role in roles.items() if role in {"norm", "output"}]
+        stream = [name for name, role in roles.items() if role in {"embedding", "residual.ffn.stream"}]
+        return [*stream[:-1], normed[-1]] if "residual.ffn.stream" in roles.values() else normed
 
     # ---- the walk
 
@@ -174,10 +183,12 @@ class Outline:
         return self.affine(name, x, role=role)
 
     def rms_norm(self, name: str, x: Shape, *, eps: float, role: str, unit_offset: bool = False) -> Shape:
+        self.norms[name] = Norm(source=x.name, unit_offset=unit_offset)
         self._tensor(f"{name}.weight", x.channels, axes=(x.axis,))
         return self._activation(replace(x, name=name), role)
 
     def affine(self, name: str, x: Shape, *, role: str) -> Shape:
+        self.norms[name] = Norm(source=x.name)
         for part in ("weight", "bias"):
             self._tensor(f"{name}.{part}", x.channels, axes=(x.axis,))
         return self._activation(replace(x, name=name), role)
@@ -188,6 +199,7 @@ class Outline:
 
     def linear(self, name: str, x: Shape, rows: int, *, role: str, view: View = OWN, bias: str | None = "") -> Shape:
         axis = self._axis()
+        self.products[name] = x.name
         self._tensor(f"{name}.weight", rows, x.channels, axes=(axis, x.axis), role=role, view=view, source=x.name)
         for part in self.tensors[tensor_name(f"{name}.weight")].parts:
             if (tensor := self.tensors.get(part)) is not None:

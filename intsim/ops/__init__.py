@@ -3,6 +3,7 @@
 
 from intsim.fixedpoint import isqrt
 from intsim.ops.add import add
+from intsim.ops.append import append
 from intsim.ops.argmax import argmax
 from intsim.ops.causal_mask import causal_mask
 from intsim.ops.dynamic_bound import dynamic_bound
@@ -35,6 +36,7 @@ from intsim.ops.token_positions import token_positions
 __all__ = [
     "LayerNormParams",
     "add",
+    "append",
     "argmax",
     "causal_mask",
     "dynamic_bound",

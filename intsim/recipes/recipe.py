@@ -188,7 +188,11 @@ Rule = TypeVar("Rule", WeightRule, ActivationRule, InputRule)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A named quantization recipe; the first rule that matches a tensor's name decides."""
+    """A named quantization recipe; the first rule that matches a tensor's name decides.
+
+    ``permutation = "range"`` orders the channels of the hidden states by their range, ``smooth`` is the alpha of
+    ``intsim.convert.smoothing``, where there is one.
+    """
 
     name: str
     profile: str
@@ -197,6 +201,7 @@ class Recipe:
     inputs: tuple[InputRule, ...]
     permutation: Literal["none", "range"]
     bias_correction: bool
+    smooth: float | None
     source: Mapping[str, Any]
 
     @property
@@ -288,7 +293,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     TypeError, ValueError
         If it breaks a rule.
     """
-    known = {"name", "profile", "weights", "activations", "inputs", "permutation", "bias_correction"}
+    known = {"name", "profile", "weights", "activations", "inputs", "permutation", "bias_correction", "smooth"}
     if unknown := data.keys() - known:
         msg = f"unknown key {min(unknown)!r}"
         raise ValueError(msg)
@@ -298,6 +303,10 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
             raise TypeError(msg)
     _check("permutation", data.get("permutation", "none"), ("none", "range"))
     _check("bias_correction", data.get("bias_correction", False), (True, False))
+    smooth = data.get("smooth")
+    if "smooth" in data and (not isinstance(smooth, float) or not 0 <= smooth <= 1):
+        msg = f"smooth must be a number from 0.0 to 1.0, got {smooth!r}"
+        raise ValueError(msg)
 
     def rules(kind: type[Rule], key: str) -> tuple[Rule, ...]:
         tables = _tables(key, data.get(key, []))
@@ -318,6 +327,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         inputs=rules(InputRule, "inputs"),
         permutation=data.get("permutation", "none"),
         bias_correction=data.get("bias_correction", False),
+        smooth=smooth,
         source=data,
     )
 

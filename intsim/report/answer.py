@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the logits of a text say: its label, a label a token, the answer to a question, or what a mask stands for."""
+"""What the logits of a text say: its label, a label a token, an answer, what a mask stands for, or what comes next."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from intsim.errors import IntsimError
 from intsim.integer_model import IntegerModel, Result
-from intsim.io.tokenizer import Encoding, parse_tokenizer
+from intsim.io.tokenizer import Encoding, decoded, parse_tokenizer
 
 __all__ = ["answer"]
 
@@ -31,7 +31,8 @@ def answer(model: IntegerModel, result: Result, encoding: Encoding, text: str) -
     dict
         ``label``: the name of the largest logit, None where there is none or it stands for a number. ``labels``: one a
         token, or those whose logit is positive where a text can have several. ``answer``, ``start``, ``end``: the best
-        span of the context, in characters. ``masks``: of each mask the best tokens, with ``token``, ``id``, ``logit``.
+        span of the context, in characters. ``masks``: of each mask the best tokens, with ``token``, ``id``, ``logit``;
+        ``next``: the same of the token that follows, and ``label`` the text of the best of them.
 
     Raises
     ------
@@ -62,6 +63,10 @@ def answer(model: IntegerModel, result: Result, encoding: Encoding, text: str) -
             tokenizer = parse_tokenizer(model.tokenizer)
             places = np.flatnonzero(np.array(encoding.ids) == mask_id(tokenizer))
             return {"label": None, "masks": [_best(values[place], tokenizer) for place in places]}
+        case "causal-lm" if model.tokenizer is not None:
+            tokenizer = parse_tokenizer(model.tokenizer)
+            best = _best(values, tokenizer)
+            return {"label": "".join(decoded(tokenizer, encoding.ids, [best[0]["id"]])), "next": best}
         case _:
             return {"label": None}
 

@@ -34,7 +34,7 @@ from intsim.models.functions import pooling_operator
 from intsim.models.world import Head
 from intsim.reference.ops.pool import pool
 from intsim.reference.world import run as run_floats
-from intsim.report.tasks import Task, glue, masked, squad, tagging
+from intsim.report.tasks import Task, glue, language, masked, squad, tagging
 from intsim.report.tasks.glue import Example, cosines
 from intsim.report.tasks.inquiry import Batch, Inquiry, Method, Reader, Runner, Unit
 
@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 BATCH: Final = 32
+AT_ONCE: Final = 1 << 22
+"""Logits that are made float64 together."""
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Iterable[Batch]], Iterable[T]]
@@ -69,13 +71,13 @@ class Evaluation:
         Of the integer and of the float model: ``accuracy`` (SST-2, MNLI, QNLI, RTE), ``accuracy`` and ``f1`` (MRPC,
         QQP), ``matthews`` (CoLA), ``spearman`` and ``pearson`` (STS-B), ``exact_match`` and ``f1`` (SQuAD),
         ``precision``, ``recall``, ``f1`` and ``accuracy`` (token classification), ``perplexity`` and how many
-        ``tokens`` it is of (masked language model).
+        ``tokens`` it is of (language models), ``accuracy`` (LAMBADA).
     cosine
         Mean cosine of integer to float outputs: of the logits of a sequence, of those of a token (token classification,
-        masked tokens), or of those of a window's starts and of its ends (SQuAD).
+        masked tokens, language models), or of those of a window's starts and of its ends (SQuAD).
     digest
-        SHA-256 of the integer outputs, int32 little-endian, in the order of the data; of a masked language model, of
-        the SHA-256 of each text's.
+        SHA-256 of the integer outputs, int32 little-endian, in the order of the data; of a language model, of the
+        SHA-256 of each text's or window's.
     model_digest
         The integer model's own digest, where it was one that ran.
     """
@@ -108,11 +110,17 @@ def read_task(task: Task, path: str | Path) -> Sequence[Any]:
             return tagging.read(path)
         case "mlm":
             return masked.read(path)
+        case "perplexity":
+            return language.read_lines(path)
+        case "lambada":
+            return language.read_texts(path)
         case _:
             return glue.read(task, path)
 
 
-def prepare(task: Task, examples: Sequence[Any], reader: Reader) -> Inquiry:
+def prepare(
+    task: Task, examples: Sequence[Any], reader: Reader, *, window: int | None = None, stride: int | None = None
+) -> Inquiry:
     """Return what a task asks of a model.
 
     Parameters
@@ -121,6 +129,8 @@ def prepare(task: Task, examples: Sequence[Any], reader: Reader) -> Inquiry:
         As ``evaluate`` takes them.
     reader
         What the model brings along.
+    window, stride
+        Of ``perplexity``, see ``language.prepare_perplexity``.
 
     Raises
     ------
@@ -134,6 +144,10 @@ def prepare(task: Task, examples: Sequence[Any], reader: Reader) -> Inquiry:
             inquiry = tagging.prepare(examples, reader)
         case "mlm":
             inquiry = masked.prepare(examples, reader)
+        case "perplexity":
+            inquiry = language.prepare_perplexity(examples, reader, window=window, stride=stride)
+        case "lambada":
+            inquiry = language.prepare_last_words(examples, reader)
         case _:
             inquiry = glue.prepare(task, examples, reader)
     return replace(inquiry, pad_id=reader.pad_id)
@@ -182,6 +196,8 @@ def evaluate(
     *,
     reference: str | Path | None = None,
     truncate: bool = False,
+    window: int | None = None,
+    stride: int | None = None,
     jobs: int = 1,
     progress: bool = False,
 ) -> Evaluation:
@@ -203,6 +219,8 @@ def evaluate(
     truncate
         Whether texts that are too long are shortened instead of refused, see ``encode``; contexts of questions are cut
         into windows in any case.
+    window, stride
+        As ``prepare`` takes them.
     jobs
         Processes that run the models, each on its share of the cores. Any number gives the same evaluation.
     progress
@@ -224,6 +242,8 @@ def evaluate(
             truncate=truncate,
             pad_id=model.config.pad_token_id,
         ),
+        window=window,
+        stride=stride,
     )
     if reference is not None:
         open_reference(reference, model)  # is refused here, not in a process
@@ -345,10 +365,16 @@ def _answer(method: Method, run: Runner, unit: Unit, reference: Runner | None, b
                 kept=method.keep(values, unit, own),
                 bytes=hashlib.sha256(raw).digest() if method.hashed else raw,
                 reference=nothing if reference is None else method.keep(reals, np.float64(1), own),
-                cosines=nothing if reference is None else cosines(values.astype(np.float64), reals.astype(np.float64)),
+                cosines=nothing if reference is None else _cosines(values, reals),
             )
         )
     return answers
+
+
+def _cosines(values: NDArray[Any], reals: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the cosine of each row, some rows at a time where they are long."""
+    parts = (np.array_split(np.atleast_2d(each), 1 + values.size // AT_ONCE) for each in (values, reals))
+    return np.concatenate([cosines(*(part.astype(np.float64) for part in pair)) for pair in zip(*parts, strict=True)])
 
 
 def _answerer(model: IntegerModel, reference: str | Path | None, method: Method) -> Callable[[Batch], list[_Answer]]:

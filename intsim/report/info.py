@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a bug report needs: versions, the matrix library, the processor, and whether the embedded model is intact."""
+"""What a bug report needs: versions, the matrix library, the processor, and whether the embedded models are intact."""
 
 import hashlib
 import os
 import platform
 from importlib import import_module, metadata, resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +29,9 @@ def summarise_machine() -> dict[str, Any]:
         ``versions``; ``blas``: its name and version, whether it was found to be exact on integers, what was wrong if
         not, and of OpenBLAS the build, the kernels it took for this processor and its threads; ``threads`` of intsim;
         ``cores``, ``processor``, ``machine``, ``system``; ``features`` that NumPy found; ``environment``: the variables
-        that say how to multiply; ``embedded_model``: the SHA-256 of its file, and whether it is that of the model that
-        belongs to this version.
+        that say how to multiply; ``embedded_model`` and ``embedded_decoder``: the SHA-256 of each one's file, and
+        whether it is that of the model that belongs to this version.
     """
-    folder = resources.files("intsim.embedded")
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     features: dict[str, bool] = import_module("numpy._core._multiarray_umath").__cpu_features__
     return {
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
@@ -44,11 +43,15 @@ def summarise_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "features": [name for name, found in features.items() if found],
         "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SETTINGS)},
-        "embedded_model": {
-            "sha256": digest,
-            "committed": digest == (folder / "model.sha256").read_text(encoding="ascii").strip(),
-        },
+        "embedded_model": _embedded(resources.files("intsim.embedded")),
+        "embedded_decoder": _embedded(resources.files("intsim.embedded") / "stories"),
     }
+
+
+def _embedded(folder: Traversable) -> dict[str, Any]:
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    committed = (folder / "model.sha256").read_text(encoding="ascii").strip()
+    return {"sha256": digest, "committed": digest == committed}
 
 
 def _blas() -> dict[str, Any]:

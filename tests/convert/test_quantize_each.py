@@ -5,6 +5,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from families import tiny
 
 import intsim
 from intsim.convert import quantize_each
@@ -46,3 +47,12 @@ def test_the_float_model_runs_once_for_all_and_once_more_for_one_that_permutes(t
     runs.clear()
     quantize_each(path, RECIPES, calibration=TEXTS)
     assert len(runs) == 2
+
+
+def test_one_that_smooths_runs_before_for_its_scales_and_after_for_its_ranges(tmp_path, runs):
+    path = tiny("llama", "causal-lm", tmp_path)
+    intsim.quantize(path, recipe="smoothquant", calibration=TEXTS)
+    assert len(runs) == 2
+    runs.clear()
+    quantize_each(path, ["intsim", "smoothquant", "smoothquant:alpha=0.75"], calibration=TEXTS)
+    assert len(runs) == 3  # the first of all three is one

@@ -4,14 +4,12 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
-from families import tiny
+from families import calibration, tiny
 
 import intsim
-
-TEXTS: Final = ("a good movie .", "the plot is not bad , not good", "is the movie good\tthe movie is bad")
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +29,7 @@ def family_model(family_checkpoint: Callable[..., Path]) -> Callable[..., intsim
 
     @cache
     def quantize(family: str, head: str = "none", recipe: str = "intsim", **config: Any) -> intsim.IntegerModel:
-        return intsim.quantize(family_checkpoint(family, head, **config), recipe=recipe, calibration=TEXTS)
+        path, texts = family_checkpoint(family, head, **config), calibration(family)
+        return intsim.quantize(path, recipe=recipe, calibration=texts)
 
     return quantize

@@ -82,6 +82,7 @@ def test_the_presets_are_listed() -> None:
         "peg",
         "q8bert",
         "q8bert-dq",
+        "smoothquant",
         "tm-iqr",
         "w4a8",
         "w6",

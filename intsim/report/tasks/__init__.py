@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 __all__ = ["GLUE", "TASKS", "GlueTask", "Task"]
 
 GlueTask: TypeAlias = Literal["sst2", "cola", "stsb", "mrpc", "qqp", "mnli", "qnli", "rte"]
-Task: TypeAlias = Literal[GlueTask, "squad", "ner", "mlm"]
+Task: TypeAlias = Literal[GlueTask, "squad", "ner", "mlm", "perplexity", "lambada"]
 
 GLUE: Final[tuple[GlueTask, ...]] = ("sst2", "cola", "stsb", "mrpc", "qqp", "mnli", "qnli", "rte")
-TASKS: Final[tuple[Task, ...]] = (*GLUE, "squad", "ner", "mlm")
+TASKS: Final[tuple[Task, ...]] = (*GLUE, "squad", "ner", "mlm", "perplexity", "lambada")

@@ -49,6 +49,7 @@ NAMES: Final[dict[Head, str]] = {
     "token-classification": "a token classifier",
     "question-answering": "a question answering head",
     "masked-lm": "a masked language model's head",
+    "causal-lm": "a causal language model's head",
 }
 
 

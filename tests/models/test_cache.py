@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A decoder with a cache gives the integers of the whole text at once, however that is split, padded and batched."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import oracle_trace
+import pytest
+from family_runs import traced
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import intsim
+from intsim.carrier import blocks
+from intsim.io.trace_file import read_trace, write_trace
+from intsim.models import FAMILIES
+from intsim.models.decoder import DecoderConfig
+from intsim.testing import assert_bit_exact
+from intsim.verify.compare import compare
+
+MakesModel = Callable[..., intsim.IntegerModel]
+
+DECODERS: Final = [name for name, family in FAMILIES.items() if issubclass(family.config, DecoderConfig)]
+ZEROQUANT: Final = "zeroquant:groups=4"
+
+every_decoder = pytest.mark.parametrize("family", DECODERS)
+both_recipes = pytest.mark.parametrize("recipe", ["intsim", ZEROQUANT])  # static, and by token while running
+
+
+def make(family_model: MakesModel, family: str, recipe: str = ZEROQUANT, **config: Any) -> intsim.IntegerModel:
+    return family_model(family, "causal-lm", recipe, **config)
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> tuple[list[list[int]], NDArray[np.bool_], list[int]]:
+    """Texts of the ids of 70 words, where their tokens stand in columns, and where these columns are split."""
+    batch, columns = draw(st.integers(1, 3)), draw(st.integers(1, 14))
+    mask = np.zeros((batch, columns), np.bool_)
+    for row in mask:
+        length, kind = draw(st.integers(1, columns)), draw(st.sampled_from(["left", "right", "anywhere"]))
+        if kind == "anywhere":
+            row[draw(st.permutations(range(columns)))[:length]] = True
+        else:
+            row[slice(columns - length, None) if kind == "left" else slice(length)] = True
+    ids = [draw(st.lists(st.integers(0, 69), min_size=int(n), max_size=int(n))) for n in mask.sum(axis=1)]
+    splits = sorted(draw(st.sets(st.integers(1, columns - 1)))) if columns > 1 else []
+    return ids, mask, splits
+
+
+def in_columns(texts: list[list[int]], mask: NDArray[np.bool_], pad: int) -> NDArray[np.int64]:
+    ids = np.full(mask.shape, pad, np.int64)
+    ids[mask] = np.concatenate(texts)
+    return ids
+
+
+def in_chunks(model: intsim.IntegerModel, ids: NDArray[Any], mask: NDArray[np.bool_], splits: list[int]) -> Any:
+    """Return the logits of all columns, and the cache after them."""
+    cache, parts = model.start(), []
+    for chunk in zip(np.split(ids, splits, axis=1), np.split(mask, splits, axis=1), strict=True):
+        result = model(chunk[0], attention_mask=chunk[1], cache=cache)
+        cache = result.cache
+        parts.append(result.values)
+    return np.concatenate(parts, axis=1), cache
+
+
+@both_recipes
+@every_decoder
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=texts(), pad=st.integers(0, 69))
+def test_any_split_and_any_padding_give_the_integers_of_each_text_alone(
+    family_model: MakesModel, family: str, recipe: str, case: Any, pad: int
+) -> None:
+    model, (rows, mask, splits) = make(family_model, family, recipe), case
+    found, cache = in_chunks(model, in_columns(rows, mask, pad), mask, splits)
+    for values, own, ids in zip(found, mask, rows, strict=True):
+        assert_bit_exact(values[own], model([ids]).values[0])
+    assert np.array_equal(cache.mask, mask)
+
+
+@every_decoder
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=texts())
+def test_a_cache_keeps_what_the_whole_text_keeps(family_model: MakesModel, family: str, case: Any) -> None:
+    model, (rows, mask, splits) = make(family_model, family), case
+    ids = in_columns(rows, mask, 3)
+    _, whole = in_chunks(model, ids, mask, [])
+    _, parts = in_chunks(model, ids, mask, splits)
+    assert list(parts.codes) == list(whole.codes)
+    for name, codes in whole.codes.items():
+        assert_bit_exact(parts.codes[name][mask], codes[mask], name=name)
+
+
+@both_recipes
+@every_decoder
+def test_nobody_who_watches_or_shares_the_work_changes_a_bit(
+    family_model: MakesModel, monkeypatch: pytest.MonkeyPatch, family: str, recipe: str
+) -> None:
+    model = make(family_model, family, recipe, **long(family))
+    ids = np.random.default_rng(0).integers(0, 70, (1, 150))
+    mask = np.ones_like(ids, np.bool_)
+    expected, _ = in_chunks(model, ids, mask, [])
+    for threads in (1, 3):
+        monkeypatch.setattr(blocks, "THREADS", threads)
+        blocks._pool.cache_clear()
+        assert_bit_exact(in_chunks(model, ids, mask, [70, 71])[0], expected)
+    blocks._pool.cache_clear()
+    with intsim.trace("steps"):
+        assert_bit_exact(in_chunks(model, ids, mask, [149])[0], expected)
+    cache = model(ids[:, :100], cache=model.start(), carrier="integer").cache
+    assert_bit_exact(model(ids[:, 100:], cache=cache, carrier="integer").values, expected[:, 100:])
+
+
+def long(family: str) -> dict[str, int]:
+    return {"n_positions" if family in {"gpt2", "gptj"} else "max_position_embeddings": 160}
+
+
+@every_decoder
+def test_the_last_logits_are_those_of_the_last_tokens(family_model: MakesModel, family: str) -> None:
+    model = make(family_model, family)
+    mask = np.array([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0]], np.bool_)
+    ids = np.random.default_rng(1).integers(0, 70, mask.shape)
+    every = model(ids, attention_mask=mask).values
+    last = model(ids, attention_mask=mask, last=True)
+    assert_bit_exact(last.values, every[[0, 1, 2], [3, 3, 2]])
+    assert last.cache is None
+
+
+@every_decoder
+def test_a_cache_is_a_value(family_model: MakesModel, family: str) -> None:
+    model = make(family_model, family)
+    first = model([[5, 9, 11]], cache=model.start()).cache
+    assert first is not None
+    before = {name: codes.copy() for name, codes in first.codes.items()}
+    expected = {token: model([[token, 4]], cache=first).values for token in (7, 8)}
+    assert not np.array_equal(expected[7], expected[8])
+    for token, values in expected.items():
+        assert_bit_exact(model([[token, 4]], cache=first).values, values)
+        assert_bit_exact(model([[5, 9, 11, token, 4]]).values[:, 3:], values)
+    again = pickle.loads(pickle.dumps(first))  # noqa: S301 - our own
+    assert_bit_exact(model([[7, 4]], cache=again).values, expected[7])
+    for name, codes in first.codes.items():
+        assert_bit_exact(codes, before[name], name=name)
+
+
+@both_recipes
+@every_decoder
+def test_a_cache_takes_two_bytes_for_each_layer_token_and_channel_of_keys(
+    family_model: MakesModel, family: str, recipe: str
+) -> None:
+    model = make(family_model, family, recipe)
+    cache = model([[5, 9, 11, 2, 3]] * 2, cache=model.start()).cache
+    assert cache is not None
+    (channels,) = {model.outline.activations[name].channels for name in cache.codes}
+    heads = {"llama": 2, "mistral": 2, "qwen2": 2, "gemma": 1}.get(family, 4)
+    assert channels == heads * (8 if family in {"mistral", "gemma"} else 6)
+    assert cache.nbytes == 2 * 2 * (2 * 5) * channels  # of 2 layers, for 2 texts of 5 tokens
+    assert sum(len(codes.tobytes()) for codes in cache.codes.values()) == cache.nbytes
+
+
+# ---- refusals
+
+
+def test_a_cache_of_another_model_or_batch_is_refused(family_model: MakesModel) -> None:
+    model, other = make(family_model, "llama"), make(family_model, "llama", "intsim")
+    cache = model([[5, 9]], cache=model.start()).cache
+    with pytest.raises(intsim.IntsimError, match=f"cache must be of this model, {other.digest[:12]}, got one of"):
+        other([[5]], cache=cache)
+    with pytest.raises(intsim.IntsimError, match="cache must be of as many texts as input_ids, 2, got 1"):
+        model([[5], [6]], cache=cache)
+    encoder = family_model("bert", "none", "intsim")
+    with pytest.raises(intsim.IntsimError, match="cache must be of this model"):
+        encoder([[5]], cache=cache)
+
+
+def test_a_model_that_cannot_have_a_cache_says_why(family_model: MakesModel) -> None:
+    with pytest.raises(intsim.IntsimError, match="model must be a decoder to have a cache, got a bert"):
+        family_model("bert", "none", "intsim").start()
+    with pytest.raises(intsim.IntsimError, match=r"must be quantized per token for a cache .* got per sequence"):
+        make(family_model, "llama", "tm-iqr").start()
+
+
+@every_decoder
+def test_the_context_ends_the_cache_too(family_model: MakesModel, family: str) -> None:
+    model = make(family_model, family)
+    ids = np.random.default_rng(2).integers(0, 70, (1, 40))
+    cache = model(ids[:, :39], cache=model.start()).cache
+    assert_bit_exact(model(ids[:, 39:], cache=cache).values, model(ids).values[:, 39:])
+    with pytest.raises(intsim.IntsimError, match="text must be at most 40 tokens long, got 41"):
+        model([[1, 2]], cache=cache)
+
+
+# ---- traces
+
+
+@both_recipes
+@every_decoder
+def test_the_trace_of_a_step_is_the_oracles_and_reads_back(
+    family_model: MakesModel, tmp_path: Path, family: str, recipe: str
+) -> None:
+    model = make(family_model, family, recipe)
+    mask = np.array([[1, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1]], np.bool_)
+    ids = np.random.default_rng(3).integers(0, 70, mask.shape)
+    cache = model(ids[:, :6], attention_mask=mask[:, :6], cache=model.start()).cache
+    with intsim.trace("steps") as trace:
+        model(ids[:, 6:], cache=cache, last=True)
+    write_trace(tmp_path / "trace", trace, model)
+    assert oracle_trace.judge(tmp_path / "trace") == []
+    again, profile = read_trace(tmp_path / "trace")
+    assert profile == model.profile
+    assert compare(trace, again).first is None
+    kept = [name for name in trace if name.endswith(".kept")]
+    assert [name.removesuffix(".kept") for name in kept] == list(model.outline.cached)
+    whole = traced(model, feed(ids, mask))
+    for name in kept:
+        assert_bit_exact(trace[name][mask], whole[name.removesuffix(".kept")][mask], name=name)
+    logits = model.outline.result.name
+    assert_bit_exact(trace[logits], whole[logits][:, -1])
+
+
+def feed(ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> Any:
+    from family_runs import Feed  # noqa: PLC0415
+
+    return Feed(ids, mask.astype(np.int64), np.zeros_like(ids))
+
+
+def test_a_changed_key_of_an_earlier_token_is_found_in_a_trace(family_model: MakesModel, tmp_path: Path) -> None:
+    model = make(family_model, "llama")
+    cache = model([[5, 9, 11]], cache=model.start()).cache
+    with intsim.trace("steps") as trace:
+        model([[7]], cache=cache)
+    name = next(name for name in trace if name.endswith(".kept"))
+    changed = trace[name].copy()
+    changed[0, 1, 0] ^= 1
+    trace[name] = changed
+    write_trace(tmp_path / "trace", trace, model)
+    assert oracle_trace.judge(tmp_path / "trace")[0] == name
+
+
+# ---- generation
+
+
+def by_hand(model: intsim.IntegerModel, ids: list[int], count: int) -> list[int]:
+    """Return greedy tokens, the whole text read anew for each."""
+    found: list[int] = []
+    for _ in range(count):
+        found.append(int(model([[*ids, *found]]).values[0, -1].argmax()))
+        if found[-1] in model.config.eos_token_id:
+            break
+    return found
+
+
+@every_decoder
+def test_generated_tokens_are_those_of_whole_passes(family_model: MakesModel, family: str) -> None:
+    model = make(family_model, family)
+    prompts = [[5, 9, 11, 30], [8], [61, 2, 7]]
+    expected = [by_hand(model, ids, 9) for ids in prompts]
+    assert [model.generate([ids], max_new_tokens=9)[0] for ids in prompts] == expected
+    for left in (True, False):
+        mask = np.zeros((3, 5), np.bool_)
+        for row, ids in zip(mask, prompts, strict=True):
+            row[slice(5 - len(ids), None) if left else slice(len(ids))] = True
+        batch = in_columns(prompts, mask, 4)
+        assert model.generate(batch, max_new_tokens=9, attention_mask=mask) == expected
+
+
+def test_a_text_ends_at_its_end_and_at_that_of_the_context(family_model: MakesModel) -> None:
+    model = make(family_model, "gpt2", eos_token_id=None)
+    prompts = [[5, 9, 11, 30], [30, 5, 5, 61]]
+    found = model.generate(prompts, max_new_tokens=100)
+    assert [len(each) for each in found] == [40 - 4 + 1] * 2
+    end = next(token for token in found[0] if token not in found[1][:8])
+    count = found[0].index(end) + 1
+    assert count < 12
+    ending = make(family_model, "gpt2", eos_token_id=end)
+    assert ending.generate(prompts, max_new_tokens=100)[0] == found[0][:count]
+    both = ending.generate(prompts, max_new_tokens=8)
+    assert [len(each) for each in both] == [min(count, 8), 8]
+    assert both[1] == found[1][:8]
+
+
+def test_samples_depend_on_the_seed_alone(family_model: MakesModel) -> None:
+    model = make(family_model, "llama")
+    how: dict[str, Any] = {"max_new_tokens": 20, "top_k": 50, "temperature": 2.0}
+    found = {seed: model.generate([[5, 9]], seed=seed, **how) for seed in range(4)}
+    assert len({str(each) for each in found.values()}) == 4
+    assert model.generate([[5, 9]], seed=2, **how) == found[2]
+    cold = model.generate([[5, 9]], max_new_tokens=20, top_k=50, temperature=0.01, seed=1)
+    assert cold == model.generate([[5, 9]], max_new_tokens=20)
+
+
+@pytest.mark.parametrize(
+    ("ids", "change", "message"),
+    [
+        ([[]], {}, "input_ids must have a token to go on from, got none"),
+        ([[5, 70]], {}, r"input_ids must be in \[0, 70\), got \[5, 70\]"),
+        ([[5] * 41], {}, "text must be at most 40 tokens long, got 41"),
+        ([[5]], {"max_new_tokens": 0}, "max_new_tokens must be positive, got 0"),
+        ([[5]], {"top_k": 0}, "top_k must be a positive integer, got 0"),
+        ([[5]], {"temperature": 0}, r"temperature must be in \[0.01, 100\], got 0"),
+        ([[5]], {"attention_mask": [[0]]}, "attention_mask must have a token in every text"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(family_model: MakesModel, ids: Any, change: Any, message: str) -> None:
+    with pytest.raises(intsim.IntsimError, match=message):
+        make(family_model, "llama").generate(ids, **({"max_new_tokens": 3} | change))
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_only_causal_language_models_go_on(family_model: MakesModel, family: str) -> None:
+    with pytest.raises(intsim.IntsimError, match=r"must have a causal language model's head .* got head none"):
+        family_model(family, "none", "intsim").generate([[5]], max_new_tokens=3)
