@@ -178,7 +178,8 @@ def test_the_integer_model_agrees_with_its_simulation_on_reals(scheme: str, llam
     result = model(ids)
     reals = result.values * np.ldexp(1.0, -int(result.scale.shift)) * int(result.scale.multiplier)
     cosine = (reals * simulated).sum() / np.sqrt((reals**2).sum() * (simulated**2).sum())
-    assert cosine > 0.9995, cosine  # 0.9999 where nothing is taken over
+    coarse = SCHEMES[scheme].get("inputs") is not None  # the steps of 0.05 that this file gives small activations
+    assert cosine > (0.998 if coarse else 0.9995), cosine  # 0.9999 where nothing is taken over
 
 
 def test_inputs_are_quantized_while_running_whatever_the_recipe_does(llama: Path, tmp_path: Path) -> None:
