@@ -47,7 +47,7 @@ def quantize(
     ranges: Path | None,
     truncate: bool,
 ) -> None:
-    """Turn a Hugging Face CHECKPOINT folder into an integer checkpoint."""
+    """Turn a CHECKPOINT, a Hugging Face folder or a GGUF file, into an integer checkpoint."""
     from intsim.convert.quantize import reads_on  # noqa: PLC0415  brings SciPy
     from intsim.io.huggingface import open_checkpoint  # noqa: PLC0415
 

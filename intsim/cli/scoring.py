@@ -96,7 +96,7 @@ def report(
     jobs: int,
     json_: bool,
 ) -> None:
-    """Compare recipes on a Hugging Face CHECKPOINT: accuracy, size, and the error of each layer by its kind."""
+    """Compare recipes on a CHECKPOINT, folder or GGUF file: accuracy, size, and the error of each layer by its kind."""
     from intsim.report.evaluate import read_task  # noqa: PLC0415  brings SciPy
     from intsim.report.report import format_report  # noqa: PLC0415
     from intsim.report.report import report as report_on  # noqa: PLC0415

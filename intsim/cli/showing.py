@@ -22,7 +22,7 @@ __all__ = ["COMMANDS"]
 @click.option("--observe", type=click.Path(path_type=Path), help="Texts, one per line: show the ranges they reach too.")
 @as_json
 def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None:
-    """Summarise an integer checkpoint, a Hugging Face checkpoint or a trace."""
+    """Summarise an integer checkpoint, a Hugging Face folder, a GGUF file or a trace."""
     from intsim.report.inspect import summarise, summarise_widths  # noqa: PLC0415
 
     if observe is not None and not widths:

@@ -6,8 +6,9 @@ one per channel, or one per group of channels. What leaves is integers, among th
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -120,6 +121,8 @@ class Compiler:
         Whether biases make up for what quantizing the weights changed.
     profile
         Decides the fixed-point formats of the nonlinear operators.
+    quantized
+        Name -> what returns the integers and the scale of a weight that came quantized; its rule only says the groups.
 
     Attributes
     ----------
@@ -139,6 +142,7 @@ class Compiler:
         rules: Mapping[str, WeightRule],
         correct_biases: bool,
         profile: Profile,
+        quantized: Mapping[str, Callable[[], tuple[Integers, Reals]]] = MappingProxyType({}),
     ) -> None:
         self.config: Any = outline.config
         self.head: Head = outline.head
@@ -147,7 +151,7 @@ class Compiler:
         self._outline, self._weights = outline, weights
         self._activations, self._dynamic, self._groups_of = activations, dynamic, groups_of
         self._moments, self._rules, self._profile = moments, rules, profile
-        self._correct_biases = correct_biases
+        self._correct_biases, self._quantized = correct_biases, quantized
         self._codes: dict[str, Integers] = {}  # of weights, and
         self._scales: dict[str, Reals] = {}
         self._errors: dict[str, Reals] = {}  # what quantizing them changed, where biases are corrected for it
@@ -200,6 +204,10 @@ class Compiler:
         name = tensor_name(name)
         tensor = self._outline.tensors[name]
         if name in self._scales:  # of a layer that runs again
+            return self._scales[name]
+        if name in self._quantized:
+            self.tensors[name], self._scales[name] = self._quantized[name]()
+            self._codes[name] = self.tensors[name]
             return self._scales[name]
         rule, w = self._rules[name], self._weights[name]
         try:

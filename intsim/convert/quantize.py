@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -15,6 +16,7 @@ from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
 from intsim.convert.ranges import Range, given_ranges
 from intsim.convert.smoothing import readers, smooth_channels, smoothing
+from intsim.convert.taken import taken_inputs, taken_over
 from intsim.convert.trained import trained_ranges
 from intsim.convert.weights import Reals, Weights
 from intsim.errors import CheckpointError, IntsimError
@@ -68,7 +70,8 @@ def quantize(
     Parameters
     ----------
     path
-        Folder with config.json, safetensors and tokenizer.json.
+        Folder with config.json, safetensors and tokenizer.json, or a GGUF file. What compressed-tensors quantized in it
+        is taken over as it is, integers and scales; the recipe serves the rest.
     recipe
         Name of a preset, or a TOML file.
     head
@@ -138,7 +141,7 @@ def quantize_each(
         profile if isinstance(profile, Profile) else find_profile(profile or recipe.profile) for recipe in asked
     ]
     checkpoint = open_checkpoint(path, head=head)
-    matched = [match(recipe, checkpoint.outline) for recipe in asked]
+    matched = [taken_over(match(recipe, checkpoint.outline), checkpoint) for recipe in asked]
     for recipe, rules in zip(asked, matched, strict=True):
         for note in rules.notes:
             log.warning("recipe %s: %s", recipe.name, note)
@@ -221,7 +224,11 @@ def _quantizing(
     if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
         msg = f"activation '{grouped[0]}' must have one range, as it was trained or given, got groups"
         raise IntsimError(msg)
-    order = None
+    if checkpoint.quantized and (recipe.permutation != "none" or recipe.smooth is not None):
+        got = "a permutation" if recipe.permutation != "none" else f"smooth = {recipe.smooth}"
+        msg = f"recipe {recipe.name!r} must leave weights as they are for integers to be taken over, got {got}"
+        raise IntsimError(msg)
+    order, given = None, taken_inputs(checkpoint)
     if recipe.permutation == "range":
         per_channel = _hidden_in_groups(outline, rules)
         yield _Pass(weights, [(name, found.update) for name, found in per_channel.items()])
@@ -242,6 +249,8 @@ def _quantizing(
     dynamic: dict[str, Dynamic] = {}
     for name, rule in rules.inputs.items():
         read = outline.inputs[name]
+        if name in given:
+            continue
         if rule.range == "static":
             matched[name], seen[name] = rule, read.source
         else:
@@ -255,7 +264,7 @@ def _quantizing(
     if estimators or moments:
         looking = [(seen[name], estimator.update) for name, estimator in estimators.items()]
         yield _Pass(weights, [*looking, *((name, moment.update) for name, moment in moments.items())])
-    activations: dict[str, AffineParams] = {}
+    activations: dict[str, AffineParams] = {**given}
     for name, rule in matched.items():
         try:
             low, high = estimators[name].range() if name in estimators else ranges[seen[name]]
@@ -279,6 +288,7 @@ def _quantizing(
             rules=rules.weights,
             correct_biases=recipe.bias_correction,
             profile=profile,
+            quantized={name: partial(checkpoint.codes, name) for name in checkpoint.quantized},
         )
     except ValueError as error:
         msg = f"checkpoint {checkpoint.path} must have constants that fit the profile, got: {error}"

@@ -105,6 +105,8 @@ def simulation(
     scales = {name: model.ratio(f"{name}.smooth") for name in readers(model.outline) if recipe.smooth is not None}
     weights = dict(smooth_channels(floats, checkpoint.outline, scales))
     for name, rule in match(recipe, checkpoint.outline).weights.items():
+        if name in checkpoint.quantized:  # and its reals are those of its codes
+            continue
         params = rule.params(weights[name], embedding=checkpoint.outline.tensors[name].is_embedding)
         weights[name] = dequantize(model.codes(name), params)
 

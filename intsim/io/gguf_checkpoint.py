@@ -45,9 +45,16 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Key of the metadata, after the architecture -> what families call it in config.json."""
 NEEDED: Final = tuple(FIELDS)[:5]
-CONSIDERED: Final = ("vocab_size", "attention.value_length", "rope.scale_linear", "rope.scaling.type")
-CONSIDERED_TOO: Final = ("rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.finetuned")
-LAYOUTS: Final = ("tensor_data_layout",)  # what a converter started from, which its rows do not depend on
+SIZES: Final = (
+    *NEEDED,
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "rope.dimension_count",
+)
+FACTORS: Final = ("rope.scaling.factor", "rope.scale_linear")  # by the second name in old files
+CONSIDERED: Final = (*SIZES, *FACTORS, "vocab_size", "rope.scaling.type")
+WITHOUT_EFFECT: Final = ("tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned")
 ENDS: Final = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
 ROPE_FACTORS: Final = "rope_freqs.weight"
 LLAMA3: Final = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -80,36 +87,47 @@ def read_config(gguf: Gguf) -> dict[str, Any]:
     architecture = gguf.metadata.get("general.architecture")
     families = {name.replace("_", ""): name for name in FAMILIES if issubclass(FAMILIES[name].config, DecoderConfig)}
     known = {name: families[name] for name in package().MODEL_ARCH_NAMES.values() if name in families}
-    if architecture not in known:
+    if not isinstance(architecture, str) or architecture not in known:
         _refuse(gguf, "general.architecture", f"one of {', '.join(sorted(known))}", architecture)
     given = {
         key.removeprefix(f"{architecture}."): _decimal(value)
         for key, value in gguf.metadata.items()
         if key.startswith(f"{architecture}.")
     }
-    for name in NEEDED:
-        if type(value := given.get(name)) is not int or value < 1:
+    for name in SIZES:
+        if (name in NEEDED or name in given) and (type(value := given.get(name)) is not int or value < 1):
             _refuse(gguf, f"{architecture}.{name}", "a positive integer", value)
-    for name in given.keys() - FIELDS.keys() - {*CONSIDERED, *CONSIDERED_TOO, *LAYOUTS}:
+    for name in FACTORS:
+        if name in given and type(given[name]) is not float:
+            _refuse(gguf, f"{architecture}.{name}", "a number", given[name])
+    for name in given.keys() - {*FIELDS, *CONSIDERED, *WITHOUT_EFFECT}:
         rule = f"left out, since no {architecture} here has it"
         _refuse(gguf, f"{architecture}.{name}", rule, given[name])
-    size = given.get("attention.key_length", given["embedding_length"] // given["attention.head_count"])
-    if (values := given.get("attention.value_length", size)) != size:
-        _refuse(gguf, f"{architecture}.attention.value_length", f"{size}, that of keys", values)
+    width, heads = given["embedding_length"], given["attention.head_count"]
+    if (size := given.get("attention.key_length", width // heads)) < 1:
+        _refuse(gguf, f"{architecture}.embedding_length", f"at least attention.head_count, {heads}", width)
+    if (of_values := given.get("attention.value_length", size)) != size:
+        _refuse(gguf, f"{architecture}.attention.value_length", f"{size}, that of keys", of_values)
     if "token_embd.weight" not in gguf.tensors:
         msg = f"{gguf.file} must hold tensor 'token_embd.weight', got no such tensor"
         raise CheckpointError(msg)
     family = FAMILIES[known[architecture]]
-    return {
+    values = {
         "model_type": known[architecture],
         "architectures": [f"{family.architecture}ForCausalLM"],
         "vocab_size": gguf.tensors["token_embd.weight"].shape[0],
         "tie_word_embeddings": "output.weight" not in gguf.tensors,
-        "eos_token_id": sorted({gguf.metadata[key] for key in ENDS if key in gguf.metadata}),
+        "eos_token_id": [gguf.metadata[key] for key in ENDS if key in gguf.metadata],
         "pad_token_id": gguf.metadata.get("tokenizer.ggml.padding_token_id"),
         **{name: given[key] for key, names in FIELDS.items() if key in given for name in names},
         **_rotation(gguf, family, given, architecture, size),
     }
+    try:
+        family.config.read(values)
+    except CheckpointError as error:
+        msg = f"{gguf.file} must hold what config.json holds of a {known[architecture]}, got: {error}"
+        raise CheckpointError(msg) from None
+    return values
 
 
 def _rotation(gguf: Gguf, family: Family, given: Mapping[str, Any], architecture: str, size: int) -> dict[str, Any]:

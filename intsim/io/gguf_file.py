@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -101,13 +102,14 @@ def read_gguf(file: Path) -> Gguf:
         If it is not a whole GGUF file of version 2 or 3, or has a tensor that is of none of ``KINDS``.
     """
     try:
-        bytes_ = np.memmap(file, np.uint8, mode="r")
-        metadata, tensors = _header(_Cursor(memoryview(bytes_)))
+        with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+            end = len(content)
+            metadata, tensors = _header(_Cursor(content))
     except (OSError, ValueError) as error:
         msg = f"{file} must be a complete GGUF file, got {said(error)}; download it again"
         raise CheckpointError(msg) from None
-    if metadata.get("split.count", 1) > 1:
-        msg = f"{file} must be one file, got part 1 of {metadata['split.count']}; merge them with llama-gguf-split"
+    if (parts := metadata.get("split.count", 1)) not in (0, 1):
+        msg = f"{file} must be one file, got one of {parts}; merge them with llama-gguf-split"
         raise CheckpointError(msg)
     kinds = {kind.value: kind.name for kind in package().GGMLQuantizationType}
     for name, (number, _, _) in tensors.items():
@@ -119,7 +121,7 @@ def read_gguf(file: Path) -> Gguf:
         file=file,
         metadata=metadata,
         tensors={
-            name: _block(file, name, kinds[number], shape, offset, end=bytes_.size)
+            name: _block(file, name, kinds[number], shape, offset, end=end)
             for name, (number, shape, offset) in tensors.items()
         },
     )
@@ -144,11 +146,11 @@ def _block(file: Path, name: str, kind: str, shape: tuple[int, ...], offset: int
 class _Cursor:
     """A place in the bytes of a file; what would go beyond their end raises ValueError."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: mmap) -> None:
         self.data = data
         self.at = 0
 
-    def take(self, count: int) -> memoryview:
+    def take(self, count: int) -> bytes:
         end = self.at + count
         if end > len(self.data):
             msg = f"an end at byte {len(self.data)} in its header"
@@ -161,7 +163,7 @@ class _Cursor:
         return value
 
     def text(self) -> str:
-        return bytes(self.take(self.number("Q"))).decode()
+        return self.take(self.number("Q")).decode()
 
     def value(self, type_: int) -> Any:
         if type_ in SCALARS:
@@ -186,7 +188,7 @@ class _Cursor:
 
 def _header(cursor: _Cursor) -> tuple[dict[str, Any], dict[str, tuple[int, tuple[int, ...], int]]]:
     """Return the metadata, and of each tensor the number of its kind, its shape, and its offset in the file."""
-    if (magic := bytes(cursor.take(4))) != b"GGUF":
+    if (magic := cursor.take(4)) != b"GGUF":
         msg = f"a file that begins with {magic!r}"
         raise ValueError(msg)
     if (version := cursor.number("I")) not in VERSIONS:

@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 from intsim.errors import CheckpointError, IntsimError, one_line, said
 from intsim.io.bounded import parse_json, read_json
-from intsim.io.gguf_checkpoint import GgufTensor, name_tensors, read_config
+from intsim.io.compressed_tensors import QuantizedTensor, quantized_tensors
+from intsim.io.gguf_checkpoint import name_tensors, read_config
 from intsim.io.gguf_file import find_gguf, read_gguf
 from intsim.io.sentence_transformers import read_embedding
 from intsim.io.stored_tensor import STORED_DTYPES, StoredTensor
@@ -31,6 +32,7 @@ from intsim.models.world import HEADS, Head, Stored
 __all__ = ["Checkpoint", "open_checkpoint"]
 
 Float = TypeVar("Float", np.float32, np.float64)
+Number = TypeVar("Number", np.int8, np.float32, np.float64)
 
 log: Final = logging.getLogger(__name__)
 
@@ -85,15 +87,28 @@ class Checkpoint:
         """Return the stored dtype of tensor ``name``: ``"F32"``, ``"F16"`` or ``"BF16"``, or GGUF's kind."""
         return self.pieces[name][0].stored.dtype
 
+    @property
+    def quantized(self) -> dict[str, QuantizedTensor]:
+        """The weights that are stored as integers, by their names."""
+        return {
+            name: piece.stored for name, (piece, *_) in self.pieces.items() if isinstance(piece.stored, QuantizedTensor)
+        }
+
+    def codes(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        """Return the integers (N, K) of a weight of ``quantized``, and their scale, (), (N, 1) or (N, K)."""
+        stored, (piece,) = self.quantized[name], self.pieces[name]
+        scale = stored.scales()
+        return _part(stored.codes(), piece), _part(scale, piece) if scale.ndim else scale
+
     def load(self, name: str, dtype: type[Float] = np.float64) -> NDArray[Float]:
-        """Read tensor ``name``; the conversion to ``dtype`` is exact.
+        """Read tensor ``name``; the conversion to ``dtype`` is exact, but for float32 of integers times their scales.
 
         Parameters
         ----------
         name
             One of ``names`` or ``ranges``.
         dtype
-            ``numpy.float32`` or ``numpy.float64``: both hold every stored value.
+            ``numpy.float32`` or ``numpy.float64``: both hold every stored real.
 
         Returns
         -------
@@ -111,7 +126,7 @@ class Checkpoint:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
-def _part(values: NDArray[Float], piece: Piece) -> NDArray[Float]:
+def _part(values: NDArray[Number], piece: Piece) -> NDArray[Number]:
     values = values.T if piece.transposed else values
     if (where := piece.where) is None:
         return values
@@ -165,6 +180,8 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
     family = FAMILIES[model_type]
     config = family.config.read(values)
     tensors = _read_headers(path, family) if gguf is None else name_tensors(gguf, model_type, config)
+    if (quantization := values.get("quantization_config")) is not None:
+        tensors = quantized_tensors(quantization, tensors, family.prefix)
     ranges = {name: tensors.pop(name) for name in sorted(tensors) if name.endswith((".x_min", ".x_max"))}
     for name, stored in ranges.items():
         _check_dtype(name, stored)
@@ -172,6 +189,7 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
     config = replace(config, **_embedding(path, found))
     contents = outline(family, config, found)
     pieces = _find(path, contents, tensors, f"{family.architecture} with head {found}")
+    _check_quantized(path, contents, pieces)
     used = {piece.stored for each in pieces.values() for piece in each}
     ignored = tuple(sorted(name for name, stored in tensors.items() if stored not in used))
     body = {name.partition(".")[0] for name in outline(family, config, "none").tensors}
@@ -242,6 +260,14 @@ def _find(
     return pieces
 
 
+def _check_quantized(path: Path, contents: Outline, pieces: Mapping[str, tuple[Piece, ...]]) -> None:
+    for name, parts in pieces.items():
+        integers = [piece for piece in parts if isinstance(piece.stored, QuantizedTensor)]
+        if integers and (len(parts) > 1 or integers[0].transposed or contents.tensors[name].is_embedding):
+            msg = f"checkpoint {path} must hold integers of linear layers alone, got those of '{name}'"
+            raise CheckpointError(msg)
+
+
 def _known_head(head: str) -> Head:
     if head not in HEADS:
         msg = f"head must be one of {', '.join(HEADS)}, got {head!r}"
@@ -264,7 +290,7 @@ def _head(family: Family, values: Mapping[str, Any], config: Config, tensors: Ma
 
 
 def _check_dtype(name: str, stored: StoredTensor) -> None:
-    if not isinstance(stored, GgufTensor) and stored.dtype not in STORED_DTYPES:
+    if type(stored) is StoredTensor and stored.dtype not in STORED_DTYPES:
         msg = (
             f"tensor {name!r} of {stored.file} must be stored as one of "
             f"{', '.join(STORED_DTYPES)}, got {stored.dtype}; save the model in float32"

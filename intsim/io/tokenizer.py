@@ -119,7 +119,8 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
         If there is none, it cannot be read, or tokenizer_config.json contradicts it in a way that is not known.
     """
     if (gguf := find_gguf(Path(path))) is not None:
-        return build_tokenizer(read_gguf(gguf))
+        with _one_sentence(f"{gguf} must hold a whole vocabulary to read text", CheckpointError):
+            return build_tokenizer(read_gguf(gguf))
     file = Path(path) / "tokenizer.json"
     try:
         text = read_text(file, most=MAX_JSON, newline="")

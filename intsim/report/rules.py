@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+from intsim.convert.taken import taken_inputs, taken_over
 from intsim.io.huggingface import open_checkpoint
 from intsim.recipes import ActivationRule, InputRule, Recipe, WeightRule, match
 
@@ -33,12 +34,14 @@ def summarise_rules(recipe: Recipe, path: str | Path, *, head: str | None = None
     IntsimError
         If the checkpoint is invalid, or the recipe has no rule for one of its tensors.
     """
-    outline = open_checkpoint(path, head=head).outline
-    rules = match(recipe, outline)
+    checkpoint = open_checkpoint(path, head=head)
+    outline, stored = checkpoint.outline, {"range": "as stored", "rounding": "as stored"}
+    rules, inputs = taken_over(match(recipe, outline), checkpoint), taken_inputs(checkpoint)
     return {
         "weights": [
             {"name": name, "role": outline.tensors[name].role, "shape": list(outline.tensors[name].shape)}
             | _weight(rule)
+            | (stored if name in checkpoint.quantized else {})
             for name, rule in rules.weights.items()
         ],
         "activations": [
@@ -47,7 +50,10 @@ def summarise_rules(recipe: Recipe, path: str | Path, *, head: str | None = None
             for name, activation in outline.activations.items()
         ],
         "inputs": [
-            {"name": name, "of": outline.inputs[name].source} | _input(rule) for name, rule in rules.inputs.items()
+            {"name": name, "of": outline.inputs[name].source}
+            | _input(rule)
+            | ({"range": "as stored"} if name in inputs else {})
+            for name, rule in rules.inputs.items()
         ],
         "notes": list(rules.notes),
     }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import intsim
 from intsim.cli import main
+from intsim.convert.simulate import open_reference
 from intsim.errors import CheckpointError
 from intsim.io.gguf_file import KINDS, read_gguf
 from intsim.io.huggingface import open_checkpoint
@@ -185,10 +186,11 @@ def test_the_header_is_what_the_package_reads(llama: Path) -> None:
 
 
 def test_an_integer_model_of_a_file_is_that_of_the_folder(llama: Path) -> None:
+    file = llama / "llama.gguf"
     models = [
-        intsim.quantize(path, recipe="zeroquant", profile="intsim-wide", calibration=TEXTS)
-        for path in (llama, llama / "llama.gguf")
+        intsim.quantize(path, recipe="zeroquant", profile="intsim-wide", calibration=TEXTS) for path in (llama, file)
     ]
+    assert open_reference(file, models[0]).names == open_checkpoint(llama).names
     assert parse_tokenizer(str(models[0].tokenizer)).to_str() == models[1].tokenizer
     assert models[0].tensors.keys() == models[1].tensors.keys()
     for name, values in models[0].tensors.items():
@@ -301,8 +303,23 @@ def test_a_damaged_header_is_refused(content: bytes, got: str, tmp_path: Path, r
             "llama.logit_scale of FILE must be left out, since no llama here has it, got 2.0",
         ),
         (
+            {"metadata": {"llama.rope.dimension_count": "six"}},
+            "llama.rope.dimension_count of FILE must be a positive integer, got 'six'",
+        ),
+        (
+            {"metadata": {"llama.attention.head_count": 3, "llama.attention.head_count_kv": 2}},
+            (
+                "FILE must hold what config.json holds of a llama, got: num_attention_heads in config.json must be a "
+                "multiple of num_key_value_heads, 2, got 3"
+            ),
+        ),
+        (
+            {"metadata": {"llama.embedding_length": 3, "llama.attention.key_length": None}},
+            "llama.embedding_length of FILE must be at least attention.head_count, 4, got 3",
+        ),
+        (
             {"metadata": {"split.count": 2}},
-            "FILE must be one file, got part 1 of 2; merge them with llama-gguf-split",
+            "FILE must be one file, got one of 2; merge them with llama-gguf-split",
         ),
         (
             {"tensors": {"blk.0.attn_q.bias": np.zeros(24, np.float32)}},
@@ -470,19 +487,19 @@ def test_scored_pieces_are_merged_as_sentencepiece_merges_them(shared: Path, tmp
         ({}, "tokenizer.ggml.model of FILE must be one of gpt2, llama to read text, got nothing"),
         (
             {"tokenizer.ggml.model": "t5"},
-            "tokenizer.ggml.model of FILE must be one of gpt2, llama to read text, got 't5'",
+            "tokenizer.ggml.model of FILE must be one of gpt2, llama to read text, got t5",
         ),
         (
             _byte_pairs("tekken"),
-            "tokenizer.ggml.pre of FILE must be one of gpt-2, smollm, llama-bpe, qwen2 to read text, got 'tekken'",
+            "tokenizer.ggml.pre of FILE must be one of gpt-2, smollm, llama-bpe, qwen2 to read text, got tekken",
         ),
         (
             {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]},
-            "FILE must hold a vocabulary of kind llama to read text, got no 'scores'",
+            "FILE must hold a whole vocabulary to read text, got no 'scores'",
         ),
         (
             {**WORDS, "tokenizer.ggml.bos_token_id": 99},
-            "FILE must hold a vocabulary of kind llama to read text, got list index out of range",
+            "FILE must hold a whole vocabulary to read text, got a value of another kind",
         ),
     ],
 )
@@ -491,3 +508,19 @@ def test_a_vocabulary_that_is_not_known_is_refused(metadata: Mapping[str, Any], 
     with pytest.raises(CheckpointError) as refused:
         read_tokenizer(file)
     assert str(refused.value).replace(str(file), "FILE") == sentence
+
+
+def test_a_file_of_changed_bytes_is_read_or_refused(llama: Path, tmp_path: Path) -> None:
+    whole, file = bytearray((llama / "llama.gguf").read_bytes()), tmp_path / "changed.gguf"
+    header = min(block.offset for block in read_gguf(llama / "llama.gguf").tensors.values())
+    rng, refused = np.random.default_rng(11), 0
+    for at in rng.choice(header, 600, replace=False):
+        changed = whole.copy()
+        changed[at] = rng.integers(256)
+        file.write_bytes(changed)
+        try:
+            open_checkpoint(file)
+            read_tokenizer(file)
+        except CheckpointError:
+            refused += 1
+    assert 200 < refused < 600
