@@ -32,7 +32,7 @@ PAIRS = 7
 LONG_ENOUGH = 0.1  # seconds of work in one measurement
 PAUSE = 0.25  # seconds, in which the threads of what ran before cease to wait busily
 MINILM, BERT_BASE = ((384, 384), (384, 1536), (1536, 384)), ((768, 768), (768, 3072), (3072, 768))
-CONVERTED = ("zeroquant", "smoothquant", "zeroquant-w4")  # by which the large decoder is quantized
+CONVERTED = ("zeroquant", "smoothquant")  # by which the large decoder is quantized
 SHAPES = [(batch, tokens) for batch in (1, 16) for tokens in (16, 64, 128, 256, 512)]
 
 
@@ -361,9 +361,9 @@ def benchmark_convert_memory() -> None:
             print(f"TinyLlama, quantize by {recipe}: peak {peak >> 20} MB, {sizes}, {seconds:.0f} s", flush=True)
 
 
-def write_tiny_llama(folder: Path) -> int:
+def write_tiny_llama(folder: Path, *, layers: int = 22) -> int:
     """Write a checkpoint of the shape of TinyLlama-1.1B with random weights, a shard a layer; return its bytes."""
-    hidden, inner, keys, words, layers = 2048, 5632, 256, 32_000, 22
+    hidden, inner, keys, words = 2048, 5632, 256, 32_000
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

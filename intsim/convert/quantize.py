@@ -27,6 +27,7 @@ from intsim.io.tokenizer import WINDOW, Encoding, cut, encode, has_tokenizer, pa
 from intsim.models.config import Config
 from intsim.models.formats import Dynamic
 from intsim.models.outline import Outline
+from intsim.models.world import tensor_name
 from intsim.profile import Profile, find_profile
 from intsim.quantizers import AffineParams, Granularity, MinMax
 from intsim.recipes import ActivationRule, Matched, Recipe, load_recipe, match
@@ -260,7 +261,11 @@ def _quantizing(
                 clip=rule.clip == "tm-iqr" and read.of_token,
             )
     estimators = {name: rule.new_estimator() for name, rule in matched.items() if seen[name] not in ranges}
-    moments = {read.source: Moments() for read in outline.inputs.values()} if recipe.needs_moments else {}
+    moments = {
+        outline.inputs[read].source: Moments()
+        for product, read in outline.products.items()
+        if recipe.bias_correction or rules.weights[tensor_name(f"{product}.weight")].rounding != "nearest"
+    }
     if estimators or moments:
         looking = [(seen[name], estimator.update) for name, estimator in estimators.items()]
         yield _Pass(weights, [*looking, *((name, moment.update) for name, moment in moments.items())])

@@ -26,7 +26,7 @@ module: Final[Any] = import_module("intsim.convert.calibrate")
 
 
 def encoding(length: int) -> Encoding:
-    return Encoding(ids=[7] * length, type_ids=[0] * length)
+    return Encoding(ids=[7] * length, type_ids=[0] * length, tokens=["good"] * length)
 
 
 @pytest.fixture(scope="module")

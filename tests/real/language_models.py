@@ -39,7 +39,7 @@ TEXTS: Final = {
     "paper": PAPERS / "002_223fb068772fb8d4.txt",  # Bondarenko et al. 2021
 }
 CALIBRATION: Final = (STORIES / "tinystories_197k.txt", PAPERS / "004_d355be1993b84b35.txt")
-LENGTH: Final = 256  # tokens of a calibration text, eight of each file
+CALIBRATED: Final = 2048  # tokens of each
 WINDOW: Final = 512  # tokens that are scored together
 PROMPTS: Final = 10
 
@@ -133,12 +133,10 @@ def main() -> None:
     def tokens_of(file: Path) -> list[int]:
         return tokenizer.encode(file.read_text(encoding="utf-8"), add_special_tokens=False).ids
 
-    length = min(LENGTH, options.window)
     texts = {
         name: windows(tokens_of(file), options.window, options.tokens // options.window) for name, file in TEXTS.items()
     }
-    rows = [row for file in CALIBRATION for row in windows(tokens_of(file), length - 2, 8)]
-    calibration = [tokenizer.decode(row).replace("\t", " ") for row in rows]  # a TAB would stand between two texts
+    calibration = [line for file in CALIBRATION for line in tokenizer.decode(tokens_of(file)[:CALIBRATED]).splitlines()]
     prompts = np.concatenate([rows[: PROMPTS // 2, :16] for rows in texts.values()])
     print(f"{path.name}: " + ", ".join(f"{name} {rows.size} tokens" for name, rows in texts.items()), flush=True)
     print(f"{'':<56}{'stories':>18}{'paper':>18}{'tokens equal':>14}{'seconds':>9}", flush=True)
@@ -164,7 +162,7 @@ def main() -> None:
             chosen = {name: recipe for name, recipe in recipes.items() if re.search(options.only, name)}
             if not chosen:
                 continue
-            models = quantize_each(path, list(chosen.values()), profile=profile, calibration=calibration, truncate=True)
+            models = quantize_each(path, list(chosen.values()), profile=profile, calibration=calibration)
             for name in chosen:
                 show(name, integer_model(models.pop(0)))
 
