@@ -125,7 +125,8 @@ class IntegerModel(Constants):
         if last and self.head != "causal-lm":
             msg = f"last must be asked of a causal language model, got one with head {self.head}"
             raise IntsimError(msg)
-        if (last or self.head == "sentence-embedding") and not mask.any(axis=1).all():
+        pools = self.head == "sentence-embedding" or (self.outline.cached and self.head == "sequence-classification")
+        if (last or pools) and not mask.any(axis=1).all():
             msg = "attention_mask must have a token in every text that is pooled, got a text with none"
             raise IntsimError(msg)
         ids, types = ids.astype(np.int64, copy=False), types.astype(np.int64, copy=False)

@@ -111,6 +111,7 @@ HEADS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 """The class of transformers that makes a head, and its part of the configuration."""
 
 DECODERS: Final = ("llama", "mistral", "qwen2", "gemma", "gpt2", "gptj", "gpt_neox", "opt")
+ENCODERS: Final = tuple(family for family in FAMILIES if family not in DECODERS)
 JUDGING: Final = ("none", "regression", "two-classes", "three-classes", "multi-label")  # heads that every family has
 
 

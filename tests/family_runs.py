@@ -48,7 +48,7 @@ bits = 6
 symmetric = false
 
 [[activations]]
-roles = ["query", "key", "value"]
+roles = ["query", "key", "value", "rotation", "gate"]
 bits = 8
 symmetric = false
 

@@ -9,8 +9,8 @@ It judges the chain of calls too. An operand is one of three things:
 * the result of an earlier call, by its name;
 * stored anew, because the model brought a result into another form on the way. It must be a view of one earlier result,
   with or without the zero points of that result taken off: the whole or a run of one axis (a group of channels, one
-  token), axes moved, and either split or joined in their order (heads), or the heads that share keys one below the
-  other. Sequences stay apart;
+  token), axes moved, and either split or joined in their order (heads), or the heads of keys, repeated for those that
+  share them. Sequences stay apart;
 * an input of the model (ids, masks, keys and values kept of an earlier run) or one of its constants (weights,
   multipliers). These are taken as they are.
 
@@ -418,18 +418,18 @@ def _multiply(
     rounding: str,
     a_zero_point: int = 0,
     b_zero_point: int = 0,
-    zero_point: int = 0,
+    zero_point: int | Tensor = 0,
 ) -> Tensor:
     lo, hi = oracle.int_range(*to)
-    zero_points = {"a_zero_point": a_zero_point, "b_zero_point": b_zero_point, "zero_point": zero_point}
-    pairs = _pairs(ratio, a.shape[-1])
+    how = {"a_zero_point": a_zero_point, "b_zero_point": b_zero_point, "lo": lo, "hi": hi, "mode": rounding}
+    pairs, zero_points = _pairs(ratio, a.shape[-1]), _spread(zero_point, a.shape[-1])
     rows = zip(a.rows, b.rows, strict=True)
     return _joined(
         a.shape,
         (
             [
-                oracle.multiply(x, y, m, t, **zero_points, lo=lo, hi=hi, mode=rounding)
-                for x, y, (m, t) in zip(*row, pairs, strict=True)
+                oracle.multiply(x, y, m, t, zero_point=z, **how)
+                for x, y, (m, t), z in zip(*row, pairs, zero_points, strict=True)
             ]
             for row in rows
         ),
@@ -512,7 +512,7 @@ def _is_view(operand: Tensor, sources: Sequence[Tensor]) -> bool:
     for source in reversed(sources):
         if source.shape[:1] != operand.shape[:1]:
             continue
-        if _is_by_key_heads(operand, source) or _is_by_key_heads(source, operand):
+        if _repeats_heads(operand, source):
             return True
         for start, axes in _runs(source.shape, len(operand.flat)):
             flat = [source.flat[i] for i in _places(axes, start)]
@@ -527,16 +527,20 @@ def _is_view(operand: Tensor, sources: Sequence[Tensor]) -> bool:
     return False
 
 
-def _is_by_key_heads(by_head: Tensor, rows: Tensor) -> bool:
-    """Say whether rows (B, T, C) are laid out (B, H, G T, D): the G heads that share keys one below another."""
-    if len(by_head.shape) != 4 or len(rows.shape) != 3 or prod(by_head.shape) != prod(rows.shape):
+def _repeats_heads(operand: Tensor, rows: Tensor) -> bool:
+    """Say whether (B, H, T, D), or (B, H, D, T), are the heads of rows (B, T, C), each as often as the others."""
+    if len(operand.shape) != 4 or len(rows.shape) != 3 or prod(operand.shape) <= prod(rows.shape):
         return False
-    (batch, heads, run, size), tokens = by_head.shape, rows.shape[1]
-    if tokens == 0 or run % tokens:
+    (batch, heads, *last), (_, tokens, channels) = operand.shape, rows.shape
+    times, rest = divmod(prod(operand.shape), prod(rows.shape))
+    if rest or heads % times or sorted(last) != sorted((tokens, channels * times // heads)):
         return False
-    group = run // tokens
-    head = [(heads, group * size), (group, size), (tokens, heads * group * size), (size, 1)]
-    return [rows.flat[i] for i in _places([(batch, prod(rows.shape[1:])), *head], 0)] == by_head.flat
+    size, whole = channels * times // heads, [(batch, tokens * channels), (heads // times, channels * times // heads)]
+    for axes in ([(tokens, channels), (size, 1)], [(size, 1), (tokens, channels)]):
+        found = [rows.flat[i] for i in _places([*whole, (times, 0), *axes], 0)]
+        if [length for length, _ in axes] == last and found == operand.flat:
+            return True
+    return False
 
 
 def _runs(shape: tuple[int, ...], size: int) -> Iterator[tuple[int, list[Axis]]]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from intsim.models.config import Config
-from intsim.models.world import Head, Value, World
+from intsim.models.world import HEADS, Head, Value, World
 
-__all__ = ["ARCHITECTURES", "Family"]
+__all__ = ["ARCHITECTURES", "OF_DECODERS", "Family"]
 
 ARCHITECTURES: Final[dict[str, Head]] = {
     "Model": "none",
@@ -20,6 +20,10 @@ ARCHITECTURES: Final[dict[str, Head]] = {
     "LMHeadModel": "causal-lm",
 }
 """How the name of a transformers class ends -> the head it has."""
+
+
+OF_ENCODERS: Final[tuple[Head, ...]] = tuple(head for head in HEADS if head != "causal-lm")
+OF_DECODERS: Final[tuple[Head, ...]] = ("none", "sequence-classification", "causal-lm")
 
 
 def _unchanged(name: str) -> str:
@@ -43,6 +47,8 @@ class Family:
         Of the tensors of the body in the checkpoint of a model with a head; names here go without it.
     rename
         The name in the file, without the prefix -> the name here, or None for what has no counterpart.
+    heads
+        What may follow it.
     """
 
     forward: Callable[[World, Value, Value, Value], Value]
@@ -50,6 +56,7 @@ class Family:
     architecture: str
     prefix: str
     rename: Callable[[str], str | None] = _unchanged
+    heads: tuple[Head, ...] = OF_ENCODERS
 
     def __call__(self, w: World, ids: Value, mask: Value, types: Value) -> Value:
         """Return the output of the model in the world ``w``."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from intsim.models.decoder import stored
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.llama import LlamaConfig, gated
 from intsim.models.world import Function, Value, World
 
@@ -39,4 +39,6 @@ def gemma(w: World, ids: Value, mask: Value, _types: Value) -> Value:
     return gated(w, ids, mask, unit_offset=True, root_scaled=True)
 
 
-GEMMA: Final = Family(forward=gemma, config=GemmaConfig, architecture="Gemma", prefix="model.", rename=stored)
+GEMMA: Final = Family(
+    forward=gemma, config=GemmaConfig, architecture="Gemma", prefix="model.", rename=stored, heads=OF_DECODERS
+)

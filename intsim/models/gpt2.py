@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from intsim.models.config import Count, Real, Size, refuse
 from intsim.models.decoder import DecoderConfig, next_token, stored
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.world import Function, Stored, Value, World
 
 __all__ = ["GPT2", "Gpt2Config", "gpt2"]
@@ -70,4 +70,6 @@ def _dense(w: World, name: str, x: Value, rows: int, *, role: str) -> Value:
     return w.linear(name, w.read(f"{name}.input", x), rows, role=role, view=Stored(name, transposed=True))
 
 
-GPT2: Final = Family(forward=gpt2, config=Gpt2Config, architecture="GPT2", prefix="transformer.", rename=stored)
+GPT2: Final = Family(
+    forward=gpt2, config=Gpt2Config, architecture="GPT2", prefix="transformer.", rename=stored, heads=OF_DECODERS
+)

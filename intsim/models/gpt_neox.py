@@ -9,7 +9,7 @@ from typing import Final
 
 from intsim.models.config import Count, Real, Size, refuse
 from intsim.models.decoder import RopeConfig, next_token, stored
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.world import Function, Stored, Value, World
 
 __all__ = ["GPT_NEOX", "GptNeoxConfig", "gpt_neox"]
@@ -82,5 +82,5 @@ def gpt_neox(w: World, ids: Value, mask: Value, _types: Value) -> Value:
 
 
 GPT_NEOX: Final = Family(
-    forward=gpt_neox, config=GptNeoxConfig, architecture="GPTNeoX", prefix="gpt_neox.", rename=stored
+    forward=gpt_neox, config=GptNeoxConfig, architecture="GPTNeoX", prefix="gpt_neox.", rename=stored, heads=OF_DECODERS
 )

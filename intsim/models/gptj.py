@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from intsim.models.config import Count, Real, Size, refuse
 from intsim.models.decoder import RopeConfig, next_token, stored
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.world import Function, Value, World
 
 __all__ = ["GPTJ", "GptjConfig", "gptj"]
@@ -58,4 +58,6 @@ def gptj(w: World, ids: Value, mask: Value, _types: Value) -> Value:
     return next_token(w, x, table="wte", size=size, bias="")
 
 
-GPTJ: Final = Family(forward=gptj, config=GptjConfig, architecture="GPTJ", prefix="transformer.", rename=stored)
+GPTJ: Final = Family(
+    forward=gptj, config=GptjConfig, architecture="GPTJ", prefix="transformer.", rename=stored, heads=OF_DECODERS
+)

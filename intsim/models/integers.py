@@ -217,6 +217,7 @@ class IntegerWorld:
         self._mask = mask
         self._columns = np.concatenate([past[0], mask], axis=1) if past else mask  # of all tokens, (B, S)
         self._past = iter(past[1:]) if past else None
+        self._wide: dict[str, Integers] = {}  # sums in groups as norms read them
         self._rotation: list[Integers] = []  # cos and sin of each token
         self._masks: dict[int | None, NDArray[np.bool_]] = {}
         self.kept: list[Integers] = []
@@ -356,7 +357,9 @@ class IntegerWorld:
     def _norm(self, name: str, operator: Callable[..., Integers], x: Activation) -> Activation:
         source, codes = x
         if self._formats[source].groups > 1:  # norms read one scale
-            codes = self._rescale(f"{source}.wide", Unscaled([self._centred(x)]), INT16)
+            if source not in self._wide:
+                self._wide[source] = self._rescale(f"{source}.wide", Unscaled([self._centred(x)]), INT16)
+            codes = self._wide[source]
         params, to = self._model.layer_norm_params(name), self._formats[name].range
         return Activation(name, call(name, operator, codes, params, to=to, profile=self._profile))
 
@@ -458,11 +461,12 @@ class IntegerWorld:
         if causal:
             k, v = self._kept(key.name, k), self._kept(value.name, v)
             keep = self._seen(mask.shape[-1], window)
-        q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
         names = query.name, key.name, value.name
+        q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
         if not self._whole and (step := fused.attention(self._model, name, names, q.shape[-1])) is not None:
             return Activation(context, _joined(_attended(step, q, k, v, keep, causal=causal)))
-        group, q, keep = heads // key_heads, *_shared(q, keep, key_heads)
+        if (sharing := heads // key_heads) > 1:
+            k, v = k.repeat(sharing, axis=1), v.repeat(sharing, axis=1)
         multiply: Callable[..., Integers] = partial(call, carrier=self._carrier)
         zero_points = self._zero_points(x_zero_point=query.name, w_zero_point=key.name)
         scores = multiply(f"{name}.scores.acc", ops.matmul, q, k, **zero_points)  # (B, H, T, T)
@@ -470,7 +474,6 @@ class IntegerWorld:
         probs = call(f"{name}.probs", ops.softmax, scores, ratio, profile=profile, mask=keep)
         zero_points = self._zero_points(w_zero_point=value.name)
         acc = multiply(f"{context}.acc", ops.matmul, probs, v.swapaxes(-1, -2), **zero_points)
-        acc = acc.reshape(-1, heads, acc.shape[-2] // group, acc.shape[-1])
         return Activation(context, self._rescale(context, Unscaled([_joined(acc)])))
 
     def _seen(self, queries: int, window: int | None) -> NDArray[np.bool_]:  # (B, 1, T, S)
@@ -520,14 +523,6 @@ class IntegerWorld:
         return call(name, ops.permute, x.codes, self._tensors["order"])
 
 
-def _shared(q: Integers, keep: Any, key_heads: int) -> tuple[Integers, Any]:
-    """Put the queries of heads that share keys one below the other: (B, H, T, D) -> (B, H', T H / H', D)."""
-    if (group := q.shape[1] // key_heads) == 1:
-        return q, keep
-    q = q.reshape(-1, key_heads, group * q.shape[-2], q.shape[-1])
-    return q, keep.repeat(group, axis=1).reshape(-1, 1, group * keep.shape[-2], keep.shape[-1])
-
-
 def _attended(
     step: Callable[..., Integers], q: Integers, k: Integers, v: Integers, keep: NDArray[np.bool_], *, causal: bool
 ) -> Integers:
@@ -537,7 +532,10 @@ def _attended(
     for start in range(0, queries, size):
         rows = slice(start, start + size)
         columns = int(np.flatnonzero(keep[..., rows, :].any(axis=(0, 1, 2)))[-1:].sum()) + 1 if causal else k.shape[-2]
-        part, kept = _shared(q[..., rows, :], keep[..., rows, :columns], k.shape[1])
+        part, kept = q[..., rows, :], keep[..., rows, :columns]
+        if (group := heads // k.shape[1]) > 1:  # queries of the heads that share keys, one below the other
+            part = part.reshape(batch, -1, group * part.shape[-2], part.shape[-1])
+            kept = kept.repeat(group, axis=1).reshape(batch, 1, -1, columns)
         at_once = max(1, SCORES // (part.shape[-2] * columns))
         y = in_blocks(step, part, k[..., :columns, :], v[..., :columns, :], kept, core=2, rows=at_once)
         done.append(y.reshape(batch, heads, -1, y.shape[-1]))

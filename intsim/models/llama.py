@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from intsim.models.config import Count, Real, Size, refuse
 from intsim.models.decoder import RopeConfig, next_token, stored
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.world import Function, Value, World
 
 __all__ = ["LLAMA", "LlamaConfig", "gated", "llama"]
@@ -113,4 +113,6 @@ def gated(
     return next_token(w, x, table="embed_tokens", size=c.hidden_size)
 
 
-LLAMA: Final = Family(forward=llama, config=LlamaConfig, architecture="Llama", prefix="model.", rename=stored)
+LLAMA: Final = Family(
+    forward=llama, config=LlamaConfig, architecture="Llama", prefix="model.", rename=stored, heads=OF_DECODERS
+)

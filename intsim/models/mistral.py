@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from intsim.models.decoder import stored
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.llama import LlamaConfig, gated
 from intsim.models.world import Value, World
 
@@ -32,4 +32,6 @@ def mistral(w: World, ids: Value, mask: Value, _types: Value) -> Value:
     return gated(w, ids, mask, window=w.config.sliding_window or None)
 
 
-MISTRAL: Final = Family(forward=mistral, config=MistralConfig, architecture="Mistral", prefix="model.", rename=stored)
+MISTRAL: Final = Family(
+    forward=mistral, config=MistralConfig, architecture="Mistral", prefix="model.", rename=stored, heads=OF_DECODERS
+)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from intsim.models.config import Count, Size, refuse
 from intsim.models.decoder import DecoderConfig, next_token
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.world import Function, Value, World
 
 __all__ = ["OPT", "OptConfig", "opt"]
@@ -93,4 +93,4 @@ def opt(w: World, ids: Value, mask: Value, _types: Value) -> Value:
     return next_token(w, x, table=f"{d}.embed_tokens", size=c.word_size)
 
 
-OPT: Final = Family(forward=opt, config=OptConfig, architecture="OPT", prefix="model.")
+OPT: Final = Family(forward=opt, config=OptConfig, architecture="OPT", prefix="model.", heads=OF_DECODERS)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from intsim.models.decoder import stored
-from intsim.models.family import Family
+from intsim.models.family import OF_DECODERS, Family
 from intsim.models.llama import LlamaConfig, gated
 from intsim.models.world import Value, World
 
@@ -25,4 +25,6 @@ def qwen2(w: World, ids: Value, mask: Value, _types: Value) -> Value:
     return gated(w, ids, mask, bias="")
 
 
-QWEN2: Final = Family(forward=qwen2, config=Qwen2Config, architecture="Qwen2", prefix="model.", rename=stored)
+QWEN2: Final = Family(
+    forward=qwen2, config=Qwen2Config, architecture="Qwen2", prefix="model.", rename=stored, heads=OF_DECODERS
+)

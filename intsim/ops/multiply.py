@@ -19,7 +19,7 @@ def multiply(
     rounding: Rounding,
     a_zero_point: int = 0,
     b_zero_point: int = 0,
-    zero_point: int = 0,
+    zero_point: int | Integers = 0,
 ) -> Integers:
     """Return saturate(RND((a - a_zero_point) (b - b_zero_point) m / 2**t) + zero_point), with one rounding.
 
@@ -34,7 +34,7 @@ def multiply(
     rounding
         RND.
     a_zero_point, b_zero_point, zero_point
-        Codes that stand for 0.
+        Codes that stand for 0, of the result one for all channels or one for each.
 
     Returns
     -------

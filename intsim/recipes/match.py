@@ -15,7 +15,7 @@ __all__ = ["Matched", "match", "nearest_divisor"]
 
 Rule = TypeVar("Rule", WeightRule, ActivationRule, InputRule)
 
-WHOLE = ("query", "key", "value", "output")  # roles of activations that are read with one scale
+WHOLE = ("query", "key", "value", "rotation", "gate", "output")  # roles of activations that are read with one scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

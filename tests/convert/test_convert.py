@@ -444,7 +444,7 @@ def test_a_missing_tensor_is_refused_by_name(tiny_bert: TinyBert, tmp_path: Path
 @pytest.mark.parametrize(
     ("model_type", "complaint"),
     [
-        ("gpt2", "model_type in config.json must be one of albert, bert, "),
+        ("t5", "model_type in config.json must be one of albert, bert, "),
         ("roberta", "architectures in config.json must be one of RobertaModel, RobertaForSequenceClassification, "),
     ],
 )
@@ -455,7 +455,7 @@ def test_another_architecture_is_refused(source: Path, tmp_path: Path, model_typ
     (path / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
     message = _refusal(path, tmp_path / "out")
     assert message.startswith(complaint)
-    assert message.endswith({"gpt2": "got 'gpt2'"}.get(model_type, "got ['BertForSequenceClassification']"))
+    assert message.endswith({"t5": "got 't5'"}.get(model_type, "got ['BertForSequenceClassification']"))
 
 
 # ---- calibration

@@ -86,7 +86,7 @@ class Lesson:
 # ---- the world of tensors
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", families.ENCODERS)
 def test_a_family_gives_in_tensors_what_it_gives_in_arrays(
     script: Any, torch: Any, tmp_path: Path, family: str
 ) -> None:
@@ -238,7 +238,7 @@ def test_what_is_no_layer_is_exported_as_it_was(taught: tuple[Lesson, dict[str, 
     assert not any(info.values())
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", families.ENCODERS)
 def test_layers_of_every_family_are_distilled(script: Any, tmp_path: Path, family: str) -> None:
     path = families.tiny(family, "two-classes", tmp_path / "float")
     lesson = Lesson(script, path, "zeroquant-w4:groups=4", "zeroquant-w4:groups=4", [*TEXTS, *TEXTS[::-1]])

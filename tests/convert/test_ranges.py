@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from families import FAMILIES, tiny
+from families import DECODERS, ENCODERS, tiny
 
 import intsim
 from intsim.cli import main
@@ -75,12 +75,24 @@ def test_the_ranges_of_calibration_read_back_give_the_same_bytes(ranges: Ranges,
     assert stored(intsim.quantize(FLOAT, ranges=arrays), tmp_path / "arrays") == expected
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_every_family_takes_ranges(family: str, tmp_path: Path) -> None:
     path = tiny(family, "two-classes", tmp_path / "float")
     given = calibrated(path, "intsim", TEXTS)
     expected = stored(intsim.quantize(path, calibration=TEXTS), tmp_path / "texts")
     assert stored(intsim.quantize(path, ranges=given), tmp_path / "ranges") == expected
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoder_takes_ranges_and_no_text(family: str, tmp_path: Path) -> None:
+    path = tiny(family, "causal-lm", tmp_path / "float")
+    names = [name for name in open_checkpoint(path).outline.activations if name not in ("lm_head", "embed_out")]
+    model = intsim.quantize(path, ranges={name: [-8.0, 8.0] for name in names})
+    scales = {name: found for name, found in model.formats.items() if name in names}
+    assert len(scales) == len(names)
+    for found in (each for each in scales.values() if each.range.narrow):
+        step = int(found.scale.multiplier) * 2.0 ** -int(found.scale.shift)
+        assert step * found.range.max == pytest.approx(8, rel=1e-6)  # scales have 24 bits
 
 
 def test_a_given_range_decides_its_scale_and_zero_point(ranges: Ranges) -> None:

@@ -59,10 +59,7 @@ def test_all_lines_are_one_text_in_windows(decoder: Path, seen: list[Any], monke
     texts: list[str] = []
     monkeypatch.setattr(quantize_module, "running", lambda *how: texts.append(how[1]) or running(*how))
     intsim.quantize(decoder, calibration=LINES, window=7)
-    assert texts == ["a good movie .
-
-the plot is not bad
-  , not good at all"]
+    assert texts == ["a good movie .\n\nthe plot is not bad\n  , not good at all"]
     (encodings,) = seen
     before, ids = tokens_of(decoder, "\n".join(LINES))
     assert len(before) == 1

@@ -355,6 +355,7 @@ def test_an_architecture_that_is_not_known_is_refused(tmp_path: Path, refusal: C
 
 
 def test_a_kind_that_nobody_knows_is_refused(tmp_path: Path, refusal: Callable[[Path], str]) -> None:
+    pytest.importorskip("gguf")
     info = NAME + struct.pack("<IQIQ", 1, 32, 99, 0)
     (tmp_path / "kind.gguf").write_bytes(_header(tensors=1, rest=info) + bytes(256))
     assert refusal(tmp_path / "kind.gguf").endswith("Q6_K, got kind 99")

@@ -312,7 +312,7 @@ def test_size_must_be_there_where_transformers_gives_families_different_ones(tin
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "gpt2"}, f"model_type in config.json must be one of {', '.join(FAMILIES)}, got 'gpt2'"),
+        ({"model_type": "t5"}, f"model_type in config.json must be one of {', '.join(FAMILIES)}, got 't5'"),
         ({"model_type": ["bert"]}, f"model_type in config.json must be one of {', '.join(FAMILIES)}, got ['bert']"),
         ({"model_type": None}, f"model_type in config.json must be one of {', '.join(FAMILIES)}, got nothing"),
         (

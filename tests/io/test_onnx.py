@@ -740,7 +740,6 @@ def test_a_causal_mask_of_some_columns_has_no_nodes():
     assert seen.shape == ("batch", 1, "tokens", "tokens")
 
 
-@pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
 @pytest.mark.parametrize("operator", [ops.gelu, ops.gelu_tanh, ops.sigmoid, ops.silu, ops.tanh])
 @edges.every_preset
 def test_a_table_gives_the_function_of_all_its_inputs(operator, profile):

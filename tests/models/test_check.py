@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import intsim
 from intsim.errors import CheckpointError
 from intsim.models import Dynamic, Format
+from intsim.models.widths import widths
 
 TinyBert = Callable[..., Path]
 TEXTS = ("a good movie .", "the plot is not bad\tnot good")
@@ -230,17 +231,16 @@ def test_scores_that_could_overflow_int32_are_refused(model: intsim.IntegerModel
     assert f"'{name}.scores.acc'" in _refusal(model, **_wide(model, f"{name}.query", f"{name}.key"))
 
 
-@pytest.mark.parametrize(("longest", "accepted"), [(257, True), (258, False)])
-def test_the_bound_of_the_context_is_that_of_the_longest_text(
-    tiny_bert: TinyBert, longest: int, *, accepted: bool
+@pytest.mark.parametrize(("longest", "total"), [(8, 259), (258, 384), (512, 510), (600, 510)])
+def test_the_bound_of_the_context_is_that_of_a_row_of_probabilities(
+    tiny_bert: TinyBert, longest: int, total: int
 ) -> None:
-    """255 * 2**15 * 257 < 2**31 <= 255 * 2**15 * 258."""
+    """Those of a text sum to 255 and half of its tokens at most, or to 510."""
     model = intsim.quantize(tiny_bert(config={"max_position_embeddings": longest}), calibration=TEXTS)
-    changes = _wide(model, f"{ATTENTION}.self.value")
-    if accepted:
-        dataclasses.replace(model, **changes)([[5] * longest])
-    else:
-        assert f"'{ATTENTION}.self.context.acc'" in _refusal(model, **changes)
+    wide = dataclasses.replace(model, **_wide(model, f"{ATTENTION}.self.value"))
+    wide([[5] * longest])
+    found = widths(wide)[f"{ATTENTION}.self.context.acc"]
+    assert max(-found.min, found.max) <= total << 15
 
 
 @pytest.mark.parametrize(

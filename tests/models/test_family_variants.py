@@ -132,7 +132,7 @@ def test_the_layers_of_albert_are_stored_once_and_have_ranges_of_their_own(
 # ---- masked language models
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", families.ENCODERS)
 def test_a_tied_decoder_has_the_weight_of_the_words_and_an_untied_one_its_own(
     family_checkpoint: WritesCheckpoint, family: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_a_tied_decoder_has_the_weight_of_the_words_and_an_untied_one_its_own(
         assert np.array_equal(weight, words) == (head == "masked-lm")
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", families.ENCODERS)
 def test_the_words_and_the_decoder_tied_to_them_are_quantized_apart_or_stored_once(
     family_model: MakesModel, family: str
 ) -> None:

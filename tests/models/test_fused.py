@@ -68,7 +68,11 @@ def refused(model):
 
 
 def prepared(model):
-    return [name for name in model._built if name not in ("outline", "weights") and not name.endswith(".rule")]
+    return [
+        name
+        for name in model._built
+        if name not in ("outline", "weights") and not name.endswith((".rule", ".ratio", ".params"))
+    ]
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "relu"])

@@ -290,6 +290,10 @@ class Value:
         new = tuple(size // -known if length == -1 else length for length in lengths)
         return self.graph.add("Reshape", self, target, dtype=self.dtype, shape=new).bounded(self.magnitude)
 
+    def repeat(self, times: int, axis: int) -> "Value":
+        """Return the value with every slice along ``axis`` several times."""
+        return self.gather(self.graph.constant(np.repeat(np.arange(self.shape[axis]), times)), axis=axis)
+
     def swapaxes(self, a: int, b: int) -> "Value":
         """Return the value with two axes exchanged."""
         order = list(range(len(self.shape)))
