@@ -23,8 +23,8 @@ from intsim.reference.ops.pool import pool
 from intsim.reference.ops.position_ids import position_ids
 from intsim.reference.ops.rms_norm import rms_norm
 from intsim.reference.ops.rotary import rotary
-from intsim.reference.ops.rotary_frequencies import rotary_frequencies
 from intsim.reference.ops.softmax import softmax
+from intsim.reference.rotary_frequencies import rotary_frequencies
 
 __all__ = ["Floats", "Observer", "run"]
 

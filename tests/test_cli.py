@@ -757,7 +757,7 @@ def test_zeros_and_surplus_tensors_are_no_damage(
             "must hold tensor 'cls.predictions.transform.dense.weight' to be Bert",
         ),
         ("architectures", ["LlamaForCausalLM"], "architectures in config.json must be"),
-        ("model_type", "gpt2", "model_type in config.json must be one of albert, bert, "),
+        ("model_type", "t5", "model_type in config.json must be one of albert, bert, "),
         ("model_type", "distilbert", "dim in config.json must be a positive integer, got nothing"),
         ("hidden_act", "mish", "hidden_act in config.json must be one of"),
         ("position_embedding_type", "relative_key", "position_embedding_type in config.json must be 'absolute'"),

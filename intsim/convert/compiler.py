@@ -18,10 +18,10 @@ from intsim.carrier.exact import Integers
 from intsim.convert.adaround import adaround
 from intsim.convert.calibrate import Moments
 from intsim.convert.gptq import gptq
-from intsim.convert.rotary_frequencies import rotary_frequencies
 from intsim.convert.rotary_table import rotary_table
 from intsim.errors import CheckpointError
 from intsim.fixedpoint import ALIGNED_BITS, INT16, INT32, MAX_SHIFT, Dyadic
+from intsim.io.rotary_frequencies import rotary_frequencies
 from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.functions import function_rule

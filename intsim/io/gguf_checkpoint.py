@@ -150,7 +150,7 @@ def _rotation(gguf: Gguf, family: Family, given: Mapping[str, Any], architecture
 
 def _llama3(gguf: Gguf, family: Family, given: Mapping[str, Any], size: int) -> dict[str, Any]:
     """Return the scaling whose divisors of frequencies the file holds: LLaMA 3's numbers, its own factor."""
-    from intsim.convert.rotary_frequencies import rotary_frequencies  # noqa: PLC0415 - convert reads checkpoints
+    from intsim.io.rotary_frequencies import rotary_frequencies  # noqa: PLC0415 - convert reads checkpoints
 
     divisors = gguf.read(gguf.tensors[ROPE_FACTORS])
     scaling = {"rope_type": "llama3", "factor": float(divisors.max()), **LLAMA3}

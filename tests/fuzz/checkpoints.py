@@ -13,11 +13,11 @@ from fuzz.kind import Kind
 import intsim
 from intsim.io.integer_checkpoint import FILE
 from intsim.models import FAMILIES
-from intsim.models.world import HEADS
 from intsim.profile import PROFILES
 from intsim.recipes import recipe_names
 
-FLOAT: Final = [f"{family} {head} intsim" for family in FAMILIES for head in HEADS]
+SEEDED: Final = [name for name, family in FAMILIES.items() if name == "llama" or "causal-lm" not in family.heads]
+FLOAT: Final = [f"{family} {head} intsim" for family in SEEDED for head in FAMILIES[family].heads]
 CLASSIFIER: Final = "bert sequence-classification"
 PRESETS: Final = Path(intsim.__file__).parent / "recipes"
 QUANTIZE: Final = [
@@ -45,8 +45,9 @@ def _with_tokenizer(seed: str) -> Files:
 INTEGER: Final = [
     *(f"{CLASSIFIER} {recipe}" for recipe in recipe_names()),
     *(f"bert none {recipe}" for recipe in ("peg", "zeroquant")),
-    *(f"{family} sequence-classification intsim" for family in FAMILIES),
-    *(f"bert {head} intsim" for head in HEADS),
+    *(f"{family} sequence-classification intsim" for family in SEEDED),
+    *(f"bert {head} intsim" for head in FAMILIES["bert"].heads),
+    "llama causal-lm intsim",
     *(f"bert none ibert {profile}" for profile in PROFILES),
 ]
 

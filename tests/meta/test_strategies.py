@@ -405,7 +405,7 @@ def test_softmax_rows_are_legal_and_exact(rows, profile):
         oracle.softmax(rows.acc[index].tolist(), *pair, mask[index].tolist(), numbers)
         for index in np.ndindex(rows.acc.shape[:-1])
     ]
-    assert_bit_exact(y, np.array(expected, np.uint8).reshape(rows.acc.shape))
+    assert_bit_exact(y, np.array(expected, profile.probability_range.dtype).reshape(rows.acc.shape))
 
 
 def one_hot(rows):

@@ -231,7 +231,7 @@ def test_scores_that_could_overflow_int32_are_refused(model: intsim.IntegerModel
     assert f"'{name}.scores.acc'" in _refusal(model, **_wide(model, f"{name}.query", f"{name}.key"))
 
 
-@pytest.mark.parametrize(("longest", "total"), [(8, 259), (258, 384), (512, 510), (600, 510)])
+@pytest.mark.parametrize(("longest", "total"), [(16, 263), (258, 384), (512, 510), (600, 510)])
 def test_the_bound_of_the_context_is_that_of_a_row_of_probabilities(
     tiny_bert: TinyBert, longest: int, total: int
 ) -> None:
