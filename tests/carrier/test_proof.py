@@ -42,6 +42,7 @@ def use(monkeypatch):
 
 def test_no_partial_sum_passes_the_bound_and_every_row_reaches_it():
     for dtype, bits in proof.FORMATS:
+        assert bits == np.finfo(dtype).nmant + 1
         for depth, rows, columns, _ in proof.CASES:
             for a, b, acc in proof._dense(depth, rows, columns, dtype, bits), proof._sparse(depth, dtype, bits):
                 assert {each.dtype for each in (a, b, acc)} == {dtype}
@@ -82,6 +83,11 @@ def test_a_blas_that_multiplies_otherwise_is_refused(kind):
     assert fault is not None
     assert " for " in fault
     assert "\n" not in fault
+
+
+def test_a_wrong_sum_of_squares_is_told_beside_the_right_one():
+    fault = proof.find_fault(proof.Blas(np.matmul, lambda x, y: np.vecdot(x, y) - 1))
+    assert fault == f"{2**53 - 1}.0 for {2**53} in a sum of {len(proof._roots(2**53))} float64 squares"
 
 
 def spread(shape, low, high, seed=0):
