@@ -85,6 +85,19 @@ def test_a_blas_that_multiplies_otherwise_is_refused(kind):
     assert "\n" not in fault
 
 
+def test_the_first_wrong_number_of_a_product_is_told_beside_the_right_one():
+    def matmul(a, b):
+        product = np.matmul(a, b)
+        if a.shape[0] == 13:
+            product[2, 3:5] += [1, 2]
+        return product
+
+    a, b, acc = next(each for each in proof._products() if each[0].shape[0] == 13)
+    right = int(acc[2, 3])
+    told = f"{np.float32(right + 1):.1f} for {right} in a float32 product {a.shape} by {b.shape}"
+    assert proof.find_fault(proof.Blas(matmul, np.vecdot)) == told
+
+
 def test_a_wrong_sum_of_squares_is_told_beside_the_right_one():
     fault = proof.find_fault(proof.Blas(np.matmul, lambda x, y: np.vecdot(x, y) - 1))
     assert fault == f"{2**53 - 1}.0 for {2**53} in a sum of {len(proof._roots(2**53))} float64 squares"
