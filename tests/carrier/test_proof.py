@@ -85,6 +85,12 @@ def test_a_blas_that_multiplies_otherwise_is_refused(kind):
     assert "\n" not in fault
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_blas_that_overflows_is_refused_without_a_warning():
+    narrow = proof.Blas(lambda a, b: np.matmul(a.astype(np.float16), b.astype(np.float16)), np.vecdot)
+    assert proof.find_fault(narrow) is not None
+
+
 def test_the_first_wrong_number_of_a_product_is_told_beside_the_right_one():
     def matmul(a, b):
         product = np.matmul(a, b)
@@ -272,6 +278,16 @@ def test_a_process_forked_while_another_thread_proves_multiplies():
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     assert done.stdout.strip() == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_lock_of_its_own():
+    with proof._locks[0]:
+        child = os.fork()
+        if child == 0:
+            os._exit(proof._locks[0].locked())
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_spawned_process_proves_for_itself():
