@@ -40,14 +40,14 @@ OPS: Final = "tests/ops/test_"
 TESTS: Final = {  # besides the test of the same name; the quickest first
     "intsim/fixedpoint.py": [f"{OPS}requantize.py"],
     "intsim/requantization.py": ["tests/test_profile.py"],
-    "intsim/carrier/exact.py": [f"{OPS}steps.py", f"{OPS}matmul.py", "tests/carrier/test_steps.py"],
+    "intsim/carrier/exact.py": ["tests/test_operator_steps.py", f"{OPS}matmul.py", "tests/carrier/test_steps.py"],
     "intsim/carrier/rowwise.py": [f"{OPS}layer_norm.py", f"{OPS}softmax.py", "tests/carrier/test_steps.py"],
     "intsim/ops/tabulated.py": [f"{OPS}sigmoid.py", f"{OPS}gelu.py"],
-    "intsim/ops/exp.py": [f"{OPS}steps.py"],
-    "intsim/ops/gelu.py": [f"{OPS}steps.py"],
-    "intsim/ops/requantize.py": [f"{OPS}steps.py", "tests/test_requantization.py"],
-    "intsim/ops/layer_norm.py": [f"{OPS}steps.py", "tests/carrier/test_steps.py"],
-    "intsim/ops/softmax.py": [f"{OPS}steps.py", "tests/carrier/test_steps.py"],
+    "intsim/ops/exp.py": ["tests/test_operator_steps.py"],
+    "intsim/ops/gelu.py": ["tests/test_operator_steps.py"],
+    "intsim/ops/requantize.py": ["tests/test_operator_steps.py", "tests/test_requantization.py"],
+    "intsim/ops/layer_norm.py": ["tests/test_operator_steps.py", "tests/carrier/test_steps.py"],
+    "intsim/ops/softmax.py": ["tests/test_operator_steps.py", "tests/carrier/test_steps.py"],
     "intsim/quantizers/granularity.py": ["tests/quantizers/test_estimators.py"],
 }
 PRELOADED: Final = ("numpy", "hypothesis.strategies", "hypothesis.extra.numpy", "pytest", "xdist.plugin", "safetensors")

@@ -152,6 +152,7 @@ def test_division_by_zero_is_refused():
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2))
 @example([1.0, 1.0000001192092896])
 @example([-1e-45, 1e-45])
+@example([1e-45, 0.0])  # a difference of 1 in the significand
 @example([2.0**100, -(2.0**100)])
 def test_the_larger_and_the_opposite_are_numpy_s(pair):
     x, y = (np.array(each, np.float32) + np.float32(0) for each in pair)

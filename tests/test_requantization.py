@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -44,6 +45,12 @@ def test_every_rule_is_the_point_that_its_source_gives():
         "gemmini": (24, binary, 64, binary, "half-even", after),
         "xnnpack-rndnu": (24, binary, 64, once, "half-up", after),
     }
+
+
+def test_one_rounding_is_one_of_whole_accumulators_with_the_zero_point_after_it():
+    others = {"tflite-double", "ruy", "ita", "onnx-qlinear", "xnnpack-fp32", "gemmini"}
+    assert {name for name, rule in RULES.items() if not rule.is_one_rounding} == others
+    assert not replace(RULES["dyadic"], accumulator_bits=63).is_one_rounding
 
 
 @given(
@@ -144,6 +151,12 @@ def test_a_ratio_beyond_the_16_bit_multiplier_is_refused(ratio):
 @every_rule
 def test_a_rule_survives_json(rule):
     assert Requantization.from_json(rule.to_json()) == rule
+
+
+@pytest.mark.parametrize("data", [[], "dyadic", None])
+def test_what_is_no_object_is_refused_by_name(data):
+    with pytest.raises(TypeError, match="requantization must be"):
+        Requantization.from_json(data)
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,9 @@ def _head(family: Family, values: Mapping[str, Any], config: Config, tensors: Ma
     if not names:
         needed = outline(family, config, "sequence-classification").tensors
         return "sequence-classification" if needed.keys() <= tensors.keys() else "none"
-    classes = {family.architecture + end: head for end, head in ARCHITECTURES.items() if head in family.heads}
+    classes: dict[str, Head] = {
+        family.architecture + ending: head for ending, head in ARCHITECTURES.items() if head in family.heads
+    }
     for name, head in classes.items():
         if names == [name]:
             return head

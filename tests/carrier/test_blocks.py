@@ -32,6 +32,15 @@ def test_a_tuple_of_results_comes_back_as_one():
     assert np.array_equal(b, x[:, 0] > 4)
 
 
+def test_rows_that_are_one_block_are_passed_as_they_are(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 8)
+    seen = []
+    for x in np.zeros((4, 2)), np.zeros((5, 2)):
+        in_blocks(lambda part: seen.append(part) or part, x)
+        assert (seen[0] is x) == (len(x) == 4)
+        seen.clear()
+
+
 def test_every_thread_gets_as_many_rows(monkeypatch):
     monkeypatch.setattr(blocks, "THREADS", 2)
     seen = []
@@ -125,6 +134,20 @@ def test_openblas_is_given_its_threads_back_by_the_last_to_leave():
         assert get() == 1
         second.__exit__(None, None, None)
         assert get() == 3
+    finally:
+        set_(before)
+
+
+@pytest.mark.skipif(blocks._blas() is None, reason="NumPy uses another BLAS than OpenBLAS")
+def test_one_thread_is_one_thread_of_blas_too(monkeypatch):
+    get, set_ = blocks._blas()
+    before = get()
+    set_(3)
+    try:
+        for threads, of_blas in ((1, 1), (2, 3)):
+            monkeypatch.setattr(blocks, "THREADS", threads)
+            with cores_for(blocks.FEW):
+                assert get() == of_blas
     finally:
         set_(before)
 

@@ -219,6 +219,13 @@ def test_signed_rows_are_not_proved_by_their_sums():
         matmul(x, np.full((1, 2048), 127, np.int8), x_bound=2**15, w_bound=128)
 
 
+def test_the_weights_at_hand_allow_one_float32_product_that_their_dtype_does_not(monkeypatch):
+    x, w = np.full((1, 2000), -128, np.int8), np.ones((2, 2000), np.int8)
+    w[1] = 2
+    monkeypatch.delattr(exact, "_in_pieces")
+    assert matmul(x, w, x_bound=128, w_bound=128).tolist() == [[-256_000, -512_000]]
+
+
 def test_a_bias_that_could_overflow_int32_is_refused():
     x = np.full((1, 4), -128, np.int8)
     bounds = {"x_bound": 128, "w_bound": 128}

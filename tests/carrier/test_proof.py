@@ -42,6 +42,7 @@ def use(monkeypatch):
 
 def test_no_partial_sum_passes_the_bound_and_every_row_reaches_it():
     for dtype, bits in proof.FORMATS:
+        assert bits == np.finfo(dtype).nmant + 1
         for depth, rows, columns, _ in proof.CASES:
             for a, b, acc in proof._dense(depth, rows, columns, dtype, bits), proof._sparse(depth, dtype, bits):
                 assert {each.dtype for each in (a, b, acc)} == {dtype}
@@ -82,6 +83,30 @@ def test_a_blas_that_multiplies_otherwise_is_refused(kind):
     assert fault is not None
     assert " for " in fault
     assert "\n" not in fault
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_blas_that_overflows_is_refused_without_a_warning():
+    narrow = proof.Blas(lambda a, b: np.matmul(a.astype(np.float16), b.astype(np.float16)), np.vecdot)
+    assert proof.find_fault(narrow) is not None
+
+
+def test_the_first_wrong_number_of_a_product_is_told_beside_the_right_one():
+    def matmul(a, b):
+        product = np.matmul(a, b)
+        if a.shape[0] == 13:
+            product[2, 3:5] += [1, 2]
+        return product
+
+    a, b, acc = next(each for each in proof._products() if each[0].shape[0] == 13)
+    right = int(acc[2, 3])
+    told = f"{np.float32(right + 1):.1f} for {right} in a float32 product {a.shape} by {b.shape}"
+    assert proof.find_fault(proof.Blas(matmul, np.vecdot)) == told
+
+
+def test_a_wrong_sum_of_squares_is_told_beside_the_right_one():
+    fault = proof.find_fault(proof.Blas(np.matmul, lambda x, y: np.vecdot(x, y) - 1))
+    assert fault == f"{2**53 - 1}.0 for {2**53} in a sum of {len(proof._roots(2**53))} float64 squares"
 
 
 def spread(shape, low, high, seed=0):
@@ -253,6 +278,16 @@ def test_a_process_forked_while_another_thread_proves_multiplies():
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     assert done.stdout.strip() == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_lock_of_its_own():
+    with proof._locks[0]:
+        child = os.fork()
+        if child == 0:
+            os._exit(proof._locks[0].locked())
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_spawned_process_proves_for_itself():

@@ -22,7 +22,7 @@ def test_ids_of_any_integer_dtype_are_let_in(dtype):
     assert embedding(np.array([0, 29], dtype), TABLE).tolist() == [[-60, -59, -58, -57], [56, 57, 58, 59]]
 
 
-@pytest.mark.parametrize("ids", [[-1], [30], [0, 2**40], [[-(2**63)]]], ids=str)
+@pytest.mark.parametrize("ids", [[-1], [30], [-1, 3], [0, 2**40], [[-(2**63)]]], ids=str)
 def test_an_id_outside_the_table_is_refused_and_does_not_count_from_the_end(ids):
     with pytest.raises(ValueError, match=r"ids must be in \[0, 30\), got"):
         embedding(np.array(ids), TABLE)

@@ -18,6 +18,7 @@ from intsim.quantizers import (
     RunningMinMax,
     Scheme,
     dequantize,
+    estimators,
     quantize,
 )
 
@@ -167,6 +168,12 @@ def test_mean_squared_error_prefers_the_widest_of_equals():
         assert int(quantize(-56.0, params)) == code
         assert float(dequantize(np.int8(code), params)) == -56.0
     assert bounds(MeanSquaredError(scheme=scheme, candidates=8), [[-56.0]]) == (-56.0, 0.0)
+
+
+def test_the_only_candidate_of_mean_squared_error_is_the_range_of_all_values(monkeypatch):
+    monkeypatch.setattr(estimators, "BLOCK", 1)  # each candidate on its own: a range of nothing has scale 1 then
+    for scheme in (SYMMETRIC, ASYMMETRIC):
+        assert bounds(MeanSquaredError(scheme=scheme, candidates=1), [[1.0, 2.0]]) == (0.0, 2.0)
 
 
 def test_mean_squared_error_of_zeros_is_the_range_of_zeros():

@@ -44,9 +44,10 @@ def changes(
     if function in TWO_SIDED:
         others |= _products(function, codes, input_fraction, output_fraction)
     others = {name: other for name, other in others.items() if not np.array_equal(other, golden)}
+    entries: dict[str, Any] = {CONTROL: golden, **others}
     return replaced(
         partial(rule, entries=golden),
-        entries={CONTROL: golden, **others},
+        entries=entries,
         x_of={
             **(_inputs_of_exp() if function == "exp" else {**inputs(), "magnitude of the input": np.abs}),
             "lowest input bit ignored": lambda x: x >> 1 << 1,
@@ -96,7 +97,7 @@ def _products(function: Rounded, codes: Int64, input_fraction: int, output_fract
 
     stretched = (codes * 1743 >> 10).clip(INT16.min, INT16.max)
     names: dict[str, Rounded] = {"SiLU": "silu", "GELU by erf": "gelu", "GELU by tanh": "gelu_tanh"}
-    others = {name: other for name, other in names.items() if other != function}
+    others: dict[str, Rounded] = {name: other for name, other in names.items() if other != function}
     return {
         **{name: _entries(other, input_fraction, output_fraction) for name, other in others.items()},
         "x times a sigmoid of 14 bits": product(codes),
