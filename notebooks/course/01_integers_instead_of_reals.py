@@ -324,7 +324,9 @@ axes.text(every[0], small.range.max + 0.5, "highest code, 7", color=RUST, fontsi
 axes.text(every[-1], small.range.min - 1.5, "lowest code, −7", color=RUST, fontsize=8.5, ha="right")
 axes.plot(0, 3, "o", color=RUST)
 axes.annotate("accumulator 0 is the zero point, 3", (0, 3), (3500, 1.1), color=RUST, fontsize=8.5)
-axes.set(xlabel="accumulator (LSB of $s_x s_w$)", ylabel="code (LSB of $s_y$)", ylim=(-10, 10), yticks=[-7, -3, 0, 3, 7])
+axes.set(
+    xlabel="accumulator (LSB of $s_x s_w$)", ylabel="code (LSB of $s_y$)", ylim=(-10, 10), yticks=[-7, -3, 0, 3, 7]
+)
 axes.legend(loc="center left", bbox_to_anchor=(0.02, 0.72))
 plt.show()
 
