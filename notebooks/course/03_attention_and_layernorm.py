@@ -128,7 +128,8 @@ for i, token in enumerate(tokens):
     x_q, z, p, e = (int(steps[name][i]) for name in ("exp.x_q", "exp.z", "exp.p", "exp"))
     exact = 255 * e / int(steps["sum"][0])
     print(
-        f"{token:<7} {scores[row, i]:>7} {minus_max:>10} {x_q:>7} {z:>3} {p:>7} {e:>7} {exact:>12.3f} {probs[row, i]:>5}"
+        f"{token:<7} {scores[row, i]:>7} {minus_max:>10} {x_q:>7} {z:>3} {p:>7} {e:>7} {exact:>12.3f}"
+        f" {probs[row, i]:>5}"
     )
 print("sum of e:", int(steps["sum"][0]), "  sum of the codes:", int(probs[row].sum()))
 
