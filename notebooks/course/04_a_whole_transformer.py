@@ -359,7 +359,9 @@ print(f"logits: {percents[-1]:.2f} % off; {(labels != integer_labels).sum()} of 
 assert np.array_equal(labels, integer_labels)
 
 # %% [markdown]
-# Errors do not pile up without end: LayerNorm and softmax forget some of them. On these sentences no label changes.
+# Above, each value's error in steps of its own ruler, darker where there are more of them; between the dashed lines is
+# what one rounding can do. Below, the same as one number a tensor. Errors do not pile up without end: LayerNorm and
+# softmax forget some of them. On these sentences no label changes.
 #
 # ## Where the error comes from
 #
