@@ -11,6 +11,7 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
 # SPDX-License-Identifier: Apache-2.0
 
 # %% [markdown]

@@ -11,9 +11,8 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
 # SPDX-License-Identifier: Apache-2.0
-
-# %% [markdown]
 
 # %% [markdown]
 # # 2. Functions without floats

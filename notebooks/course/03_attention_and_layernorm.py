@@ -11,9 +11,8 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
 # SPDX-License-Identifier: Apache-2.0
-
-# %% [markdown]
 
 # %% [markdown]
 # # 3. Attention and LayerNorm on integers
@@ -182,6 +181,7 @@ sums.axvline(0, color="#888888", linewidth=0.8, linestyle="-")
 sums.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], xlabel="sum of the row\nless 255, LSB")
 sums.tick_params(left=False, labelleft=False)
 sums.spines["left"].set_visible(False)
+figure.savefig("figures/attention.png", dpi=100)
 plt.show()
 print("rows sum to", sorted(set(totals.tolist())), "and can reach", model.profile.row_sum(len(tokens)))
 

@@ -11,9 +11,8 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
 # SPDX-License-Identifier: Apache-2.0
-
-# %% [markdown]
 
 # %% [markdown]
 # # 4. A whole transformer
@@ -196,6 +195,7 @@ axes.set_yticks(places, [name.removeprefix("encoder.layer.0.") for name in layer
 axes.set(xlabel="bits", xticks=[8, 16, 24, 32], ylim=(len(layer) - 0.4, -0.6), xlim=(0, 33))
 axes.tick_params(left=False)
 axes.spines["left"].set_visible(False)
+figure.savefig("figures/registers.png", dpi=100)
 plt.show()
 
 # %% [markdown]
