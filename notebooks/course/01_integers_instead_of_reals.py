@@ -138,9 +138,10 @@ plt.show()
 #
 # ## Rounding, and what happens in the middle
 #
-# To the nearest mark, yes. But what if a number lies exactly between two? With reals from a training run that never
-# happens. With integers it happens all the time: dropping the last bit of an odd number is a tie. Five rules are in
-# use, and chips disagree about them. The dots show where each rule sends the ties.
+# To the nearest mark, yes. But what if a number lies exactly between two? With reals from a training run that hardly
+# ever happens. With integers it happens all the time: dropping the last bit of an odd number is a tie. Five rules are
+# in use, two of which do not even take the nearest mark, and chips disagree about them. The dots show where each rule
+# sends the ties.
 
 # %%
 figure, panels = plt.subplots(1, 5, figsize=(9.2, 2.7), sharex=True, sharey=True)
@@ -167,13 +168,14 @@ plt.show()
 # *Bias* is the mean error in LSB over all 16-bit numbers when four bits are dropped. `floor` is what `>>` does, and it
 # costs nothing in hardware, but each use pulls everything down by almost half an LSB. `half-up` adds half and shifts;
 # it leaves a bias of half an LSB times the share of ties. `half-even` and `half-away` cost a comparison more and have
-# none.
+# none. Neither has `toward-zero`, the division of C, over both signs; but it makes every number smaller.
 
 # %%
 share_of_ties = 1 / 16
 assert bias["half-up"] == share_of_ties / 2
 assert bias["floor"] == -(0.5 - share_of_ties / 2)
 assert bias["half-even"] == 0
+assert abs(bias["toward-zero"]) < 1e-4
 assert abs(bias["half-away"]) < 1e-4
 
 # %% [markdown]
@@ -338,8 +340,9 @@ plt.show()
 # Integers are not like that. There is one right code, and its neighbour is wrong, however near. So differences are
 # counted in LSB, and the count that matters is zero.
 #
-# It takes very little to be off by one. LiteRT's older kernels round twice, once to 31 fraction bits and once to the
-# integer; the newer ones round once. For this accumulator the exact quotient is just below a half:
+# It takes very little to be off by one. TensorFlow Lite's kernels round twice by default, first the upper half of the
+# product and then the integer; built for single rounding, they round once. For this accumulator the exact quotient is
+# just below a half:
 
 # %%
 acc_one, double_trouble = np.array([7984], np.int32), Dyadic(1583594044, 40)
