@@ -582,7 +582,7 @@ def first_sum(operands):
     [
         lambda o: first_sum(o) % 2**14 == 2**13 and first_sum(o) > 0,
         lambda o: first_sum(o) % 2**14 == 2**13 and first_sum(o) < 0,
-        lambda o: abs(first_sum(o)) == 2**30,
+        lambda o: abs(first_sum(o)) >= 2**29,
         lambda o: o.cos.ndim == 2 and len(o.x_q) == 3,
         lambda o: o.cos.ndim == 3 and len(o.x_q) == 3,
         lambda o: o.x_q.shape[-1] == 2 * o.cos.shape[-1],
