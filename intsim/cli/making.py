@@ -102,7 +102,10 @@ def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: 
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--onnx", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
 def export(model: Path, onnx: Path) -> None:
-    """Write the integer checkpoint in DIR as an ONNX model of standard integer operators, equal to the bit."""
+    """Write the integer checkpoint in DIR as an ONNX model of standard integer operators, equal to the bit.
+
+    A decoder reads whole texts, and gives the logits of every token. Beyond 1 GiB weights go to a file beside it.
+    """
     from intsim.io.onnx import KIND  # noqa: PLC0415
     from intsim.io.onnx import export as export_onnx  # noqa: PLC0415
 
