@@ -19,8 +19,9 @@ AffineParams and LayerNormParams wherever intsim is installed.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,7 @@ __all__ = [
     "matmul_operands",
     "multiply_operands",
     "profiles",
+    "real_arrays",
     "requantizations",
     "rotary_operands",
     "sample_token_arguments",
@@ -68,6 +70,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_Reals: TypeAlias = Literal["float32", "float64"]
 Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = int | Shape | st.SearchStrategy[Shape] | None
 
@@ -80,6 +83,9 @@ MAX_CHANNELS: Final = 2**14
 FLOAT32_EXACT: Final = 2**24
 ROW_BITS: Final = 16  # of what norms take the root mean square of
 SIDE: Final = 6  # largest side of a default shape
+DRAWN: Final = 48  # elements that are drawn one by one: what hypothesis can draw has an end
+ROWS: Final = 6  # and rows
+SEEDS: Final = st.integers(0, 2**32 - 1)
 
 
 # Integers
@@ -103,7 +109,7 @@ def code_arrays(to: IntRange, *, shape: Shapes = None) -> st.SearchStrategy[Inte
     """
     _require_type("to", to, IntRange)
     shapes = _shapes(shape, default=array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=SIDE))
-    return arrays(to.dtype, shapes, elements=codes(to))
+    return _filled(to.dtype, shapes, codes(to))
 
 
 def int_ranges(
@@ -166,8 +172,8 @@ def _dyadics(
     aligned: bool,
 ) -> Dyadic:
     shape = draw(shapes)
-    multiplier = draw(arrays(np.int64, shape, elements=multipliers))
-    shift = np.full(shape, draw(shifts)) if aligned else draw(arrays(np.int64, shape, elements=shifts))
+    multiplier = draw(_filled(np.int64, st.just(shape), multipliers))
+    shift = np.full(shape, draw(shifts)) if aligned else draw(_filled(np.int64, st.just(shape), shifts))
     return Dyadic(multiplier, shift)
 
 
@@ -204,10 +210,11 @@ def accumulators(ratio: Dyadic, *, to: IntRange = INT32, shape: Shapes = None) -
     shapes = _shapes(shape, default=leading.map(lambda drawn: (*drawn, *channels)))
     if channels:
         shapes = shapes.map(lambda drawn: _require_channels(drawn, channels[0]))
-    each = [
-        _tie_dense(int(m), int(t), to.min, to.max) for m, t in zip(ratio.multiplier.flat, ratio.shift.flat, strict=True)
-    ]
-    return _elementwise(shapes, each, to.dtype)
+
+    def each(channel: int) -> st.SearchStrategy[int]:
+        return _tie_dense(int(ratio.multiplier.flat[channel]), int(ratio.shift.flat[channel]), to.min, to.max)
+
+    return _elementwise(shapes, each, max(1, ratio.multiplier.size), to.dtype)
 
 
 # Quantizers
@@ -258,11 +265,87 @@ def _affine_params(
     unused_top = draw(st.sampled_from([0, 1]) | st.integers(0, to.max - to.min))
     zero_points = _edge_dense(to.min, to.max - unused_top)
     return AffineParams(
-        scale=draw(arrays(np.float64, shape, elements=scales)),
-        zero_point=draw(arrays(np.int64, shape, elements=zero_points)),
+        scale=draw(_filled(np.float64, st.just(shape), scales)),
+        zero_point=draw(_filled(np.int64, st.just(shape), zero_points)),
         range=to,
         unused_top=unused_top,
     )
+
+
+def real_arrays(
+    params: AffineParams | None = None, *, shape: Shapes = None, dtype: _Reals = "float32"
+) -> st.SearchStrategy[NDArray[Any]]:
+    """Return arrays of finite reals that quantizers get wrong.
+
+    Each row of the last axis, a block, is of one kind: of 0 and -0 alone, so of no range; constant; small but for one
+    outlier; of subnormals, whose range is a scale no reciprocal of which is finite; on the ties between two codes and
+    one unit of ``dtype`` beside them; beyond every code, up to the largest of ``dtype``; or anything finite.
+
+    Parameters
+    ----------
+    params
+        Whose ties and ends are meant, of a shape that broadcasts to the arrays'; None means a scale of 1 and 8 bits.
+    shape
+        Shape with at least one element in its last axis, a strategy, or None for a small one that fits ``params``.
+    dtype
+        Of the reals.
+    """
+    if params is None:
+        params = AffineParams(scale=np.array(1.0), zero_point=np.array(0), range=INT8)
+    _require_type("params", params, AffineParams)
+    if dtype not in get_args(_Reals):
+        msg = f"dtype must be one of {', '.join(get_args(_Reals))}, got {dtype!r}"
+        raise InvalidArgument(msg)
+    sides = params.scale.shape
+    of_sets = st.just((*sides[:-1], 3) if sides[-1:] == (1,) else (3, *sides))
+    small = array_shapes(min_dims=max(1, len(sides)), max_dims=max(2, len(sides)), max_side=SIDE)
+    default = small if math.prod(sides) == 1 else of_sets
+    return _real_arrays(params, _shapes(shape, default=default, last_axis=True), np.dtype(dtype))
+
+
+@st.composite
+def _real_arrays(
+    draw: st.DrawFn, params: AffineParams, shapes: st.SearchStrategy[Shape], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    shape = draw(shapes)
+    limits: Any = np.finfo(dtype)
+    largest, least = float(limits.max), float(limits.smallest_subnormal)
+    width: Any = dtype.itemsize * 8
+    finite = st.floats(allow_nan=False, allow_infinity=False, width=width)
+    small = st.floats(-1, 1, width=width)
+    kinds: dict[str, st.SearchStrategy[float]] = {
+        "zeros": st.sampled_from([0.0, -0.0]),
+        "subnormals": st.integers(-1000, 1000).map(lambda k: k * least),
+        "overflow": st.sampled_from([largest, -largest, largest / 2]) | finite,
+        "any": finite,
+    }
+    names = st.sampled_from(["ties", "constant", "outlier", *kinds])
+
+    def row() -> list[float] | None:
+        match draw(names):
+            case "ties":
+                return None
+            case "constant":
+                return [draw(finite)] * shape[-1]
+            case "outlier":
+                values = _draw_each(draw, small, shape[-1])
+                values[draw(st.integers(0, shape[-1] - 1))] = draw(st.sampled_from([1e3, -1e3, 1e30, -largest]))
+                return values
+            case name:
+                return _draw_each(draw, kinds[name], shape[-1])
+
+    rows = _several(draw, row, math.prod(shape[:-1]), ROWS)
+    to = params.range
+    halves = draw(_filled(np.int64, st.just(shape), _edge_dense(to.min - 1, to.max))) + 0.5
+    beside = draw(_filled(np.int8, st.just(shape), st.sampled_from([-1, 0, 1])))
+    with np.errstate(over="ignore", under="ignore"):
+        ties = ((halves - params.zero_point) * params.scale).clip(-largest, largest).astype(dtype)
+        x = np.where(beside == 0, ties, np.nextafter(ties, np.where(beside > 0, np.inf, -np.inf).astype(dtype)))
+    x = x.clip(-largest, largest).reshape(-1, shape[-1])
+    for place, values in enumerate(rows):
+        if values is not None:
+            x[place] = values
+    return x.reshape(shape)
 
 
 def schemes(*, min_bits: int = 2, max_bits: int = 16) -> st.SearchStrategy[Scheme]:
@@ -381,17 +464,15 @@ def _matmul_operands(
         ends = [code for code in (w.min, w.max) if code != w_zero_point]
         rows[0] = draw(st.sampled_from(ends))
     room = INT32.max // largest
-    for row in rows:
-        left = room
-        for column in range(k):
-            weight = min(max(int(row[column]) - w_zero_point, -left), left)
-            row[column] = weight + w_zero_point
-            left -= abs(weight)
+    weights = rows.astype(np.int64) - w_zero_point
+    reached = np.minimum(np.abs(weights).cumsum(axis=1), room)  # and no further
+    rows[...] = np.sign(weights) * np.diff(reached, axis=1, prepend=0) + w_zero_point
     sums = np.abs(rows.astype(np.int64) - w_zero_point).sum(axis=1).reshape(-1, n).max(axis=0)
     used = [largest * int(total) for total in sums]
     bias = None
     if draw(st.booleans()):
-        bias = np.array([draw(_biases(INT32.max - each, FLOAT32_EXACT - each)) for each in used], np.int32)
+        bias = np.zeros(n, np.int32)  # beyond what is drawn
+        bias[:DRAWN] = [draw(_biases(INT32.max - each, FLOAT32_EXACT - each)) for each in used[:DRAWN]]
     if extreme and bias is not None and draw(st.booleans()):
         products = (x_q[(*(0,) * len(leading), 0)].astype(np.int64) - x_zero_point) @ (
             rows[0].astype(np.int64) - w_zero_point
@@ -470,28 +551,31 @@ def _softmax_rows(
         "ties": _tie_dense(multiplier, shift, -span, 0),
         "any": _edge_dense(-span, 0),
     }
-    acc = np.empty(shape, np.int32)
     with_mask = draw(masks)
-    mask = np.ones(shape, np.bool_)
-    for index in np.ndindex(shape[:-1]):
+
+    def row() -> tuple[Integers, NDArray[np.bool_]]:
         peak = draw(_edge_dense(INT32.min, INT32.max))
         differences = _draw_each(draw, kinds[draw(st.sampled_from(list(kinds)))], shape[-1])
-        row = np.maximum(peak + np.array(differences, np.int64), INT32.min)
+        acc, mask = np.maximum(peak + np.array(differences, np.int64), INT32.min), np.ones(shape[-1], np.bool_)
         top = draw(st.integers(0, shape[-1] - 1))
-        row[top] = peak
+        acc[top] = peak
         if with_mask:
             match draw(st.sampled_from(["all", "none", "top", "any"])):
                 case "all":
-                    mask[index] = False
+                    mask[:] = False
                 case "none":
                     pass
                 case "top":
-                    mask[(*index, top)] = False
+                    mask[top] = False
                 case _:
-                    mask[index] = _draw_each(draw, st.booleans(), shape[-1])
+                    mask[:] = _draw_each(draw, st.booleans(), shape[-1])
             if draw(st.booleans()):  # what is masked may be anything
-                row[~mask[index]] = draw(_edge_dense(INT32.min, INT32.max))
-        acc[index] = row
+                acc[~mask] = draw(_edge_dense(INT32.min, INT32.max))
+        return acc, mask
+
+    rows = _several(draw, row, math.prod(shape[:-1]), ROWS)
+    acc = np.array([acc for acc, _ in rows], np.int32).reshape(shape)
+    mask = np.array([mask for _, mask in rows], np.bool_).reshape(shape)
     if with_mask and (mask == mask[(0,) * (len(shape) - 1)]).all() and draw(st.booleans()):
         mask = mask[(0,) * (len(shape) - 1)]  # one row for all: it broadcasts
     return SoftmaxRows(acc, ratio, mask if with_mask else None)
@@ -538,26 +622,27 @@ def _layer_norm_rows(
     draw: st.DrawFn, ranges: st.SearchStrategy[IntRange], shapes: st.SearchStrategy[Shape]
 ) -> Integers:
     to, shape = draw(ranges), draw(shapes)
-    x_q = np.empty(shape, to.dtype)
-    for index in np.ndindex(shape[:-1]):
-        wide = ["shifted"] if to.bits > ROW_BITS else []
+    wide = ["shifted"] if to.bits > ROW_BITS else []
+
+    def row() -> list[int]:
         kind = draw(st.sampled_from(["constant", "one off", "ends", "outlier", "any", *wide]))
-        if kind == "shifted":
-            elements = _shifted(to, draw(st.integers(0, to.bits - ROW_BITS)))
-            x_q[index] = _draw_each(draw, elements, shape[-1])
-            continue
-        if kind in {"ends", "any"}:
-            elements = st.sampled_from([to.min, to.max]) if kind == "ends" else codes(to)
-            x_q[index] = _draw_each(draw, elements, shape[-1])
-            continue
-        code = draw(codes(to))
-        x_q[index] = code
-        place = (*index, draw(st.integers(0, shape[-1] - 1)))
+        match kind:
+            case "shifted":
+                return _draw_each(draw, _shifted(to, draw(st.integers(0, to.bits - ROW_BITS))), shape[-1])
+            case "ends":
+                return _draw_each(draw, st.sampled_from([to.min, to.max]), shape[-1])
+            case "any":
+                return _draw_each(draw, codes(to), shape[-1])
+            case _:
+                code = draw(codes(to))
+        x_q, place = [code] * shape[-1], draw(st.integers(0, shape[-1] - 1))
         if kind == "one off":
             x_q[place] = code + (1 if code < to.max else -1)
         elif kind == "outlier":
             x_q[place] = draw(st.sampled_from([to.min, to.max]))
-    return x_q
+        return x_q
+
+    return np.array(_several(draw, row, math.prod(shape[:-1]), ROWS), to.dtype).reshape(shape)
 
 
 def _shifted(to: IntRange, shift: int) -> st.SearchStrategy[int]:
@@ -597,7 +682,7 @@ def _layer_norm_params(draw: st.DrawFn, channels: st.SearchStrategy[int], max_ep
     ties = _edge_dense(-room >> shift, (room - half) >> shift).map(lambda k: max((k << shift) + half, -room))
     return LayerNormParams(
         weight=weight,
-        bias=draw(arrays(np.int64, weight.multiplier.shape, elements=_edge_dense(-room, room) | ties)),
+        bias=draw(_filled(np.int64, st.just(weight.multiplier.shape), _edge_dense(-room, room) | ties)),
         eps=draw(_edge_dense(1, max_eps)),
     )
 
@@ -639,7 +724,7 @@ def _rotary_operands(draw: st.DrawFn, max_side: int, max_pairs: int) -> RotaryOp
     one = 1 << TURN_FRACTION
     turns = st.sampled_from([0, one, -one, one // 2, -one // 2]) | _edge_dense(-one, one)
     x_q = draw(code_arrays(INT16, shape=(batch, heads, tokens, 2 * pairs + rest)))
-    cos, sin = (draw(arrays(np.int16, shape, elements=turns)) for _ in range(2))
+    cos, sin = (draw(_filled(np.int16, st.just(shape), turns)) for _ in range(2))
     return RotaryOperands(x_q, cos, sin)
 
 
@@ -695,8 +780,8 @@ def _multiply_operands(
         ties = [code for sign in (1, -1) if n > 0 and b.min <= (code := b_zero_point + sign * (1 << n - 1)) <= b.max]
         halves.append(st.sampled_from(ties) | codes(b) if ties else codes(b))
     odd = codes(a).map(lambda code: code if (code - a_zero_point) % 2 else min(code + 1, a.max))
-    a_q = draw(arrays(a.dtype, shape, elements=codes(a) | odd))
-    b_q = draw(_elementwise(st.just(shape), halves, b.dtype))
+    a_q = draw(_filled(a.dtype, st.just(shape), codes(a) | odd))
+    b_q = draw(_elementwise(st.just(shape), halves.__getitem__, len(halves), b.dtype))
     return MultiplyOperands(a_q, b_q, ratio, a_zero_point, b_zero_point)
 
 
@@ -767,13 +852,15 @@ def _sample_token_arguments(draw: st.DrawFn, to: IntRange, shapes: st.SearchStra
         "ties": _tie_dense(int(ratio.multiplier), int(ratio.shift), -span, 0),
         "any": _edge_dense(-span, 0),
     }
-    logits = np.empty(shape, to.dtype)
-    for index in np.ndindex(shape[:-1]):
+
+    def row() -> Integers:
         peak = draw(codes(to))
         differences = _draw_each(draw, kinds[draw(st.sampled_from(list(kinds)))], shape[-1])
-        row = np.maximum(peak + np.array(differences, np.int64), to.min)
-        row[draw(st.integers(0, shape[-1] - 1))] = peak
-        logits[index] = row
+        logits = np.maximum(peak + np.array(differences, np.int64), to.min)
+        logits[draw(st.integers(0, shape[-1] - 1))] = peak
+        return logits
+
+    logits = np.array(_several(draw, row, math.prod(shape[:-1]), ROWS), to.dtype).reshape(shape)
     top_k = draw(st.sampled_from([1, 2]) | st.integers(1, shape[-1] + 1))
     return SampleTokenArguments(logits, ratio, top_k, draw(st.integers(0, 2**64)), draw(st.integers(0, 2**16)))
 
@@ -821,6 +908,7 @@ def _shifts(low: int, high: int) -> st.SearchStrategy[int]:
     return st.sampled_from([low, high, *usual]) | st.integers(low, high)
 
 
+@lru_cache
 def _tie_dense(multiplier: int, shift: int, low: int, high: int) -> st.SearchStrategy[int]:
     """Return every integer of [low, high], often one whose product is a tie of the shift, or next to one.
 
@@ -866,20 +954,46 @@ def _tie_dense(multiplier: int, shift: int, low: int, high: int) -> st.SearchStr
 def _elementwise(
     draw: st.DrawFn,
     shapes: st.SearchStrategy[Shape],
-    each: list[st.SearchStrategy[int]],
+    each: Callable[[int], st.SearchStrategy[int]],
+    channels: int,
     dtype: np.dtype[np.integer],
 ) -> Integers:
-    """Draw every element from the strategy of its channel, or from the one of all."""
+    """Draw every element from the strategy of its channel; all strategies have the same range.
+
+    Of more than DRAWN elements some channels, drawn too, are as dense as that; the others have these channels' values.
+    """
     shape = draw(shapes)
-    values = np.empty(shape, dtype)
-    for index in np.ndindex(shape):
-        element = each[int(index[-1])] if len(each) > 1 else each[0]
-        values[index] = draw(element)
-    return values
+    if (size := math.prod(shape)) <= DRAWN:
+        elements = [draw(each(i % channels)) for i in range(size)]
+        return np.array(elements, dtype).reshape(shape)
+    dense = [draw(st.integers(0, channels - 1)) for _ in range(min(channels, DRAWN // 4))]
+    pools = np.array([[draw(each(channel)) for _ in range(4)] for channel in dense], dtype)
+    rng = np.random.default_rng(draw(SEEDS))
+    values = rng.choice(pools.ravel(), size=(size // channels, channels))
+    for channel, pool in zip(dense, pools, strict=True):
+        values[:, channel] = rng.choice(pool, size=len(values))
+    return values.reshape(shape)
+
+
+@st.composite
+def _filled(draw: st.DrawFn, dtype: Any, shapes: st.SearchStrategy[Shape], elements: st.SearchStrategy[Any]) -> Any:
+    """Draw an array, all of its elements from one strategy."""
+    shape = draw(shapes)
+    if (size := math.prod(shape)) <= DRAWN:
+        return draw(arrays(dtype, shape, elements=elements, fill=st.nothing()))
+    return np.array(_draw_each(draw, elements, size), dtype).reshape(shape)
 
 
 def _draw_each(draw: st.DrawFn, elements: st.SearchStrategy[_T], count: int) -> list[_T]:
-    return [draw(elements) for _ in range(count)]
+    return _several(draw, lambda: draw(elements), count, DRAWN)
+
+
+def _several(draw: st.DrawFn, make: Callable[[], _T], count: int, most: int) -> list[_T]:
+    """Return ``count`` of what ``make`` draws; of more than ``most``, so many of them laid out by a drawn seed."""
+    made = [make() for _ in range(min(count, most))]
+    if count <= most:
+        return made
+    return [made[i] for i in np.random.default_rng(draw(SEEDS)).integers(most, size=count)]
 
 
 def _shapes(shape: Shapes, *, default: st.SearchStrategy[Shape], last_axis: bool = False) -> st.SearchStrategy[Shape]:

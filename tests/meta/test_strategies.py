@@ -556,6 +556,122 @@ def test_a_mutant_without_the_mean_or_with_another_rule_is_seen():
         property_test()
 
 
+# Reals
+
+
+THIRD = AffineParams(scale=np.array(0.1875), zero_point=np.array(5), range=INT8)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "not x.any() and np.signbit(x).any() and not np.signbit(x).all()",
+        "len(set(x.tolist())) == 1 and x[0] != 0",
+        "0 < np.sort(np.abs(x))[-2] <= 1 and np.abs(x).max() >= 1e3",
+        "0 < np.abs(x).max() < np.finfo(np.float32).smallest_normal",
+        "np.abs(x).max() == np.finfo(np.float32).max",
+        "np.abs(x).max() > 1000 * 0.1875 and np.abs(x).max() < 1e30",
+    ],
+)
+def test_real_arrays_have_every_kind_of_block(what):
+    assert any(eval(what, {"x": x, "np": np}) for x in blocks())  # noqa: S307
+
+
+@cache
+def blocks() -> list[Any]:
+    return sample(strategies.real_arrays(THIRD, shape=4), 400)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_real_arrays_reach_ties_and_their_neighbours(dtype):
+    found = np.concatenate(sample(strategies.real_arrays(THIRD, shape=40, dtype=dtype), 400))
+    assert found.dtype == dtype
+    for code in (INT8.min, -1, 0, 1, INT8.max - 1):
+        tie = np.array((code - 5 + 0.5) * 0.1875, dtype)  # exact
+        for value in (tie, *(np.nextafter(tie, np.array(end, dtype)) for end in (-np.inf, np.inf))):
+            assert value in found, (code, value)
+
+
+@given(data=st.data(), params=strategies.affine_params())
+def test_real_arrays_are_finite_and_fit_their_parameters(data, params):
+    x = data.draw(strategies.real_arrays(params))
+    assert np.isfinite(x).all()
+    codes = quantize(x, params)
+    assert codes.shape == x.shape
+
+
+def test_real_arrays_refuse_other_dtypes():
+    with pytest.raises(InvalidArgument, match="dtype must be one of float32, float64, got 'float16'"):
+        strategies.real_arrays(dtype="float16")
+
+
+# The sizes of models
+
+CHANNELS = Dyadic.from_real(np.linspace(0.001, 0.002, 768), bits=16)
+LARGE = {
+    "codes": (strategies.code_arrays(INT8, shape=(128, 768)), (128, 768)),
+    "accumulators": (strategies.accumulators(Dyadic(3, 9), shape=(128, 768)), (128, 768)),
+    "accumulators by channel": (strategies.accumulators(CHANNELS, shape=(128, 768)), (128, 768)),
+    "dyadics": (strategies.dyadics(shape=4096).map(lambda ratio: ratio.multiplier), (4096,)),
+    "rows of softmax": (strategies.softmax_rows(shape=(12, 64, 512)).map(lambda rows: rows.acc), (12, 64, 512)),
+    "a row of softmax": (strategies.softmax_rows(shape=(4096,)).map(lambda rows: rows.acc), (4096,)),
+    "rows of norms": (strategies.layer_norm_rows(shape=(128, 768)), (128, 768)),
+    "a row of norms": (
+        strategies.layer_norm_rows(channels=4096, to=INT32).map(lambda x: x.reshape(-1, 4096)[0]),
+        (4096,),
+    ),
+    "norms": (strategies.layer_norm_params(channels=4096).map(lambda params: params.bias), (4096,)),
+    "logits": (strategies.sample_token_arguments(shape=(2, 49_152)).map(lambda given: given.logits), (2, 49_152)),
+    "products": (strategies.multiply_operands(shape=(128, 768)).map(lambda given: given.a_q), (128, 768)),
+    "reals": (strategies.real_arrays(shape=(128, 768)), (128, 768)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_arrays_of_the_size_of_models_are_drawn_as_readily_as_small_ones(name):
+    strategy, shape = LARGE[name]
+    drawn_shapes = []
+
+    @settings(max_examples=10, database=None, derandomize=True)  # with every health check
+    @given(strategy)
+    def collect(x):
+        drawn_shapes.append(x.shape)
+
+    collect()
+    assert set(drawn_shapes) == {shape}
+
+
+def test_large_matrix_products_are_drawn_up_to_the_end_of_int32():
+    operands = strategies.matmul_operands(max_side=128, max_depth=768, zero_points=False, batched=False)
+    seen = []
+
+    @settings(max_examples=30, database=None, derandomize=True)
+    @given(operands)
+    def collect(given):
+        seen.append(int(np.abs(matmul(**given._asdict()).astype(np.int64)).max()))
+
+    collect()
+    assert max(seen) > 2**30
+
+
+@pytest.mark.parametrize(("multiplier", "shift"), [(3, 9), (1, 1), (-5, 9)])
+def test_large_accumulators_are_as_dense_in_ties_as_small_ones(multiplier, shift):
+    ratio = Dyadic(multiplier, shift)
+    large = sample(strategies.accumulators(ratio, shape=(64, 64)), 20)
+    share = np.mean([remainder(acc, ratio) == HALF for x in large for acc in x.ravel()[:200]])
+    assert share > 0.1
+
+
+def test_by_channel_large_accumulators_have_ties_of_their_own_channels():
+    ratio = Dyadic(np.arange(1, 97), np.full(96, 10))
+    of_channel = [Dyadic(int(m), 10) for m in ratio.multiplier]
+    most = 0
+    for x in sample(strategies.accumulators(ratio, shape=(20, 96)), 10):
+        ties = [sum(remainder(acc, of_channel[i]) == HALF for acc in x[:, i]) for i in range(96)]
+        most = max(most, sum(count > 2 for count in ties))
+    assert most >= 3
+
+
 # Decoders
 
 
