@@ -32,7 +32,6 @@ __all__ = [
     "Packing",
     "TileOrder",
     "arrange",
-    "arrange_elements",
     "pack_words",
     "restore",
     "restore_order",
