@@ -147,7 +147,7 @@ def _read_file(path: Path, name: str) -> Dump:
         check_manifest(name, tensors, metadata)
         dump = Dump()
         dump.update((entry["name"], tensors[entry["name"]]) for entry in metadata["trace"])
-        dump.bits = {entry["name"]: _bits(name, entry) for entry in metadata["trace"]}
+        dump.bits = {entry["name"]: entry["bits"] for entry in metadata["trace"]}
         dump.model_digest = metadata.get("model_digest")
     _require_integers(name, dump)
     return dump
@@ -315,7 +315,7 @@ def _reals(lines: list[str], tokens: list[str]) -> NDArray[np.int64]:
     for token in tokens:
         if not _is_integer(token):
             number = next((number for number, line in enumerate(lines, start=1) if token in line.split()), 1)
-            msg = f"line {number} of other than decimal integers, {token!r:.60}; hexadecimal words are a .memh"
+            msg = f"{token!r:.60} in line {number}, where a decimal integer must be; hexadecimal words are a .memh"
             raise ValueError(msg)
     return np.array([int(float(token)) for token in tokens], np.int64)
 

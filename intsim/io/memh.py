@@ -91,7 +91,7 @@ def parse_memh(text: bytes) -> Words:
     if (words := _lines(text)) is not None:
         return words
     if len(text) > MAX_MIXED:
-        msg = f"it must be words of one width, a line each, to have more than {MAX_MIXED} bytes, got others"
+        msg = f"more than {MAX_MIXED} bytes that are not words of one width, one a line"
         raise ValueError(msg)
     plain = COMMENT.sub(lambda found: b" " + b"\n" * found[0].count(b"\n"), text) if b"/" in text else text
     tokens = plain.split()
@@ -140,7 +140,7 @@ def _lines(text: bytes) -> Words | None:
 def _address(token: bytes, text: bytes) -> int:
     digits = token[1:].replace(b"_", b"")
     if not digits or len(digits) > 16 or not (VALUE_OF[np.frombuffer(digits, np.uint8)] < 16).all():
-        raise _complaint(token, text, "an address in hexadecimal behind @")
+        raise _complaint(token, text, "where an address in hexadecimal must be")
     return int(digits, 16)
 
 
@@ -151,7 +151,7 @@ def _words(tokens: Sequence[bytes], text: bytes) -> Words:
     longest = max(map(len, tokens), default=1)
     if longest > MAX_DIGITS:
         token = next(token for token in tokens if len(token) > MAX_DIGITS)
-        raise _complaint(token, text, f"words of at most {MAX_DIGITS} digits")
+        raise _complaint(token, text, f"a word of {len(token)} digits, more than {MAX_DIGITS}")
     digits = longest + longest % 2
     if len(tokens) * digits > 2 * MAX_BYTES:
         msg = f"{len(tokens)} words as wide as the longest, of {longest} digits, more than {MAX_BYTES} bytes"
@@ -159,7 +159,7 @@ def _words(tokens: Sequence[bytes], text: bytes) -> Words:
     joined = b"".join(token.rjust(digits, b"0") for token in tokens)
     values = VALUE_OF[np.frombuffer(joined, np.uint8)].reshape(len(tokens), digits)[:, ::-1]
     if (wrong := (values == NOT_HEX).any(axis=1)).any():
-        raise _complaint(tokens[int(wrong.argmax())], text, "hexadecimal words")
+        raise _complaint(tokens[int(wrong.argmax())], text, "where a hexadecimal word must be")
     unknown = (values == UNKNOWN) * np.uint8(15)
     known = values & np.uint8(15)
     return Words(_octets(known), _octets(unknown) if unknown.any() else None, 4 * max(1, longest))
@@ -172,5 +172,4 @@ def _octets(digits: Bytes) -> Bytes:
 def _complaint(token: bytes, text: bytes, rule: str) -> ValueError:
     lines = enumerate(text.replace(b"_", b"").split(b"\n"), start=1)
     number = next((number for number, line in lines if token.replace(b"_", b"") in line.split()), 1)
-    got = token.decode("ascii", "backslashreplace")
-    return ValueError(f"line {number} must be {rule}, got {got!r:.60}" + (f" of {len(got)}" if len(got) > 60 else ""))
+    return ValueError(f"{token.decode('ascii', 'backslashreplace')!r:.60} in line {number}, {rule}")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from intsim._trace import Trace
 from intsim.errors import IntsimError, said
-from intsim.io.dumps import Dump, HexWords, read_dump, seekable
+from intsim.io.dumps import Values, read_dump, seekable
 from intsim.io.trace_file import read_trace
+from intsim.verify.alike import read_alike
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.bugs.feeds import Run
 from intsim.verify.compare import Comparison, compare
@@ -62,7 +63,7 @@ class Diagnosis:
         return {**asdict(self), "comparison": self.comparison.to_json()}
 
 
-def diagnose(expected: Trace, actual: Dump) -> Diagnosis:
+def diagnose(expected: Trace, actual: Mapping[str, Values]) -> Diagnosis:
     """Find the first operator of ``actual`` that differs and say which changes of its rules explain the difference.
 
     The operator runs from the *expected* operands, so an earlier difference does not hide the cause of this one.
@@ -84,12 +85,13 @@ def diagnose(expected: Trace, actual: Dump) -> Diagnosis:
         raise IntsimError(msg)
     results = Trace(expected.level)
     results.update((name, expected[name]) for name in expected.calls)
-    results.model_digest = expected.model_digest
+    results.model_digest, results.bits = expected.model_digest, expected.bits
     comparison = compare(results, actual)
     if (first := comparison.first) is None:
         return Diagnosis(comparison=comparison, operator=None, mismatches=0, explain_all=(), explain_some=())
-    call, values = expected.calls[first.name], actual[first.name]
-    observed = values.like(call.result) if isinstance(values, HexWords) else values
+    call = expected.calls[first.name]
+    found = read_alike(first.name, call.result, actual[first.name], bits=expected.bits.get(first.name), layout=None)
+    observed = call.result if found is None else found.values  # of another shape: nothing is asked of the values
     return _diagnosis(comparison, call.operator.__name__, changes_of_call(call), call.result, observed)
 
 

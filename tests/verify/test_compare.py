@@ -65,13 +65,17 @@ def test_the_first_difference_is_the_first_in_forward_order_not_by_name():
     assert result.differing == (early, late)
 
 
-def test_dtype_then_shape_then_values_are_compared():
+def test_values_are_compared_whatever_their_dtype_and_order_of_axes_of_one() -> None:
     name = "pooler"
-    for values, kind in (
-        (RESULTS[name].astype(np.int16), "dtype"),
-        (RESULTS[name].reshape(-1), "shape"),
-        (-RESULTS[name], "values"),
+    for values in (
+        RESULTS[name].astype(np.int16),
+        RESULTS[name].astype(">i4"),
+        RESULTS[name].astype(np.float32),
+        RESULTS[name].reshape(-1),
+        RESULTS[name][None],
     ):
+        assert compare(RESULTS, RESULTS | {name: values}).first is None
+    for values, kind in ((RESULTS[name][:, :-1], "shape"), (-RESULTS[name], "values")):
         first = compare(RESULTS, RESULTS | {name: values}).first
         assert first is not None
         assert first.kind == kind
@@ -138,7 +142,7 @@ def test_damaged_dumps_are_refused_in_one_sentence(dumps, tmp_path, damage):
     elif damage == "truncated trace":
         path.write_bytes((dumps / "trace.safetensors").read_bytes()[:-1])
     elif damage == "floats":
-        np.savez(tmp_path / "floats.npz", pooler=np.zeros(3))
+        np.savez(tmp_path / "floats.npz", pooler=np.array([1.0, 0.5]))
         path = tmp_path / "floats.npz"
     elif damage == "not hexadecimal":
         path.mkdir()
