@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_DIGITS", "Words", "format_memh", "parse_memh"]
+__all__ = ["MAX_WORD", "Words", "format_memh", "parse_memh"]
 
 Bytes = NDArray[np.uint8]
 
-MAX_DIGITS: Final = 2048
+MAX_WORD: Final = 2048
 """Hexadecimal digits of a word: 8192 bits."""
 MAX_BYTES: Final = 1 << 28
 """Bytes of the words of a file, those that an address leaves out included."""
@@ -128,7 +128,7 @@ def _lines(text: bytes) -> Words | None:
     while text.startswith(b"//", start):
         start = text.find(b"\n", start) + 1 or len(text)
     digits = text.find(b"\n", start) - start
-    if not 0 < digits <= MAX_DIGITS or digits % 2 or (len(text) - start) % (digits + 1):
+    if not 0 < digits <= MAX_WORD or digits % 2 or (len(text) - start) % (digits + 1):
         return None
     lines = np.frombuffer(text, np.uint8, offset=start).reshape(-1, digits + 1)
     values = VALUE_OF[lines[:, -2::-1]]
@@ -149,9 +149,9 @@ def _words(tokens: Sequence[bytes], text: bytes) -> Words:
     if b"_" in text:
         tokens = [token.replace(b"_", b"") for token in tokens]
     longest = max(map(len, tokens), default=1)
-    if longest > MAX_DIGITS:
-        token = next(token for token in tokens if len(token) > MAX_DIGITS)
-        raise _complaint(token, text, f"a word of {len(token)} digits, more than {MAX_DIGITS}")
+    if longest > MAX_WORD:
+        token = next(token for token in tokens if len(token) > MAX_WORD)
+        raise _complaint(token, text, f"a word of {len(token)} digits, more than {MAX_WORD}")
     digits = longest + longest % 2
     if len(tokens) * digits > 2 * MAX_BYTES:
         msg = f"{len(tokens)} words as wide as the longest, of {longest} digits, more than {MAX_BYTES} bytes"
