@@ -22,7 +22,7 @@ from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
 
-__all__ = ["TRACE", "check_manifest", "read_trace", "write_trace"]
+__all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "write_trace"]
 
 FORMAT_VERSION: Final = 1
 TRACE: Final = carrying("trace", "a trace of intsim")
@@ -31,15 +31,30 @@ TRACE: Final = carrying("trace", "a trace of intsim")
 def write_trace(path: Path, trace: Trace, model: Constants) -> None:
     """Write ``trace``, taken of ``model``, as one safetensors file.
 
-    The manifest lists the arrays in forward order: index, name, operator (``step`` for what happens inside one), dtype,
-    shape, bits, and what a code stands for, real = (code - zero_point) * scale: the scale is an exact rational,
-    ``"p/q"``, and scale and zero point are one, or one per channel. At level ``steps`` each operator's operands and
-    constants go with it, so that its call can be repeated from the file alone.
-
     Raises
     ------
     CheckpointError
         If the file cannot be written.
+    """
+    tensors, manifest = describe_trace(trace, model)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "level": trace.level,
+        "profile": model.profile.to_json(),
+        "profile_hash": model.profile.hash,
+        "model_digest": model.digest,
+        "trace": manifest,
+    }
+    write(path, tensors, metadata, TRACE)
+
+
+def describe_trace(trace: Trace, model: Constants) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]:
+    """Return the arrays of a trace, taken of ``model``, and its manifest.
+
+    The manifest lists the arrays in forward order: index, name, operator (``step`` for what happens inside one), dtype,
+    shape, bits, and what a code stands for, real = (code - zero_point) * scale: the scale is an exact rational,
+    ``"p/q"``, and scale and zero point are one, or one per channel. At level ``steps`` each operator's operands and
+    constants go with it, as values or as ``{"tensor": NAME}``, so that its call can be repeated from them alone.
     """
     tensors: dict[str, NDArray[Any]] = dict(trace)
     names = {id(values): name for name, values in trace.items()}
@@ -91,15 +106,7 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
                 key: encode(value, f"{name}@{key}") for key, value in call.constants.items() if key != "carrier"
             }
         manifest.append(entry)
-    metadata = {
-        "format_version": FORMAT_VERSION,
-        "level": trace.level,
-        "profile": model.profile.to_json(),
-        "profile_hash": model.profile.hash,
-        "model_digest": model.digest,
-        "trace": manifest,
-    }
-    write(path, tensors, metadata, TRACE)
+    return tensors, manifest
 
 
 def _bits(values: NDArray[Any], call: Call | None, profile: Profile) -> int:
