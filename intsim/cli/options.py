@@ -8,12 +8,29 @@ from typing import Any
 
 import click
 
+from intsim.errors import IntsimError
 from intsim.io.layout import Layout
+from intsim.io.trace_export import trace_form
 
-__all__ = ["as_json", "layout_options", "truncated"]
+__all__ = ["as_json", "layout_options", "traced", "truncated"]
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
 truncated = click.option("--truncate", is_flag=True, help="Shorten texts that are too long; else they are refused.")
+
+
+def traced(purpose: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the option ``--trace``, whose name says what is written."""
+    what = f"{purpose}: FILE.safetensors, which diagnose reads, FILE.npz, or FOLDER/ or NAME.memh for memh files."
+    return click.option("--trace", "trace_file", callback=_known_form, help=what)
+
+
+def _known_form(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            trace_form(value)
+        except IntsimError as error:
+            raise click.UsageError(str(error)) from None
+    return value
 
 
 def layout_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,8 +14,9 @@ What a reader in any language has to do, for a tensor of a given shape whose ele
    and lanes behind the last element are zero. A lane wider than a word takes the next words too, its lowest bits first.
 5. Word i is word i // banks of bank i % banks; words of zeros fill the last ones up.
 
-``lane_bits`` are ``word_bits // lanes`` where both are given, else 1, 2, 4, 8 ...: the first that holds ``bits``.
-Where ``lanes`` are not given, a word has as many as fit. By default a word is one lane.
+``lane_bits`` are ``word_bits // lanes`` where both are given and that holds an element. Else they are 1, 2, 4, 8 ...,
+the first that holds it, or the whole word if it holds one element but not so many bits; of such lanes a word has
+``lanes``, or as many as ``word_bits`` hold. By default a word is one lane.
 """
 
 import math
@@ -110,25 +111,16 @@ class Layout:
             raise ValueError(msg)
 
     def packing(self, bits: int) -> Packing:
-        """Return how elements of ``bits`` bits are packed.
-
-        Raises
-        ------
-        ValueError
-            If they are wider than the lanes that are asked for.
-        """
+        """Return how elements of ``bits`` bits are packed."""
+        word_bits, lanes = self.word_bits, self.lanes or 1
         lane_bits = 1 << (bits - 1).bit_length()
-        if self.word_bits is None:
-            lanes = self.lanes or 1
+        if word_bits is None:
             return Packing(lanes * lane_bits, lanes, lane_bits)
-        if self.lanes is None:
-            return Packing(self.word_bits, max(1, self.word_bits // lane_bits), lane_bits)
-        if self.lanes == 1:  # of one word, or of several
-            return Packing(self.word_bits, 1, -(-bits // self.word_bits) * self.word_bits)
-        if (lane_bits := self.word_bits // self.lanes) < bits:
-            msg = f"lanes of {self.word_bits} / {self.lanes} bits must hold every element, got one of {bits} bits"
-            raise ValueError(msg)
-        return Packing(self.word_bits, self.lanes, lane_bits)
+        if self.lanes is not None and word_bits // lanes >= bits:
+            return Packing(word_bits, lanes, word_bits // lanes)
+        if bits <= word_bits < lane_bits:
+            return Packing(word_bits, 1, word_bits)
+        return Packing(word_bits, max(1, word_bits // lane_bits), lane_bits)
 
     def matrix(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
         """Return rows and columns as they are stored, the zeros around them included; None for fewer than two axes."""
@@ -161,7 +153,7 @@ class Layout:
         Raises
         ------
         ValueError
-            As ``packing`` and ``elements``.
+            As ``elements``.
         """
         return -(-self.packing(bits).count(self.elements(shape)) // self.banks)
 
