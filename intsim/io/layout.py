@@ -98,8 +98,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         check_choice("tile_order", self.tile_order, get_args(TileOrder))
-        check_range("word_bits", self.word_bits or 1, 1, MAX_WORD_BITS)
-        check_range("lanes", self.lanes or 1, 1, MAX_LANES)
+        check_range("word_bits", 1 if self.word_bits is None else self.word_bits, 1, MAX_WORD_BITS)
+        check_range("lanes", 1 if self.lanes is None else self.lanes, 1, MAX_LANES)
         check_range("banks", self.banks, 1, MAX_BANKS)
         for side in self.tile or ():
             check_range("rows and columns of tile", side, 1, MAX_TILE)
@@ -274,7 +274,7 @@ def _in_order(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
     size = layout.matrix(values.shape)
     if size is None:
         return values.reshape(-1)
-    matrix = values.reshape(-1, values.shape[-1])
+    matrix = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
     matrix = matrix.T if layout.transposed else matrix
     if layout.tile is None:
         return matrix.reshape(-1)
