@@ -22,7 +22,7 @@ from intsim.io.memh import Words, parse_memh
 from intsim.io.safetensors_file import MAX_HEADER, parse_metadata, read_any
 from intsim.io.trace_file import check_manifest
 
-__all__ = ["MANIFEST", "SUFFIXES", "Dump", "Values", "elements", "read_dump", "seekable"]
+__all__ = ["MANIFEST", "SUFFIXES", "Dump", "Values", "elements", "read_dump", "seekable", "whole_numbers"]
 
 Values: TypeAlias = NDArray[Any] | Words
 
@@ -249,13 +249,18 @@ def _require_integers(name: str, tensors: Mapping[str, Values]) -> None:
             continue
         found = str(values.dtype)
         if values.dtype.kind == "f":
-            whole = (values == np.trunc(values)) & (np.abs(values) < 2.0**63)
+            whole = whole_numbers(values)
             if whole.all():
                 continue
             index = tuple(int(i) for i in np.argwhere(~whole)[0])
             found = f"{values.dtype}, {values[index]} at {index}"
         msg = f"tensor '{tensor}' of {name} must be integers, got {found}"
         raise IntsimError(msg)
+
+
+def whole_numbers(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which floats are integers that int64 holds."""
+    return (values == np.trunc(values)) & (np.abs(values).astype(np.float64) < 2.0**63)
 
 
 # ---- files of one tensor

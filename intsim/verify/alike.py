@@ -4,17 +4,20 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.io.dumps import Values, elements
+from intsim.io.dumps import Values, elements, whole_numbers
 from intsim.io.layout import Layout, Packing, restore_order
 from intsim.io.memh import Words
 
 __all__ = ["Found", "exact", "read_alike"]
+
+MAX_ELEMENT: Final = 128
+"""Bits of the words that may make one element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def exact(name: str, values: NDArray[Any]) -> NDArray[Any]:
         If they are other numbers.
     """
     plain = np.ma.getdata(values)
-    if plain.dtype.kind == "f" and ((plain == np.trunc(plain)) & (np.abs(plain) < 2.0**63)).all():
+    if plain.dtype.kind == "f" and whole_numbers(plain).all():
         return plain.astype(np.int64)
     if plain.dtype.kind not in "iub":
         msg = f"tensor '{name}' must be integers, got {plain.dtype}"
@@ -139,7 +142,7 @@ def _readings(
                 if lanes > 1 and -(-size // lanes) == available:
                     note = f"{lanes} lanes of {lane_bits} bits a word, the first in the lowest bits"
                     yield Packing(word_bits, lanes, lane_bits), bits, None, note
-        elif available % size == 0 and (available // size - 1) * word_bits < bits:
+        elif available % size == 0 and available // size * word_bits <= MAX_ELEMENT:
             each = available // size
             note = f"{each} {'bytes' if words.raw else 'words'} an element, the lowest first"
             yield Packing(word_bits, 1, each * word_bits), min(bits, each * word_bits), None, note

@@ -97,8 +97,7 @@ def _tiles(matrix: Values) -> Iterator[tuple[str, Values]]:
             for n in sides[1]:
                 tiles = matrix.reshape(rows // m, m, columns // n, n)
                 how = f"tiles of {m}x{n}" + (", of the transposed matrix" if transposed else "")
-                yield f"{how}, row by row", tiles.transpose(0, 2, 1, 3)
-                yield f"{how}, column by column", tiles.transpose(2, 0, 1, 3)
+                yield how, tiles.transpose(0, 2, 1, 3)  # column by column they are strips, as heads are
         matrix, sides = matrix.T, sides[::-1]
 
 

@@ -56,7 +56,7 @@ def test_what_is_arranged_is_restored(tensor: tuple[NDArray[Any], int], layout: 
     assert np.array_equal(restore(words, values.shape, again, bits=bits, signed=signed, packing=packing), values)
 
 
-def _read(
+def read_as_described(
     words: list[list[int]], shape: tuple[int, ...], told: dict[str, Any], *, bits: int, signed: bool
 ) -> list[int]:
     """Read a tensor as the module's description says, by Python's integers: what a reader in another language does."""
@@ -90,7 +90,10 @@ def test_the_description_is_all_that_a_reader_needs(tensor: tuple[NDArray[Any], 
     words = [[int.from_bytes(bytes(word), "little") for word in bank] for bank in arrange(values, layout, bits=bits)]
     told = layout.to_json(bits)
     assert all(word >> told["word_bits"] == 0 for bank in words for word in bank)
-    assert _read(words, values.shape, told, bits=bits, signed=values.dtype.kind == "i") == values.reshape(-1).tolist()
+    assert (
+        read_as_described(words, values.shape, told, bits=bits, signed=values.dtype.kind == "i")
+        == values.reshape(-1).tolist()
+    )
 
 
 def _words(values: NDArray[Any], bits: int, **layout: Any) -> list[list[int]]:
