@@ -9,21 +9,21 @@ from intsim.io.export_kind import TITLE
 from intsim.io.exported import Contents, Exported, describe
 from intsim.io.identifiers import identifiers
 
-__all__ = ["HEADER", "c_header", "write_header"]
+__all__ = ["c_header", "write_header"]
 
-HEADER: Final = "constants.h"
+FILES: Final = {"model": "constants.h", "trace": "trace.h"}
 PREFIX: Final = "intsim_"
 
 
 def write_header(folder: Path, contents: Contents) -> None:
-    """Write ``constants.h`` into a folder that is being made.
+    """Write ``constants.h``, of a trace ``trace.h``, into a folder that is being made.
 
     Raises
     ------
     OSError
         If it cannot be written.
     """
-    with (folder / HEADER).open("w", encoding="ascii", errors="backslashreplace") as file:
+    with (folder / FILES[contents.about["contents"]]).open("w", encoding="ascii", errors="backslashreplace") as file:
         file.writelines(c_header(contents))
 
 
@@ -36,13 +36,15 @@ def c_header(contents: Contents) -> Iterator[str]:
     """
     about = contents.about
     yield f"// {TITLE}: constants of {about['contents']} {about['model_digest']}, profile {about['profile_hash']}\n"
-    yield "#ifndef INTSIM_CONSTANTS_H\n#define INTSIM_CONSTANTS_H\n\n#include <stdint.h>\n\n"
-    yield "// multiplier / 2**shift\n"
-    yield "typedef struct {\n  int32_t multiplier;\n  uint8_t shift;\n} intsim_dyadic;\n"
+    guard = f"INTSIM_{about['contents'].upper()}_H"
+    yield f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n"
+    if "formats" in about:
+        yield "// multiplier / 2**shift\n"
+        yield "typedef struct {\n  int32_t multiplier;\n  uint8_t shift;\n} intsim_dyadic;\n"
     yield from _activations(about.get("formats", {}))
     for name, identifier in identifiers(contents.tensors).items():
         yield from _array(name, PREFIX + identifier, contents.tensors[name])
-    yield "\n#endif  // INTSIM_CONSTANTS_H\n"
+    yield f"\n#endif  // {guard}\n"
 
 
 def _activations(formats: Mapping[str, Any]) -> Iterator[str]:

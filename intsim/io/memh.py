@@ -16,7 +16,7 @@ Bytes = NDArray[np.uint8]
 
 MAX_WORD: Final = 2048
 """Hexadecimal digits of a word: 8192 bits."""
-MAX_BYTES: Final = 1 << 28
+MAX_BYTES: Final = 1 << 27
 """Bytes of the words of a file, those that an address leaves out included."""
 MAX_MIXED: Final = 1 << 26
 """Bytes of a file that is not one word of one width a line: its words are objects of Python meanwhile."""

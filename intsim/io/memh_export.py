@@ -11,7 +11,8 @@
 - ``scale`` and ``zero_point``, where they are fixed: real = (code - zero_point) * scale;
 
 and beside ``tensors`` the profile, the digest of the model, its configuration and formats; or of a trace ``calls``: the
-operator, operands and constants that gave each result. ``intsim_pkg.sv`` has the same numbers as parameters.
+operator, operands and constants that gave each result. ``intsim_model_pkg.sv``, of a trace ``intsim_trace_pkg.sv``, is
+a package of the same numbers as parameters, and of the values of scalars.
 """
 
 import json
@@ -28,9 +29,8 @@ from intsim.io.identifiers import identifiers
 from intsim.io.layout import Layout, arrange
 from intsim.io.memh import format_memh
 
-__all__ = ["PACKAGE", "write_memh"]
+__all__ = ["write_memh"]
 
-PACKAGE: Final = "intsim_pkg.sv"
 VERSION: Final = 1
 
 
@@ -60,7 +60,8 @@ def write_memh(path: Path, contents: Contents, layout: Layout) -> None:
                 msg = f"tensor '{name}' must fit the layout, got: {error}"
                 raise IntsimError(msg) from None
         (folder / MANIFEST).write_text("".join(_manifest(contents.about, entries)))
-        (folder / PACKAGE).write_text("".join(_package(contents, entries)))
+        package = f"intsim_{contents.about['contents']}_pkg"
+        (folder / f"{package}.sv").write_text("".join(_package(package, contents, entries)))
 
 
 def _write_tensor(folder: Path, name: str, tensor: Exported, layout: Layout) -> dict[str, Any]:
@@ -101,10 +102,10 @@ def _manifest(about: Mapping[str, Any], entries: Mapping[str, Any]) -> Iterator[
     yield '"tensors": {\n' + ",\n".join(lines) + "\n}}\n"
 
 
-def _package(contents: Contents, entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _package(package: str, contents: Contents, entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a SystemVerilog package: values of one element, and of every memory its size and packing."""
     yield f"// {TITLE}: parameters of {contents.about['contents']} {contents.about['model_digest']}\n"
-    yield "package intsim_pkg;\n"
+    yield f"package {package};\n"
     for name, identifier in identifiers(contents.tensors).items():
         tensor, entry = contents.tensors[name], entries[name]
         layout, shape, upper = entry["layout"], entry["shape"], identifier.upper()

@@ -23,7 +23,7 @@ from intsim.io.export_kind import EXPORT
 from intsim.io.exported import Contents, Exported, model_contents
 from intsim.io.identifiers import identifiers
 from intsim.io.layout import Layout
-from intsim.io.memh_export import PACKAGE, write_memh
+from intsim.io.memh_export import write_memh
 from intsim.io.npz_export import write_npz
 from intsim.io.trace_export import read_trace_contents, save_trace, trace_form
 from intsim.verify.compare import compare
@@ -305,7 +305,7 @@ def test_the_header_compiles_without_a_warning_and_holds_the_integers(tmp_path: 
 
 TOP: Final = """
 module top;
-  import intsim_pkg::*;
+  import intsim_model_pkg::*;
   reg [POOLER_DENSE_WEIGHT_WORD_BITS-1:0] weights [0:POOLER_DENSE_WEIGHT_DEPTH-1];
   reg signed [POOLER_DENSE_WEIGHT_LANE_BITS-1:0] lane;
   integer i, j;
@@ -327,7 +327,15 @@ endmodule
 def test_the_package_and_the_images_are_read_by_icarus(tmp_path: Path) -> None:
     write_memh(tmp_path / "out", model_contents(MODEL), Layout(word_bits=32))
     (tmp_path / "top.sv").write_text(TOP)
-    _run("iverilog", "-g2012", "-o", tmp_path / "top", PACKAGE, tmp_path / "top.sv", folder=tmp_path / "out")
+    _run(
+        "iverilog",
+        "-g2012",
+        "-o",
+        tmp_path / "top",
+        "intsim_model_pkg.sv",
+        tmp_path / "top.sv",
+        folder=tmp_path / "out",
+    )
     *weights, last = _run("vvp", "-n", tmp_path / "top", folder=tmp_path / "out").splitlines()
     assert [int(each) for each in weights] == MODEL.tensors["pooler.dense.weight"].reshape(-1).tolist()
     zero_point = MODEL.formats["pooler"].zero_point
@@ -339,9 +347,11 @@ def test_the_package_is_read_by_verilator(trace: Trace, tmp_path: Path) -> None:
     write_memh(tmp_path / "out", model_contents(MODEL), Layout(word_bits=32))
     save_trace(f"{tmp_path}/trace/", trace, MODEL)
     (tmp_path / "top.sv").write_text(TOP)
-    _run("verilator", "--lint-only", PACKAGE, tmp_path / "top.sv", folder=tmp_path / "out")
-    (tmp_path / "top.sv").write_text("module top; import intsim_pkg::*; wire [CLASSIFIER_BITS-1:0] x; endmodule\n")
-    _run("verilator", "--lint-only", PACKAGE, tmp_path / "top.sv", folder=tmp_path / "trace")
+    _run("verilator", "--lint-only", "intsim_model_pkg.sv", tmp_path / "top.sv", folder=tmp_path / "out")
+    (tmp_path / "top.sv").write_text(
+        "module top; import intsim_trace_pkg::*; wire [CLASSIFIER_BITS-1:0] x; endmodule\n"
+    )
+    _run("verilator", "--lint-only", "intsim_trace_pkg.sv", tmp_path / "top.sv", folder=tmp_path / "trace")
 
 
 # ---- damage
