@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the elements of a tensor stand in the words of a memory, and how to get them back.
 
-What a reader in any language has to do, for a tensor of a given shape whose elements have ``bits`` bits:
+What a reader in any language has to do, for a tensor of a given shape whose elements are ``bits`` wide:
 
 1. The tensor is a matrix: its last axis are the columns, all axes before it, in C order, the rows. A tensor of one axis
    is a row, a scalar one element; both are stored as if neither ``transposed`` nor ``tile`` were given.

@@ -12,7 +12,7 @@
 
 and beside ``tensors`` the profile, the digest of the model, its configuration and formats; or of a trace ``calls``: the
 operator, operands and constants that gave each result. ``intsim_model_pkg.sv``, of a trace ``intsim_trace_pkg.sv``, is
-a package of the same numbers as parameters, and of the values of scalars.
+a package of the same numbers as parameters, and of the values of scalars, below the description of layouts.
 """
 
 import json
@@ -27,6 +27,7 @@ from intsim.io.export_kind import EXPORT, TITLE
 from intsim.io.exported import Contents, Exported, describe
 from intsim.io.identifiers import identifiers
 from intsim.io.layout import Layout, arrange
+from intsim.io.layout import __doc__ as layout_description
 from intsim.io.memh import format_memh
 
 __all__ = ["write_memh"]
@@ -105,6 +106,7 @@ def _manifest(about: Mapping[str, Any], entries: Mapping[str, Any]) -> Iterator[
 def _package(package: str, contents: Contents, entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a SystemVerilog package: values of one element, and of every memory its size and packing."""
     yield f"// {TITLE}: parameters of {contents.about['contents']} {contents.about['model_digest']}\n"
+    yield from (f"// {line}".rstrip() + "\n" for line in (layout_description or "").replace("``", "").splitlines())
     yield f"package {package};\n"
     for name, identifier in identifiers(contents.tensors).items():
         tensor, entry = contents.tensors[name], entries[name]
