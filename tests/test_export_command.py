@@ -61,7 +61,7 @@ def test_an_exported_model_is_read_back_equal_and_one_changed_value_is_named(com
     assert command("export", MODEL, "--memh", tmp_path / "placed", *LAYOUT).returncode == 0
     assert command("export", MODEL, "--npz", tmp_path / "model.npz").returncode == 0
     count = len(json.loads((tmp_path / "plain" / "manifest.json").read_text())["tensors"])
-    for other in ("placed", "model.npz"):
+    for other in ("placed", "model.npz", MODEL):
         done = command("compare", tmp_path / "plain", tmp_path / other)
         assert (done.returncode, done.stdout) == (0, f"equal: {count} tensors, to the bit\n")
     before, after = _flipped(tmp_path / "placed" / "pooler.dense.weight.bank1.memh", -3)

@@ -41,10 +41,10 @@ def compare(
 ) -> None:
     """Find where ACTUAL first differs from EXPECTED, by value: dtype, byte order and width of a word do not matter.
 
-    Either is a trace, any safetensors or npz, a folder that export --memh wrote, or a device's files: one, or a folder
-    of NAME.memh (hexadecimal words as $readmemh and $writememh take them, @address, comments and x included), NAME.npy,
-    NAME.bin (little-endian) or NAME.txt (decimal). An x or z is a mismatch of its element. - is standard input. The
-    layout options say how the words of such files are packed; an export tells it itself.
+    Either is a trace, any safetensors or npz, an integer checkpoint, a folder that export --memh wrote, or a device's
+    files: one, or a folder of NAME.memh (hexadecimal words as $readmemh and $writememh take them, @address, comments
+    and x included), NAME.npy, NAME.bin (little-endian) or NAME.txt (decimal). An x or z is a mismatch of its element.
+    - is standard input. The layout options say how the words of such files are packed; an export tells it itself.
     """
     from intsim.io.dumps import read_dump  # noqa: PLC0415
     from intsim.verify.compare import compare as compare_dumps  # noqa: PLC0415

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import MAX_DATA, MAX_LINE, parse_json, read_json, read_text, standard_input
+from intsim.io.exported import model_contents
+from intsim.io.integer_checkpoint import FILE, read_checkpoint
 from intsim.io.layout import Layout, Packing, restore_order, unpack_words
 from intsim.io.memh import Words, parse_memh
 from intsim.io.safetensors_file import MAX_HEADER, parse_metadata, read_any
 from intsim.io.trace_file import check_manifest
+from intsim.models.constants import Constants
 
 __all__ = ["MANIFEST", "SUFFIXES", "Dump", "Values", "elements", "read_dump", "seekable", "whole_numbers"]
 
@@ -66,9 +69,9 @@ def read_dump(path: str | Path, *, layout: Layout | None = None) -> Dump:
     Parameters
     ----------
     path
-        A trace of ours, a safetensors file, an npz, a folder that ``intsim export --memh`` wrote; a device's folder of
-        files NAME.memh, or one file; or ``-`` for standard input. ``SUFFIXES`` lists the kinds: hexadecimal words,
-        arrays of NumPy, raw bytes, decimal integers.
+        A trace of ours, a safetensors file, an npz, a folder that ``intsim export --memh`` wrote, an integer checkpoint
+        as what an export of it holds; a device's folder of files NAME.memh, or one file; or ``-`` for standard input.
+        ``SUFFIXES`` lists the kinds: hexadecimal words, arrays of NumPy, raw bytes, decimal integers.
     layout
         Of the words of a folder without a manifest, whose banks are files NAME.bank0.memh, NAME.bank1.memh ...
 
@@ -83,6 +86,8 @@ def read_dump(path: str | Path, *, layout: Layout | None = None) -> Dump:
             return _read_file(file, name)
         if (file / MANIFEST).exists():
             return _read_export(file)
+        if (file / FILE).exists():
+            return _read_model(file)
         return _read_folder(file, banks=1 if layout is None else layout.banks)
 
 
@@ -369,7 +374,18 @@ def _in_turn(name: str, banks: list[Values | None]) -> Words:
     return Words(data, unknown, words[0].word_bits)
 
 
-# ---- what export wrote
+# ---- what export wrote, and what it is of
+
+
+def _read_model(folder: Path) -> Dump:
+    """Return every tensor of an integer checkpoint, under the names of its exports."""
+    parameters, digest = read_checkpoint(folder)
+    contents = model_contents(Constants(**parameters))
+    dump = Dump()
+    dump.update((name, tensor.values) for name, tensor in contents.tensors.items())
+    dump.bits = {name: tensor.bits for name, tensor in contents.tensors.items()}
+    dump.model_digest = digest
+    return dump
 
 
 def _read_export(folder: Path) -> Dump:
