@@ -240,7 +240,8 @@ for axes, (name, values) in zip(panels, brought_back.items(), strict=True):
 panels[2].set_ylabel("tokens of one text")
 panels[-1].set_xlabel("channel")
 figure.colorbar(image, ax=panels, label="error of the value", pad=0.01, extend="both", fraction=0.03)
-figure.savefig("figures/granularity.png", dpi=100)
+if package:
+    figure.savefig("figures/granularity.png", dpi=100)
 plt.show()
 
 # %% [markdown]
