@@ -36,15 +36,21 @@ except ImportError as error:
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding
 from intsim.ops.layer_norm import LayerNormParams
+from intsim.ops.rotary import TURN_FRACTION
 from intsim.profile import NATIVE, Profile
 from intsim.quantizers import AffineParams, Scheme
 from intsim.requantization import FLOAT32_BITS, RULES, Requantization
 
 __all__ = [
+    "CausalMaskArguments",
     "MatmulOperands",
+    "MultiplyOperands",
+    "RotaryOperands",
+    "SampleTokenArguments",
     "SoftmaxRows",
     "accumulators",
     "affine_params",
+    "causal_mask_arguments",
     "code_arrays",
     "codes",
     "dyadics",
@@ -52,8 +58,11 @@ __all__ = [
     "layer_norm_params",
     "layer_norm_rows",
     "matmul_operands",
+    "multiply_operands",
     "profiles",
     "requantizations",
+    "rotary_operands",
+    "sample_token_arguments",
     "schemes",
     "softmax_rows",
 ]
@@ -69,6 +78,7 @@ MAX_SCALE: Final = float(np.finfo(np.float64).max)
 MAX_EPS: Final = 2**61 - 1
 MAX_CHANNELS: Final = 2**14
 FLOAT32_EXACT: Final = 2**24
+ROW_BITS: Final = 16  # of what norms take the root mean square of
 SIDE: Final = 6  # largest side of a default shape
 
 
@@ -490,25 +500,27 @@ def _softmax_rows(
 def layer_norm_rows(
     *, to: IntRange | None = None, shape: Shapes = None, channels: int | None = None
 ) -> st.SearchStrategy[Integers]:
-    """Return rows of codes (..., N) to normalise.
+    """Return rows of codes (..., N) for ``layer_norm`` and ``rms_norm``.
 
     Each row is of one kind: constant, so of no variance; constant but for one code that is 1 off; of the two ends of
-    the range, so of the largest variance; constant with one end of the range in it; or anything.
+    the range, so of the largest variance; constant with one end of the range in it; or anything. Of more than 16 bits
+    there are also rows whose largest code has any width, the others being ties of the power of two by which it is
+    brought to 16 bits where no mean is taken off.
 
     Parameters
     ----------
     to
-        The codes, whose dtype fits int16, or None for int8, uint8 and int16.
+        The codes, whose dtype fits int32, or None for int8, uint8, int16 and int32.
     shape
         Shape with at least one channel, a strategy, or None for up to three small axes.
     channels
         N, in place of ``shape``.
     """
-    ranges = st.sampled_from([INT8, UINT8, INT16])
+    ranges = st.sampled_from([INT8, UINT8, INT16, INT32])
     if to is not None:
         _require_type("to", to, IntRange)
-        if not np.can_cast(to.dtype, np.int16):
-            msg = f"to must have codes that fit int16, got {to}"
+        if not np.can_cast(to.dtype, np.int32):
+            msg = f"to must have codes that fit int32, got {to}"
             raise InvalidArgument(msg)
         ranges = st.just(to)
     if channels is not None:
@@ -528,7 +540,12 @@ def _layer_norm_rows(
     to, shape = draw(ranges), draw(shapes)
     x_q = np.empty(shape, to.dtype)
     for index in np.ndindex(shape[:-1]):
-        kind = draw(st.sampled_from(["constant", "one off", "ends", "outlier", "any"]))
+        wide = ["shifted"] if to.bits > ROW_BITS else []
+        kind = draw(st.sampled_from(["constant", "one off", "ends", "outlier", "any", *wide]))
+        if kind == "shifted":
+            elements = _shifted(to, draw(st.integers(0, to.bits - ROW_BITS)))
+            x_q[index] = _draw_each(draw, elements, shape[-1])
+            continue
         if kind in {"ends", "any"}:
             elements = st.sampled_from([to.min, to.max]) if kind == "ends" else codes(to)
             x_q[index] = _draw_each(draw, elements, shape[-1])
@@ -543,8 +560,15 @@ def _layer_norm_rows(
     return x_q
 
 
+def _shifted(to: IntRange, shift: int) -> st.SearchStrategy[int]:
+    """Return codes that a norm shifts by so many bits where one of them is an end; halves of that power often."""
+    limit = 1 << ROW_BITS - 1 + shift
+    low, high = max(to.min, -limit + 1), min(to.max, limit - 1)
+    return _tie_dense(1, shift, low, high) | st.sampled_from([low, high])
+
+
 def layer_norm_params(*, channels: int | None = None, max_eps: int = MAX_EPS) -> st.SearchStrategy[LayerNormParams]:
-    """Return the integer parameters of LayerNorm; gamma 0 and negative, biases on ties, eps 1 often.
+    """Return the integer parameters of both norms; gamma 0 and negative, biases on ties, eps 1 often.
 
     Parameters
     ----------
@@ -576,6 +600,182 @@ def _layer_norm_params(draw: st.DrawFn, channels: st.SearchStrategy[int], max_ep
         bias=draw(arrays(np.int64, weight.multiplier.shape, elements=_edge_dense(-room, room) | ties)),
         eps=draw(_edge_dense(1, max_eps)),
     )
+
+
+# Decoders
+
+
+class RotaryOperands(NamedTuple):
+    """The arguments of ``ops.rotary``, all but the pairing and the rounding."""
+
+    x_q: Integers
+    cos: Integers
+    sin: Integers
+
+
+def rotary_operands(*, max_side: int = 3, max_pairs: int = 3) -> st.SearchStrategy[RotaryOperands]:
+    """Return int16 heads (B, H, T, D) with tables for all sequences, or for each.
+
+    Odd codes meet cosines and sines of 1 / 2, where both results are ties, and of 0 and 1; some channels are in no
+    pair. The tables need not be those of angles: what ``ops.rotary`` demands is |cos|, |sin| <= 1.
+
+    Parameters
+    ----------
+    max_side
+        Largest B, H, T and number of channels that stay.
+    max_pairs
+        Largest number of pairs.
+    """
+    _require_order("side", 1, 1, max_side)
+    _require_order("pairs", 1, 1, max_pairs)
+    return _rotary_operands(max_side, max_pairs)
+
+
+@st.composite
+def _rotary_operands(draw: st.DrawFn, max_side: int, max_pairs: int) -> RotaryOperands:
+    batch, heads, tokens = (draw(st.integers(1, max_side)) for _ in range(3))
+    pairs, rest = draw(st.integers(1, max_pairs)), draw(st.integers(0, max_side))
+    shape = (tokens, pairs) if draw(st.booleans()) else (batch, tokens, pairs)
+    one = 1 << TURN_FRACTION
+    turns = st.sampled_from([0, one, -one, one // 2, -one // 2]) | _edge_dense(-one, one)
+    x_q = draw(code_arrays(INT16, shape=(batch, heads, tokens, 2 * pairs + rest)))
+    cos, sin = (draw(arrays(np.int16, shape, elements=turns)) for _ in range(2))
+    return RotaryOperands(x_q, cos, sin)
+
+
+class MultiplyOperands(NamedTuple):
+    """The arguments of ``ops.multiply``, all but the result's format and the rounding."""
+
+    a_q: Integers
+    b_q: Integers
+    ratio: Dyadic
+    a_zero_point: int
+    b_zero_point: int
+
+
+def multiply_operands(
+    *, a: IntRange = INT8, b: IntRange = INT8, shape: Shapes = None, zero_points: bool = True
+) -> st.SearchStrategy[MultiplyOperands]:
+    """Return codes of one shape (..., C) with a ratio, for all channels or for each.
+
+    With the ratio o * 2**v / 2**t, o odd, n = t - v, a product of codes is a tie where it is an odd multiple of
+    2**(n-1): b is often that far from its zero point, and a an odd number from its own.
+
+    Parameters
+    ----------
+    a, b
+        Codes of at most 16 bits.
+    shape
+        Shape with at least one channel, a strategy, or None for up to three small axes.
+    zero_points
+        Whether zero points other than 0 are drawn.
+    """
+    for name, to in (("a", a), ("b", b)):
+        _require_type(name, to, IntRange)
+        if to.bits > 16:
+            msg = f"{name} must have at most 16 bits, got {to.bits}"
+            raise InvalidArgument(msg)
+    shapes = _shapes(shape, default=array_shapes(max_dims=3, max_side=4), last_axis=True)
+    return _multiply_operands(a, b, shapes, zero_points=zero_points)
+
+
+@st.composite
+def _multiply_operands(
+    draw: st.DrawFn, a: IntRange, b: IntRange, shapes: st.SearchStrategy[Shape], *, zero_points: bool
+) -> MultiplyOperands:
+    shape = draw(shapes)
+    a_zero_point, b_zero_point = (draw(st.just(0) | codes(to)) if zero_points else 0 for to in (a, b))
+    bound = MAX_MULTIPLIER if a_zero_point == b_zero_point == 0 else 2**30  # of |a b| < 2**32 a product fits int64
+    sizes: dict[str, Any] = {"shape": draw(st.sampled_from([(), shape[-1:]])), "max_multiplier": bound}
+    sizes["min_multiplier"] = -bound
+    ratio = draw(dyadics(**sizes) | dyadics(**sizes, min_shift=1, max_shift=b.bits))
+    halves: list[st.SearchStrategy[int]] = []
+    for m, t in zip(ratio.multiplier.flat, ratio.shift.flat, strict=True):
+        n = int(t) - (int(m & -m).bit_length() - 1) if m else 0
+        ties = [code for sign in (1, -1) if n > 0 and b.min <= (code := b_zero_point + sign * (1 << n - 1)) <= b.max]
+        halves.append(st.sampled_from(ties) | codes(b) if ties else codes(b))
+    odd = codes(a).map(lambda code: code if (code - a_zero_point) % 2 else min(code + 1, a.max))
+    a_q = draw(arrays(a.dtype, shape, elements=codes(a) | odd))
+    b_q = draw(_elementwise(st.just(shape), halves, b.dtype))
+    return MultiplyOperands(a_q, b_q, ratio, a_zero_point, b_zero_point)
+
+
+class CausalMaskArguments(NamedTuple):
+    """The arguments of ``ops.causal_mask``."""
+
+    mask: NDArray[np.bool_]
+    queries: int
+    window: int | None
+
+
+def causal_mask_arguments(*, max_side: int = SIDE) -> st.SearchStrategy[CausalMaskArguments]:
+    """Return masks (B, S), how many of the last columns ask, and no window or one of up to S + 1 columns.
+
+    Each text is padded on the right, on the left, not at all, or throughout, or has holes anywhere.
+    """
+    _require_order("side", 1, 1, max_side)
+    return _causal_mask_arguments(max_side)
+
+
+@st.composite
+def _causal_mask_arguments(draw: st.DrawFn, max_side: int) -> CausalMaskArguments:
+    batch, columns = draw(st.integers(1, max_side)), draw(st.integers(1, max_side))
+    padded = st.integers(0, columns).map(lambda length: [column < length for column in range(columns)])
+    holes = st.lists(st.booleans(), min_size=columns, max_size=columns)
+    rows = _draw_each(draw, padded | padded.map(lambda row: row[::-1]) | holes, batch)
+    queries = draw(st.just(columns) | st.integers(1, columns))
+    return CausalMaskArguments(np.array(rows, np.bool_), queries, draw(st.none() | st.integers(1, columns + 1)))
+
+
+class SampleTokenArguments(NamedTuple):
+    """The arguments of ``ops.sample_token``, all but the profile."""
+
+    logits: Integers
+    ratio: Dyadic
+    top_k: int
+    seed: int
+    draw: int
+
+
+def sample_token_arguments(*, to: IntRange = INT32, shape: Shapes = None) -> st.SearchStrategy[SampleTokenArguments]:
+    """Return logits (B, V) with what a token is drawn by.
+
+    Each text's logits are of one kind: all equal; some equal, more of them than ``top_k`` keeps or fewer; one above all
+    others by as much as there is; on the ties of the ratio below the largest; or anything.
+
+    Parameters
+    ----------
+    to
+        The logits.
+    shape
+        (B, V) with V of at least 1, a strategy, or None for small ones.
+    """
+    _require_type("to", to, IntRange)
+    shapes = _shapes(shape, default=array_shapes(min_dims=2, max_dims=2, max_side=SIDE), last_axis=True)
+    return _sample_token_arguments(to, shapes)
+
+
+@st.composite
+def _sample_token_arguments(draw: st.DrawFn, to: IntRange, shapes: st.SearchStrategy[Shape]) -> SampleTokenArguments:
+    shape = draw(shapes)
+    ratio = draw(dyadics(shape=(), min_multiplier=1, max_multiplier=2**30 - 1))
+    span = to.max - to.min
+    kinds = {
+        "equal": st.just(0),
+        "some equal": st.sampled_from([0, 0, -1]),
+        "one": st.just(-span),
+        "ties": _tie_dense(int(ratio.multiplier), int(ratio.shift), -span, 0),
+        "any": _edge_dense(-span, 0),
+    }
+    logits = np.empty(shape, to.dtype)
+    for index in np.ndindex(shape[:-1]):
+        peak = draw(codes(to))
+        differences = _draw_each(draw, kinds[draw(st.sampled_from(list(kinds)))], shape[-1])
+        row = np.maximum(peak + np.array(differences, np.int64), to.min)
+        row[draw(st.integers(0, shape[-1] - 1))] = peak
+        logits[index] = row
+    top_k = draw(st.sampled_from([1, 2]) | st.integers(1, shape[-1] + 1))
+    return SampleTokenArguments(logits, ratio, top_k, draw(st.integers(0, 2**64)), draw(st.integers(0, 2**16)))
 
 
 # Building blocks

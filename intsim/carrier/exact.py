@@ -102,11 +102,14 @@ class Weight:
     def transposed(self) -> NDArray[np.float32]:
         """Return the codes in float32, (K, N)."""
         if not self.keeps:
-            self._floats = None
             return self.codes.astype(FLOAT32).T
         if (floats := self._floats) is None:
             floats = self._floats = self.codes.T.astype(FLOAT32, order="C")
         return floats
+
+    def keep_nothing(self) -> None:
+        """Let go of the float32 copy, and keep none from now on."""
+        self.keeps, self._floats = False, None
 
 
 class Weights:
@@ -126,7 +129,7 @@ class Weights:
             size = sum(each.codes.size for each in self._by_name.values())
             if size * FLOAT32.itemsize > KEPT:
                 for each in self._by_name.values():
-                    each.keeps = False
+                    each.keep_nothing()
         return weight
 
 

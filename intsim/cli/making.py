@@ -128,7 +128,8 @@ def export(
 
     Of a model all is written: weights, biases, multipliers, shifts, zero points, ranges, the tables of its functions.
     Of a trace the results, and, if it is of level steps, the operands and constants of every call. The folder of --memh
-    has a file a tensor, manifest.json, which says what each is and how it is stored, and a SystemVerilog package.
+    has a file a tensor, manifest.json, which says what each is and how it is stored, and a SystemVerilog package. An
+    ONNX decoder reads whole texts, and gives the logits of every token; beyond 1 GiB weights go to a file beside it.
 
     The layout options place the elements of a tensor, seen as a matrix whose columns are its last axis: transposed, if
     asked for; in tiles; so many lanes a word, the first in the lowest bits; words dealt out to banks in turn.

@@ -16,7 +16,7 @@ from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
 from intsim.convert.ranges import Range, given_ranges
 from intsim.convert.smoothing import readers, smooth_channels, smoothing
-from intsim.convert.taken import taken_inputs, taken_over
+from intsim.convert.taken import taken_inputs, taken_over, taken_rules
 from intsim.convert.trained import trained_ranges
 from intsim.convert.weights import Reals, Weights
 from intsim.errors import CheckpointError, IntsimError
@@ -307,7 +307,7 @@ def _quantizing(
         head=checkpoint.head,
         config=checkpoint.config,
         profile=profile,
-        recipe=recipe.source,
+        recipe={**recipe.source, **({"stored": taken_rules(checkpoint)} if checkpoint.quantized else {})},
         formats=compiled.formats,
         dynamic=dynamic,
         tensors=compiled.tensors,

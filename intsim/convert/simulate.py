@@ -93,7 +93,8 @@ def simulation(
         If the checkpoint is invalid, ``model`` has corrected biases, or a rounding while running that is not to
         nearest, ties up or to even.
     """
-    checkpoint, recipe = open_reference(path, model), parse_recipe(model.recipe)
+    checkpoint = open_reference(path, model)
+    recipe = parse_recipe({key: value for key, value in model.recipe.items() if key != "stored"})
     half = ties(model)
     if recipe.bias_correction:
         msg = f"recipe of a simulation must leave biases as they are, got bias_correction = true in {recipe.name!r}"

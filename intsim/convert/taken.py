@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a checkpoint holds quantized is taken over: its own rules go before those of a recipe."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from intsim.errors import CheckpointError
 from intsim.io.compressed_tensors import QuantizedTensor
@@ -11,7 +12,7 @@ from intsim.quantizers import AffineParams
 from intsim.recipes.match import Matched
 from intsim.recipes.recipe import InputRule, WeightRule
 
-__all__ = ["taken_inputs", "taken_over"]
+__all__ = ["taken_inputs", "taken_over", "taken_rules"]
 
 
 def taken_over(rules: Matched, checkpoint: Checkpoint) -> Matched:
@@ -22,15 +23,7 @@ def taken_over(rules: Matched, checkpoint: Checkpoint) -> Matched:
     CheckpointError
         If layers that read one input have it quantized in two ways.
     """
-    weights = {name: _weight(tensor) for name, tensor in checkpoint.quantized.items()}
-    inputs = {
-        name: InputRule(
-            bits=8,
-            symmetric=params is None or not params.zero_point.any(),
-            range="token" if params is None else "static",
-        )
-        for name, params in _inputs(checkpoint).items()
-    }
+    weights, inputs = _rules(checkpoint)
     return replace(rules, weights={**rules.weights, **weights}, inputs={**rules.inputs, **inputs})
 
 
@@ -43,6 +36,45 @@ def taken_inputs(checkpoint: Checkpoint) -> dict[str, AffineParams]:
         As ``taken_over``.
     """
     return {name: params for name, params in _inputs(checkpoint).items() if params is not None}
+
+
+def taken_rules(checkpoint: Checkpoint) -> dict[str, list[dict[str, Any]]]:
+    """Return the checkpoint's own rules in the words of a recipe, each with the names of what it quantized so.
+
+    Raises
+    ------
+    CheckpointError
+        As ``taken_over``.
+    """
+    weights, inputs = _rules(checkpoint)
+    return {
+        "weights": _by_rule({name: _said(rule, "bits", "granularity", "groups") for name, rule in weights.items()}),
+        "inputs": _by_rule({name: _said(rule, "bits", "symmetric", "range") for name, rule in inputs.items()}),
+    }
+
+
+def _said(rule: WeightRule | InputRule, *fields: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(rule).items() if name in fields}
+
+
+def _by_rule(rules: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for name, rule in rules.items():
+        found.setdefault(tuple(rule.values()), {"names": [], **rule})["names"].append(name)
+    return list(found.values())
+
+
+def _rules(checkpoint: Checkpoint) -> tuple[dict[str, WeightRule], dict[str, InputRule]]:
+    weights = {name: _weight(tensor) for name, tensor in checkpoint.quantized.items()}
+    inputs = {
+        name: InputRule(
+            bits=8,
+            symmetric=params is None or not params.zero_point.any(),
+            range="token" if params is None else "static",
+        )
+        for name, params in _inputs(checkpoint).items()
+    }
+    return weights, inputs
 
 
 def _weight(tensor: QuantizedTensor) -> WeightRule:

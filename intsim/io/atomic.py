@@ -19,7 +19,15 @@ try:
 except ImportError:  # Windows: nothing tells a file that was left behind from one that is being written
     fcntl = None
 
-__all__ = ["Kind", "check_folder_writable", "check_writable", "complete_file", "complete_folder", "is_stdout"]
+__all__ = [
+    "Kind",
+    "check_folder_writable",
+    "check_writable",
+    "complete_file",
+    "complete_folder",
+    "is_regular",
+    "is_stdout",
+]
 
 TEMPORARY: Final = ".intsim-{}.tmp"  # short whatever the file is called: a name may have 255 bytes
 DESCRIPTORS: Final = ("/dev/fd", f"/proc/{os.getpid()}/fd")
@@ -153,6 +161,11 @@ def check_writable(path: Path, kind: Kind) -> None:
 def is_stdout(path: Path) -> bool:
     """Say whether ``path`` names this process's standard output."""
     return _descriptor(path) == 1
+
+
+def is_regular(path: Path) -> bool:
+    """Say whether ``path`` is a file, or would become one, that is, no descriptor or device."""
+    return _descriptor(path) is None and not (path.exists() and _is_stream(path.stat().st_mode))
 
 
 @contextmanager

@@ -104,6 +104,7 @@ def read_config(gguf: Gguf) -> dict[str, Any]:
         rule = f"left out, since no {architecture} here has it"
         _refuse(gguf, f"{architecture}.{name}", rule, given[name])
     width, heads = given["embedding_length"], given["attention.head_count"]
+    given.setdefault("attention.head_count_kv", heads)
     if (size := given.get("attention.key_length", width // heads)) < 1:
         _refuse(gguf, f"{architecture}.embedding_length", f"at least attention.head_count, {heads}", width)
     if (of_values := given.get("attention.value_length", size)) != size:

@@ -43,7 +43,7 @@ class Constants:
     tensors
         Weights, biases, multipliers, shifts: name -> integer array.
     recipe
-        What was given how many bits, for the record.
+        What was given how many bits, for the record; under ``stored`` what a quantized checkpoint said itself.
     tokenizer
         The checkpoint's tokenizer.json, if it has one.
     """

@@ -14,6 +14,23 @@ __all__ = ["DecoderConfig", "RopeConfig", "next_token", "stored"]
 RopeType: TypeAlias = Literal["default", "linear", "llama3"]
 
 SCALING: Final = ("rope_parameters", "rope_scaling")  # objects of config.json, of new and of old transformers
+NEEDED: Final = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+"""Kind of rotary embedding -> what config.json has to say of it."""
+UNCOMPUTED: Final = (
+    "attn_logit_softcapping",  # Gemma 2
+    "final_logit_softcapping",
+    "query_pre_attn_scalar",
+    "attention_multiplier",  # Granite
+    "embedding_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
+    "logit_scale",  # Cohere
+    "clip_qkv",  # OLMo
+)
+"""Fields by which relatives of these decoders compute something else."""
 OLD_NAMES: Final = {"type": "rope_type", "rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"}
 
 
@@ -33,6 +50,9 @@ class DecoderConfig(Config):
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration in a config.json; ``eos_token_id`` may be one id, several, or none."""
+        for name in UNCOMPUTED:
+            if values.get(name) is not None:
+                refuse(name, "left out, since no decoder here computes it", values[name])
         eos: Any = values.get("eos_token_id")
         ends = () if eos is None else tuple(cast("list[Any]", eos)) if isinstance(eos, list) else (eos,)
         return super(DecoderConfig, cls).read({**values, "eos_token_id": ends})
@@ -71,12 +91,17 @@ class RopeConfig(DecoderConfig):
         given = dict(values)
         for name in SCALING:
             if (scaling := values.get(name)) is not None:
-                if not isinstance(scaling, dict):
-                    refuse(name, "an object", scaling)
-                given |= cast("dict[str, Any]", scaling)
+                said = cast("dict[str, Any]", scaling) if isinstance(scaling, dict) else None
+                if said is None or any(isinstance(value, dict) for value in said.values()):
+                    refuse(name, "an object of one rotation for all layers", cast("object", scaling))
+                given |= said
         for old, name in OLD_NAMES.items():
             if old in given:
                 given.setdefault(name, given[old])
+        for kind, needed in NEEDED.items():
+            for name in needed:
+                if given.get("rope_type") == kind and given.get(name) is None:
+                    refuse(name, f"given with rope_type {kind!r}", None)
         reals = ("rope_theta", "partial_rotary_factor", "factor", "low_freq_factor", "high_freq_factor")
         given |= {name: _real(given[name]) for name in reals if name in given}
         return super(RopeConfig, cls).read(given)

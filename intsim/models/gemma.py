@@ -20,8 +20,10 @@ class GemmaConfig(LlamaConfig):
     FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "attention_bias": (False,),
         "use_bidirectional_attention": (False,),
+        "partial_rotary_factor": (1.0,),
     }
 
+    num_key_value_heads: int = 16
     head_dim: int = 256
     hidden_act: Function = "gelu_pytorch_tanh"
     tie_word_embeddings: bool = True

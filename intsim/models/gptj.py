@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, C channels, F channels of the feed-forward network, V
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from intsim.models.config import Count, Real, Size, refuse
 from intsim.models.decoder import RopeConfig, next_token, stored
@@ -20,6 +20,7 @@ __all__ = ["GPTJ", "GptjConfig", "gptj"]
 class GptjConfig(RopeConfig):
     """The configuration of a GPT-J; without ``n_inner`` F is 4 C."""
 
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"rope_theta": (10000.0,), "rope_type": ("default",)}
     ALIASES: ClassVar[Mapping[str, str]] = {"n_positions": "max_position_embeddings"}
 
     n_embd: Size = 4096

@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, C channels, H heads of D channels, F channels of the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from intsim.models.config import Count, Real, Size, refuse
 from intsim.models.decoder import RopeConfig, next_token, stored
@@ -20,7 +20,11 @@ __all__ = ["LLAMA", "LlamaConfig", "gated", "llama"]
 class LlamaConfig(RopeConfig):
     """The configuration of a LLaMA; without ``num_key_value_heads`` every head has its own keys."""
 
-    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "partial_rotary_factor": (1.0,),
+    }
 
     hidden_size: Size
     num_hidden_layers: Count
@@ -39,6 +43,12 @@ class LlamaConfig(RopeConfig):
             )
         if self.size % 2:
             refuse("head_dim", "even, since its channels are rotated in pairs", self.size)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Return the configuration in a config.json, where null ``num_key_value_heads`` are as many as there are."""
+        is_null = "num_key_value_heads" in values and values["num_key_value_heads"] is None
+        return super(LlamaConfig, cls).read({**values, "num_key_value_heads": 0} if is_null else values)
 
     @property
     def key_heads(self) -> int:

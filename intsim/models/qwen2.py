@@ -3,8 +3,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
+from intsim.models.config import refuse
 from intsim.models.decoder import stored
 from intsim.models.family import OF_DECODERS, Family
 from intsim.models.llama import LlamaConfig, gated
@@ -17,7 +18,20 @@ __all__ = ["QWEN2", "Qwen2Config", "qwen2"]
 class Qwen2Config(LlamaConfig):
     """The configuration of a Qwen2."""
 
-    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"use_sliding_window": (False,)}
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "use_sliding_window": (False,),
+        "partial_rotary_factor": (1.0,),
+    }
+
+    num_key_value_heads: int = 32
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Return the configuration in a config.json, whose layers all see all tokens."""
+        kinds: Any = values.get("layer_types")
+        if kinds is not None and set(kinds) - {"full_attention"}:
+            refuse("layer_types", "'full_attention' for every layer", kinds)
+        return super(Qwen2Config, cls).read(values)
 
 
 def qwen2(w: World, ids: Value, mask: Value, _types: Value) -> Value:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from families import tiny
-from family_runs import draw, floats, judged, values
+from family_runs import assert_engine_agrees, draw, floats, judged, values
 from numpy.typing import NDArray
 
 import intsim
@@ -101,3 +101,23 @@ def test_sums_between_the_layers_have_any_bits_up_to_32(
     feed = draw(open_checkpoint(folder(family)).config, 1, 3, 8)
     there = feed.mask > 0
     assert cosine(values(model, feed)[there], floats(folder(family), feed)[there]) > 0.99
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma", "gpt2", "opt"])
+def test_a_tied_head_of_the_rule_of_the_words_is_stored_once(tmp_path: Path, family: str) -> None:
+    path, recipe = tiny(family, "causal-lm-tied", tmp_path / "float"), tmp_path / "one.toml"
+    text = (resources.files("intsim.recipes") / "zeroquant.toml").read_text(encoding="utf-8")
+    recipe.write_text(text.replace('granularity = "channel"', 'granularity = "tensor"').replace("= 48", "= 4"))
+    model = intsim.quantize(path, recipe=recipe, calibration=TEXTS)
+    head = model.outline.result.name
+    assert f"{head}.weight" not in model.tensors
+    (words,) = (name for name, tensor in model.outline.tensors.items() if tensor.role == "embedding.word")
+    assert model.codes(f"{head}.weight") is model.tensors[words]
+    apart = intsim.quantize(path, recipe="zeroquant:groups=4", calibration=TEXTS)
+    assert f"{head}.weight" in apart.tensors
+    model.save(tmp_path / "integers")
+    again, feed = intsim.load(tmp_path / "integers"), draw(model.config, 1, 3, 8)
+    assert np.array_equal(values(again, feed), values(model, feed))
+    there = feed.mask > 0
+    assert cosine(values(model, feed)[there], floats(path, feed)[there]) > 0.99
+    assert_engine_agrees(model, [feed], tmp_path / "model.onnx")

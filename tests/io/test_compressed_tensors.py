@@ -2,6 +2,7 @@
 """Checkpoints that compressed-tensors quantized to 8 bits: their integers and scales are taken over as they are."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 import intsim
+from intsim.cli import main
 from intsim.convert.simulate import simulation
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.huggingface import open_checkpoint
@@ -221,6 +223,32 @@ def test_rules_are_shown_as_stored(llama: Path, tmp_path: Path) -> None:
     assert inputs["lm_head.input"] == "each token"
 
 
+def test_an_integer_model_keeps_what_the_checkpoint_said(llama: Path, tmp_path: Path) -> None:
+    static = {**STATIC, "symmetric": False}
+    path = quantized(llama, tmp_path / "float", strategy="group", group_size=12, inputs=static, zero_point=-5)
+    model = intsim.quantize(path, recipe="zeroquant", calibration=TEXTS)
+    model.save(tmp_path / "integers")
+    kept = intsim.load(tmp_path / "integers").recipe
+    stored = kept["stored"]
+    assert {**kept, "stored": stored} == {**load_recipe("zeroquant").source, "stored": stored}
+    weights, inputs = stored["weights"], stored["inputs"]
+    assert {(rule["bits"], rule["granularity"], rule["groups"]) for rule in weights} == {
+        (8, "group", 2),  # 24 columns
+        (8, "group", 3),  # 36
+    }
+    names = sorted(name for rule in weights for name in rule["names"])
+    assert names == sorted(open_checkpoint(path).quantized)
+    assert [{**rule, "names": []} for rule in inputs] == [
+        {"names": [], "bits": 8, "symmetric": False, "range": "static"}
+    ]
+    assert "layers.0.mlp.input" in inputs[0]["names"]
+    assert "lm_head.input" not in inputs[0]["names"]
+
+
+def test_an_integer_model_of_floats_keeps_the_recipe_alone(llama: Path) -> None:
+    assert intsim.quantize(llama, calibration=TEXTS).recipe == load_recipe("intsim").source
+
+
 MLP: Final = {"targets": ["re:.*mlp.*"], "weights": {"strategy": "channel"}, "input_activations": TOKEN}
 Q, K = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"
 
@@ -379,6 +407,31 @@ def test_scales_that_are_none_are_refused(scale: float, llama: Path, tmp_path: P
     path = quantized(llama, tmp_path, change=lambda t: t[f"{K}.weight_scale"].fill(scale))
     with pytest.raises(CheckpointError, match="must be positive, finite numbers"):
         open_checkpoint(path).load("layers.0.self_attn.k_proj.weight")
+
+
+@pytest.mark.parametrize("recipe", ["intsim", "zeroquant:groups=4"])
+@pytest.mark.parametrize("scheme", ["channel, by token", "channel, static"])
+def test_perplexity_is_told_beside_that_of_the_stored_reals(
+    llama: Path,
+    tmp_path: Path,
+    scheme: str,
+    recipe: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = quantized(llama, tmp_path / "float", **SCHEMES[scheme])
+    intsim.quantize(path, recipe=recipe, calibration=TEXTS).save(tmp_path / "integers")
+    (tmp_path / "texts").write_text("\n".join(TEXTS * 3))
+    how = ("--task", "perplexity", "--data", str(tmp_path / "texts"), "--reference", str(path), "--json")
+    monkeypatch.setattr(sys, "argv", ["intsim", "eval", str(tmp_path / "integers"), *how])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = capsys.readouterr()
+    assert stop.value.code in (0, None), printed.err
+    told = json.loads(printed.out)
+    assert told["metrics"]["tokens"] == told["reference"]["tokens"] > 20
+    assert told["metrics"]["perplexity"] == pytest.approx(told["reference"]["perplexity"], rel=0.05)
+    assert told["metrics"]["perplexity"] != told["reference"]["perplexity"]
 
 
 @pytest.mark.parametrize(("recipe", "got"), [("peg", "a permutation"), ("smoothquant", r"smooth = 0\.5")])

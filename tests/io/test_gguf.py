@@ -3,6 +3,7 @@
 
 import importlib
 import itertools
+import json
 import struct
 import sys
 import unicodedata
@@ -216,6 +217,24 @@ def test_commands_take_a_file(llama: Path, tmp_path: Path, capsys: pytest.Captur
     assert "F32" in printed[1]
 
 
+def test_perplexity_is_told_beside_that_of_the_file(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts").write_text("\n".join(TEXTS * 3))
+    told = []
+    for path in (llama / "llama.gguf", llama):  # the same numbers in two forms
+        out = tmp_path / path.name
+        intsim.quantize(path, recipe="zeroquant:groups=4", calibration=TEXTS).save(out)
+        how = ("--task", "perplexity", "--data", str(tmp_path / "texts"), "--reference", str(path), "--json")
+        assert _status("eval", str(out), *how) == 0, capsys.readouterr().err
+        told.append(json.loads(capsys.readouterr().out))
+    metrics, reference = told[0]["metrics"], told[0]["reference"]
+    assert metrics["tokens"] == reference["tokens"] > 10
+    assert metrics["perplexity"] == pytest.approx(reference["perplexity"], rel=0.05)
+    assert metrics["perplexity"] != reference["perplexity"]
+    assert (told[1]["metrics"], told[1]["reference"]) == (metrics, reference)
+
+
 def _status(*command: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["intsim", *command])
@@ -245,6 +264,14 @@ def test_a_file_that_ends_early_is_refused_wherever_it_ends(llama: Path, tmp_pat
         cut.write_bytes(whole[:end])
         with pytest.raises(CheckpointError, match="must be a complete GGUF file, got"):
             open_checkpoint(cut)
+
+
+def test_a_command_refuses_a_file_that_ends_early_in_one_sentence(
+    llama: Path, tmp_path: Path, refusal: Callable[[Path], str]
+) -> None:
+    whole = (llama / "llama.gguf").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[:-100])
+    assert refusal(tmp_path / "cut.gguf").startswith("FILE must be a complete GGUF file, got")
 
 
 def _header(

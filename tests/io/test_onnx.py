@@ -134,7 +134,9 @@ def session(proto: Any, outputs: Sequence[str] = ()) -> Any:
         proto.graph.output.extend(
             info for info in inferred.graph.value_info if info.name in outputs and info.name not in known
         )
-    return runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = runtime.SessionOptions()
+    options.enable_mem_reuse = False  # whose plan takes longer than all else
+    return runtime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def engine(build: Callable[..., Value], *inputs: NDArray[Any]) -> NDArray[Any]:
@@ -373,6 +375,91 @@ def test_a_text_longer_than_the_position_table_is_refused_by_the_engine(embedded
     errors = runtime.capi.onnxruntime_pybind11_state  # of Gather, or of Add where the engine makes a Slice of it
     with pytest.raises((errors.InvalidArgument, errors.Fail), match="129"):
         session(onnx.load(file)).run(None, feed)
+
+
+# Decoders
+
+
+@pytest.fixture(scope="module")
+def stories() -> IntegerModel:
+    return intsim.load(Path(str(resources.files("intsim.embedded") / "stories")))
+
+
+def padded(model: IntegerModel, rng: np.random.Generator, lengths: Sequence[int], *, left: bool) -> Feeds:
+    """Return random texts of the lengths, padded on one side."""
+    columns = np.arange(max(lengths))
+    mask = columns < np.array(lengths)[:, None]
+    mask = mask[:, ::-1] if left else mask
+    ids = rng.integers(0, model.config.vocab_size, mask.shape)
+    return {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": np.zeros_like(ids)}
+
+
+def test_every_integer_of_the_stories_model_is_the_engines(stories, file):
+    exporter.export(stories, file)
+    rng = np.random.default_rng(6)
+    feeds = [padded(stories, rng, lengths, left=left) for lengths in ((1,), (7, 30, 1)) for left in (False, True)]
+    assert_same_everywhere(stories, file, feeds)
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+def test_the_engine_gives_a_text_its_logits_whatever_padding_is_beside_it(stories, file, left):
+    exporter.export(stories, file)
+    run = session(onnx.load(file))
+    feed = padded(stories, np.random.default_rng(7), (5, 40, 17), left=left)
+    kept = feed["attention_mask"].astype(bool)
+    together = run.run(None, feed)[0]
+    for i, own in enumerate(kept):
+        alone = {name: values[i : i + 1, own] for name, values in feed.items()}
+        assert_bit_exact(together[i, own], run.run(None, alone)[0][0])
+
+
+# A file of constants beside it
+
+
+def test_many_constants_go_to_a_file_of_their_own(stories, file, monkeypatch):
+    monkeypatch.setattr(exporter, "MOST_INSIDE", 2**18)
+    size = exporter.export(stories, file)
+    (beside,) = file.parent.glob("model.onnx.*.data")
+    assert size == file.stat().st_size + beside.stat().st_size
+    assert file.stat().st_size < 2**19 < beside.stat().st_size
+    onnx.checker.check_model(file, full_check=True)
+    assert all(int(each.value) % 4096 == 0 for each in _external(file, "offset"))
+    feed = padded(stories, np.random.default_rng(8), (3, 9), left=True)
+    run = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    expected = stories(feed["input_ids"], attention_mask=feed["attention_mask"]).values
+    assert_bit_exact(run.run(None, feed)[0], expected)
+
+
+def _external(file: Path, key: str) -> list[Any]:
+    constants = onnx.load(file, load_external_data=False).graph.initializer
+    return [entry for constant in constants for entry in constant.external_data if entry.key == key]
+
+
+def test_another_model_leaves_the_constants_of_the_first_where_they_are(stories, embedded, file, monkeypatch):
+    monkeypatch.setattr(exporter, "MOST_INSIDE", 0)
+    exporter.export(stories, file)
+    first = {each: each.read_bytes() for each in file.parent.glob("*.data")}
+    exporter.export(stories, file)
+    assert {each: each.read_bytes() for each in file.parent.glob("*.data")} == first
+    exporter.export(embedded, file)
+    assert len(list(file.parent.glob("*.data"))) == 2
+    assert all(each.read_bytes() == data for each, data in first.items())
+
+
+def test_constants_take_the_place_of_no_other_file(stories, file, monkeypatch):
+    monkeypatch.setattr(exporter, "MOST_INSIDE", 0)
+    exporter.export(stories, file)
+    (beside,) = file.parent.glob("*.data")
+    beside.write_bytes(b"mine")
+    with pytest.raises(IntsimError, match=r"\.data must be new, empty or constants that intsim wrote to be written"):
+        exporter.export(stories, file)
+    assert beside.read_bytes() == b"mine"
+
+
+def test_what_has_no_place_for_a_second_file_is_refused(stories, monkeypatch):
+    monkeypatch.setattr(exporter, "MOST_INSIDE", 0)
+    with pytest.raises(IntsimError, match=r"^/dev/null must be a file, beside which a second one .*, got a model"):
+        exporter.export(stories, "/dev/null")
 
 
 # Refusals

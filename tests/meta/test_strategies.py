@@ -19,8 +19,19 @@ from hypothesis.errors import InvalidArgument
 import intsim._hypothesis
 from intsim import strategies
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding
-from intsim.ops import LayerNormParams, layer_norm, matmul, requantize, softmax
-from intsim.profile import IBERT, INTSIM, NATIVE, Profile
+from intsim.ops import (
+    LayerNormParams,
+    causal_mask,
+    layer_norm,
+    matmul,
+    multiply,
+    requantize,
+    rms_norm,
+    rotary,
+    sample_token,
+    softmax,
+)
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE, NATIVE, Profile
 from intsim.quantizers import AffineParams, Scheme, dequantize, quantize
 from intsim.testing import assert_bit_exact
 
@@ -452,14 +463,37 @@ def test_softmax_rows_keep_to_what_is_asked_for():
 @given(data=st.data(), params=strategies.layer_norm_params(), profile=strategies.profiles(), to=strategies.int_ranges())
 def test_layer_norm_rows_and_params_are_legal_and_exact(data, params, profile, to):
     x_q = data.draw(strategies.layer_norm_rows(channels=len(params.bias)))
+    wide = x_q.dtype == np.int32
     y = layer_norm(x_q, params, to=to, profile=profile)
     numbers = profile.to_json()
     constants = (params.weight.multiplier.tolist(), params.bias.tolist(), int(params.weight.shift[0]), params.eps)
     expected = [
-        oracle.layer_norm(x_q[index].tolist(), *constants, to.min, to.max, numbers)
+        oracle.layer_norm(x_q[index].tolist(), *constants, to.min, to.max, numbers, wide=wide)
         for index in np.ndindex(x_q.shape[:-1])
     ]
     assert_bit_exact(y, np.array(expected, to.dtype).reshape(x_q.shape))
+
+
+@given(data=st.data(), params=strategies.layer_norm_params(), profile=strategies.profiles(), to=strategies.int_ranges())
+def test_rows_of_every_width_have_the_root_mean_square_of_the_oracle(data, params, profile, to):
+    x_q = data.draw(strategies.layer_norm_rows(to=INT32, channels=len(params.bias)))
+    y = rms_norm(x_q, params, to=to, profile=profile)
+    constants = (params.weight.multiplier.tolist(), params.bias.tolist(), int(params.weight.shift[0]), params.eps)
+    expected = [
+        oracle.rms_norm(x_q[index].tolist(), *constants, to.min, to.max, profile.to_json())
+        for index in np.ndindex(x_q.shape[:-1])
+    ]
+    assert_bit_exact(y, np.array(expected, to.dtype).reshape(x_q.shape))
+
+
+def shift(row):
+    """Return by how many bits the row is brought to 16."""
+    return max(int(max(abs(x) for x in row.tolist())).bit_length() - 15, 0)
+
+
+def tied(row, bits):
+    """Say whether some of the row are ties of the shift, and of both signs."""
+    return {x > 0 for x in row.tolist() if abs(x) % (1 << bits) == 1 << bits - 1} == {True, False}
 
 
 @pytest.mark.parametrize(
@@ -467,16 +501,21 @@ def test_layer_norm_rows_and_params_are_legal_and_exact(data, params, profile, t
     [
         lambda x: x.ndim == 1 and x.size > 2 and (x == x[0]).all() and x[0] != 0,
         lambda x: x.ndim == 1 and x.size > 2 and np.ptp(x.astype(int)) == 1,
-        lambda x: (
-            x.dtype == np.int16 and x.ndim == 1 and x.size == 6 and sorted({*x.tolist()}) == [-(2**15), 2**15 - 1]
-        ),
+        lambda x: x.dtype == np.int16 and x.ndim == 1 and x.size > 2 and sorted({*x.tolist()}) == [-(2**15), 2**15 - 1],
         lambda x: x.dtype == np.uint8 and 255 in x and 0 in x,
+        lambda x: x.dtype == np.int32 and 2**31 - 1 in x and -(2**31) in x,
         lambda x: x.shape[-1] == 1,
         lambda x: x.ndim == 3,
     ],
 )
 def test_layer_norm_rows_are_of_every_kind(condition):
     drawn(strategies.layer_norm_rows(), condition)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 16])
+def test_wide_rows_have_ties_of_every_shift(bits):
+    rows = strategies.layer_norm_rows(to=INT32, shape=(4,))
+    drawn(rows, lambda x: shift(x) == bits and (bits == 0 or tied(x, bits)))
 
 
 @pytest.mark.parametrize(
@@ -514,6 +553,204 @@ def test_a_mutant_without_the_mean_or_with_another_rule_is_seen():
         assert_bit_exact(
             layer_norm(x_q, params, to=INT8, profile=mutant), layer_norm(x_q, params, to=INT8, profile=INTSIM)
         )
+
+    with pytest.raises(AssertionError, match="elements differ"):
+        property_test()
+
+
+# Decoders
+
+
+@pytest.mark.parametrize("pairing", ["halves", "neighbours"])
+@given(operands=strategies.rotary_operands(), rounding=st.sampled_from(Rounding))
+def test_rotary_operands_are_legal_and_exact(pairing, operands, rounding):
+    x_q, cos, sin = operands
+    y = rotary(**operands._asdict(), pairing=pairing, rounding=rounding)
+    tables = [np.broadcast_to(t if t.ndim == 2 else t[:, None], (*x_q.shape[:-1], t.shape[-1])) for t in (cos, sin)]
+    for index in np.ndindex(x_q.shape[:-1]):
+        rows = (part[index].tolist() for part in (x_q, *tables))
+        assert y[index].tolist() == oracle.rotary(*rows, pairing=pairing, mode=rounding.value)
+
+
+def first_sum(operands):
+    """Return what is rounded of the first pair of halves."""
+    a, b = operands.x_q[0, 0, 0, 0], operands.x_q[0, 0, 0, operands.cos.shape[-1]]
+    cos, sin = (table.reshape(-1, table.shape[-1])[0, 0] for table in (operands.cos, operands.sin))
+    return int(a) * int(cos) - int(b) * int(sin)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda o: first_sum(o) % 2**14 == 2**13 and first_sum(o) > 0,
+        lambda o: first_sum(o) % 2**14 == 2**13 and first_sum(o) < 0,
+        lambda o: abs(first_sum(o)) >= 2**29,
+        lambda o: o.cos.ndim == 2 and len(o.x_q) == 3,
+        lambda o: o.cos.ndim == 3 and len(o.x_q) == 3,
+        lambda o: o.x_q.shape[-1] == 2 * o.cos.shape[-1],
+        lambda o: o.x_q.shape[-1] == 2 * o.cos.shape[-1] + 3,
+        lambda o: (o.cos == 2**14).any() and (o.sin == -(2**14)).any(),
+    ],
+)
+def test_rotary_operands_are_of_every_kind(condition):
+    drawn(strategies.rotary_operands(), condition)
+
+
+@given(
+    data=st.data(),
+    operands=st.one_of(
+        strategies.multiply_operands(),
+        strategies.multiply_operands(a=INT16, b=INT16),
+        strategies.multiply_operands(a=UINT8, b=IntRange(16, signed=False)),
+    ),
+    to=strategies.int_ranges(),
+    rounding=st.sampled_from(Rounding),
+)
+def test_multiply_operands_are_legal_and_exact(data, operands, to, rounding):
+    zero_point = data.draw(strategies.codes(to))
+    a, b, ratio, a_zero_point, b_zero_point = operands
+    y = multiply(**operands._asdict(), to=to, rounding=rounding, zero_point=zero_point)
+    how = {"lo": to.min, "hi": to.max, "mode": rounding.value, "zero_point": zero_point}
+    ratios = [np.broadcast_to(part, a.shape).ravel().tolist() for part in (ratio.multiplier, ratio.shift)]
+    expected = [
+        oracle.multiply(*each, a_zero_point=a_zero_point, b_zero_point=b_zero_point, **how)
+        for each in zip(a.ravel().tolist(), b.ravel().tolist(), *ratios, strict=True)
+    ]
+    assert_bit_exact(y, np.array(expected, to.dtype).reshape(a.shape))
+
+
+def products_of(operands):
+    """Return the exact products, before they are rounded."""
+    a, b, ratio, a_zero_point, b_zero_point = operands
+    ratios = (np.broadcast_to(part, a.shape).ravel().tolist() for part in (ratio.multiplier, ratio.shift))
+    return [
+        Fraction((x - a_zero_point) * (y - b_zero_point) * m, 2**t)
+        for x, y, m, t in zip(a.ravel().tolist(), b.ravel().tolist(), *ratios, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        *(
+            lambda o, sign=sign, parity=parity: any(
+                x % 1 == HALF and (x > 0) == sign and floor(x) % 2 == parity for x in products_of(o)
+            )
+            for sign in (True, False)
+            for parity in (0, 1)
+        ),
+        lambda o: o.ratio.multiplier.ndim == 1 and sum(x % 1 == HALF for x in products_of(o)) > 2,
+        lambda o: o.a_zero_point < 0 < o.b_zero_point and any(x % 1 == HALF for x in products_of(o)),
+        lambda o: o.a_q.ndim == 3,
+        lambda o: ((o.a_q == -128) & (o.b_q == -128)).any() and o.a_zero_point == o.b_zero_point == 0,
+        lambda o: (o.a_q == o.a_zero_point).any() and o.a_zero_point,
+    ],
+)
+def test_multiply_operands_are_of_every_kind(condition):
+    drawn(strategies.multiply_operands(), condition)
+
+
+@given(arguments=strategies.causal_mask_arguments())
+def test_causal_mask_arguments_are_legal_and_exact(arguments):
+    seen = causal_mask(**arguments._asdict())
+    expected = [[oracle.causal_mask(row, *arguments[1:])] for row in arguments.mask.tolist()]
+    assert seen.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda c: c.window is None,
+        lambda c: c.window == 1 and c.mask.shape[1] == 6,
+        lambda c: c.window is not None and c.window > c.mask.shape[1],
+        lambda c: c.queries == 1 and c.mask.shape[1] == 6,
+        lambda c: c.queries == c.mask.shape[1] == 6,
+        lambda c: len(c.mask) == 1 and c.mask.shape[1] > 3 and not c.mask[0, -1] and c.mask[0, 0],
+        lambda c: len(c.mask) == 1 and c.mask.shape[1] > 3 and not c.mask[0, 0] and c.mask[0, 1:].all(),
+        lambda c: len(c.mask) == 1 and c.mask.shape[1] > 3 and not c.mask[0, 1] and c.mask[0, 0] and c.mask[0, -1],
+        lambda c: not c.mask.any(),
+        lambda c: c.mask.all() and c.mask.size > 8,
+    ],
+)
+def test_causal_mask_arguments_are_of_every_kind(condition):
+    drawn(strategies.causal_mask_arguments(), condition)
+
+
+@given(arguments=strategies.sample_token_arguments(), profile=strategies.profiles())
+def test_sample_token_arguments_are_legal_and_exact(arguments, profile):
+    logits, ratio, top_k, seed, draw = arguments
+    tokens = sample_token(**arguments._asdict(), profile=profile)
+    how = {"top_k": top_k, "seed": seed, "draw": draw, "profile": profile.to_json()}
+    pair = int(ratio.multiplier), int(ratio.shift)
+    assert tokens.tolist() == [oracle.sample_token(row, *pair, text=b, **how) for b, row in enumerate(logits.tolist())]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda s: s.logits.shape[-1] > 2 and np.ptp(s.logits.astype(np.int64)) == 0 and s.top_k < s.logits.shape[-1],
+        lambda s: 1 < s.top_k < (s.logits[0] == s.logits[0].max()).sum() < s.logits.shape[-1],
+        lambda s: np.ptp(s.logits.astype(np.int64)) == 2**32 - 1,
+        lambda s: s.top_k > s.logits.shape[-1] > 1,
+        lambda s: s.top_k == 1 and s.logits.shape == (6, 6),
+        lambda s: s.seed > 2**63,
+        lambda s: (
+            len(s.logits) == 1
+            and any(remainder(int(x) - int(s.logits.max()), s.ratio) == HALF for x in s.logits[0])
+            and s.top_k > 1
+        ),
+    ],
+)
+def test_sample_token_arguments_are_of_every_kind(condition):
+    drawn(strategies.sample_token_arguments(), condition)
+
+
+def test_decoders_strategies_keep_to_what_is_asked_for():
+    drawn(strategies.rotary_operands(max_side=1, max_pairs=1), lambda o: o.x_q.shape == (1, 1, 1, 3))
+    assert drawn(strategies.multiply_operands(a=UINT8, shape=(2, 3)), bool).a_q.dtype == np.uint8
+    for operands in sample(strategies.multiply_operands(b=INT16, shape=(2, 3), zero_points=False), 50):
+        assert operands.b_q.dtype == np.int16
+        assert operands.b_q.shape == (2, 3)
+        assert operands.a_zero_point == operands.b_zero_point == 0
+    for arguments in sample(strategies.sample_token_arguments(to=INT16, shape=(2, 3)), 50):
+        assert (arguments.logits.dtype, arguments.logits.shape) == (np.int16, (2, 3))
+    assert all(c.mask.shape <= (2, 2) for c in sample(strategies.causal_mask_arguments(max_side=2), 50))
+
+
+def probabilities_of_16_bits(rows):
+    y = softmax(**rows._asdict(), profile=INTSIM_WIDE)
+    return rows.acc.ndim == 1 and rows.acc.size > 2 and 255 < y[0] < 65535 - 255
+
+
+def test_softmax_rows_have_probabilities_between_those_of_8_bits():
+    drawn(strategies.softmax_rows(), probabilities_of_16_bits)
+    drawn(strategies.profiles(), lambda profile: profile.softmax.one == 65535 and profile.name == "mixed")
+
+
+@every_mutation
+@pytest.mark.parametrize("operator", ["rotary", "multiply", "rms_norm"])
+def test_a_property_test_of_a_decoders_operator_sees_another_tie_rule(operator, right, wrong):
+    def computed(operands, params, rounding):
+        profile = replace(INTSIM, step_rounding=rounding)
+        match operator:
+            case "rotary":
+                return rotary(**operands._asdict(), pairing="halves", rounding=rounding)
+            case "multiply":
+                return multiply(**operands._asdict(), to=INT32, rounding=rounding)
+            case _:
+                return rms_norm(operands, params, to=INT32, profile=profile)
+
+    plain = LayerNormParams(weight=Dyadic([1] * 3, [0] * 3), bias=np.zeros(3, np.int64), eps=1)
+    operands = {
+        "rotary": strategies.rotary_operands(),
+        "multiply": strategies.multiply_operands(),
+        "rms_norm": strategies.layer_norm_rows(to=INT32, channels=3),
+    }[operator]
+
+    @settings(max_examples=100, derandomize=True, database=None, phases=[Phase.generate])
+    @given(operands=operands)
+    def property_test(operands):
+        assert_bit_exact(computed(operands, plain, wrong), computed(operands, plain, right))
 
     with pytest.raises(AssertionError, match="elements differ"):
         property_test()
@@ -557,8 +794,15 @@ def test_a_mutant_without_the_mean_or_with_another_rule_is_seen():
         lambda: strategies.softmax_rows(ratio=0.5),
         lambda: strategies.softmax_rows(shape=()),
         lambda: strategies.softmax_rows(shape=(2, 0)),
-        lambda: strategies.layer_norm_rows(to=INT32),
-        lambda: strategies.layer_norm_rows(to=IntRange(16, signed=False)),
+        lambda: strategies.layer_norm_rows(to=IntRange(32, signed=False)),
+        lambda: strategies.rotary_operands(max_side=0),
+        lambda: strategies.rotary_operands(max_pairs=0),
+        lambda: strategies.multiply_operands(a=IntRange(17)),
+        lambda: strategies.multiply_operands(b=INT32),
+        lambda: strategies.multiply_operands(shape=()),
+        lambda: strategies.causal_mask_arguments(max_side=0),
+        lambda: strategies.sample_token_arguments(shape=(2, 0)),
+        lambda: strategies.sample_token_arguments(to=8),
         lambda: strategies.layer_norm_rows(shape=0),
         lambda: strategies.layer_norm_rows(channels=0),
         lambda: strategies.layer_norm_rows(channels=2**14 + 1),

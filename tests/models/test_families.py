@@ -405,6 +405,16 @@ def test_every_integer_is_that_of_onnx_runtime(
     assert_engine_agrees(model, feeds, tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("recipe", ["zeroquant", pytest.param("intsim", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", DECODERS)
+def test_every_integer_of_a_decoder_with_wide_probabilities_is_that_of_onnx_runtime(
+    family_checkpoint: WritesCheckpoint, tmp_path: Path, family: str, recipe: str
+) -> None:
+    path = family_checkpoint(family, "causal-lm")
+    model = intsim.quantize(path, recipe=recipe, profile="intsim-wide", calibration=calibration(family))
+    assert_engine_agrees(model, [draw(model.config, 14, 6, 11)], tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("head", ["masked-lm", "two-classes", "none"])
 @every_kind
 def test_every_world_agrees_on_groups_and_zero_points_everywhere(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from families import ENCODERS
+from families import DECODERS, ENCODERS
 from family_runs import DISTINCT, assert_engine_agrees, draw, floats, judged, traced, values
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
@@ -146,7 +146,7 @@ def error(path: Path, model: intsim.IntegerModel) -> float:
     expected, form = floats(path, feed), model.output_format
     scale = np.ldexp(1.0 * form.scale.multiplier, -form.scale.shift)
     found = (values(model, feed) - np.float64(form.zero_point)) * scale
-    return float(np.sqrt(((found - expected) ** 2).mean() / (expected**2).mean()))
+    return float(np.sqrt(((found - expected) ** 2).mean() / ((expected**2).mean() or 1)))
 
 
 @products
@@ -190,3 +190,86 @@ def test_zeros_are_the_engines_too(family_checkpoint: WritesCheckpoint, tmp_path
         written(path, tmp_path / "zero", iter(zeroed), np.zeros_like), recipe=recipe, calibration=TEXTS
     )
     assert_engine_agrees(model, [draw(model.config, 6, 4, 6)], tmp_path / "model.onnx")
+
+
+# ---- decoders
+
+
+def streams(checkpoint: Checkpoint) -> Zeroed:
+    """Zero what is added to the stream between the layers."""
+    for name, total in checkpoint.outline.sums.items():
+        if checkpoint.outline.activations[name].role.startswith("residual") and total.skip:
+            for term in total.terms:
+                yield from stored_parts(checkpoint, tensor_name(term))
+
+
+def stored_parts(checkpoint: Checkpoint, *layers: str) -> Zeroed:
+    """Zero the tensors of layers in the file, whole ones: what shares a tensor with a layer goes with it."""
+    for layer in layers:
+        view = checkpoint.outline.tensors[f"{layer}.weight"].view
+        name = getattr(view, "name", layer)
+        yield from ((f"{name}.{part}", ALL) for part in ("weight", "bias"))
+
+
+def of_layers(*roles: str) -> Callable[[Checkpoint], Zeroed]:
+    """Zero the layers whose products are activations of the roles, or are rotated to be."""
+
+    def zeroed(checkpoint: Checkpoint) -> Zeroed:
+        for name, activation in checkpoint.outline.activations.items():
+            layer = tensor_name(name.removesuffix(".rotated"))
+            if activation.role in roles and f"{layer}.weight" in checkpoint.outline.tensors:
+                yield from stored_parts(checkpoint, layer)
+
+    return zeroed
+
+
+def gates(checkpoint: Checkpoint) -> Zeroed:
+    """Zero the gates, or what activation functions read where there are none."""
+    for name in checkpoint.outline.tensors:
+        layer = name.removesuffix(".weight")
+        if layer.endswith((".gate_proj", ".c_fc", ".fc_in", ".dense_h_to_4h", ".fc1")):
+            yield from stored_parts(checkpoint, layer)
+
+
+DECODER_CASES: Final[dict[str, Callable[[Checkpoint], Zeroed]]] = {
+    "sublayers": streams,
+    "queries": of_layers("query"),
+    "keys": of_layers("key"),
+    "values": of_layers("value"),
+    "gates": gates,
+    "words": of_role("embedding.word"),
+    "head": lambda _: iter([("lm_head.weight", ALL), ("lm_head.bias", ALL), ("embed_out.weight", ALL)]),
+}
+DECODER_RECIPES: Final = ("intsim", "zeroquant:groups=4")
+DECODER_PRODUCTS: Final = [(f, c, r) for f in DECODERS for c in DECODER_CASES for r in DECODER_RECIPES]
+DECODER_FAST: Final = [
+    (family, case, DECODER_RECIPES[(i + j) % 2])
+    for i, family in enumerate(("llama", "gpt2"))
+    for j, case in enumerate(DECODER_CASES)
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "case", "recipe"),
+    [
+        *DECODER_FAST,
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in DECODER_PRODUCTS if each not in DECODER_FAST),
+    ],
+)
+def test_zeros_in_a_decoder_are_zeros_to_the_integers(
+    family_checkpoint: WritesCheckpoint, tmp_path: Path, family: str, case: str, recipe: str
+) -> None:
+    path = family_checkpoint(family, "causal-lm")
+    there = {name.removeprefix(open_checkpoint(path).family.prefix) for name in load_file(path / "model.safetensors")}
+    zeroed = [each for each in DECODER_CASES[case](open_checkpoint(path)) if each[0] in there]
+    assert zeroed
+    zero = written(path, tmp_path / "zero", iter(zeroed), np.zeros_like)
+    model = intsim.quantize(zero, recipe=recipe, calibration=[text.replace("\t", " ") for text in TEXTS])
+    feed = draw(model.config, 3, 3, 6)
+    if case in {"words", "head"} and family in {"llama", "mistral", "qwen2", "gemma"}:
+        assert not values(model, feed).any()
+    assert error(zero, model) < 0.35
+    assert judged(model, feed, tmp_path / "trace") == []
+    proved, seen = widths(model), traced(model, feed)
+    assert all(proved[name].min <= x.min() <= x.max() <= proved[name].max for name, x in seen.items() if name)
+    assert_engine_agrees(model, [feed], tmp_path / "model.onnx")

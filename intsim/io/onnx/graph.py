@@ -4,6 +4,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -60,7 +61,7 @@ class Graph:
     def constant(self, array: NDArray[Any] | np.generic) -> "Value":
         """Return a value that is part of the file."""
         array = np.ascontiguousarray(array).reshape(array.shape)
-        key = (array.dtype.name, array.shape, array.tobytes())
+        key = (array.dtype.name, array.shape, sha256(array.data).digest())
         if key not in self._names:
             label = f"{array.dtype}({array})" if array.ndim == 0 else f"{self.scope}/constant_{len(self.constants)}"
             self._names[key] = label
