@@ -11,12 +11,13 @@ import click
 import numpy as np
 
 from intsim._status import MISMATCH
+from intsim.cli.printing import say
 from intsim.errors import IntsimError, said
 from intsim.io.atomic import check_writable, complete_file
 from intsim.io.bounded import standard_input
 from intsim.profile import NATIVE, find_profile
 from intsim.verify.vectors import formats
-from intsim.verify.vectors.cases import Level, generate, minimum
+from intsim.verify.vectors.cases import LEVELS, Level, generate, minimum
 from intsim.verify.vectors.judge import Mismatch, verify
 from intsim.verify.vectors.operators import OPERATORS, Operator, bind, parse_size
 from intsim.verify.vectors.text import format_header, format_lines
@@ -50,7 +51,13 @@ def vectors() -> None:
 @operator_argument
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
-@click.option("--level", default="1", show_default=True, type=click.Choice(["1", "2"]), help="1 edges, 2 thorough.")
+@click.option(
+    "--level",
+    default="1",
+    show_default=True,
+    type=click.Choice([*map(str, LEVELS)]),
+    help="0 at most 200 cases, 1 edges, 2 thorough.",
+)
 @click.option("-n", "count", type=click.IntRange(min=1), help="Cases; never fewer than the level needs.")
 @click.option("--operands-only", is_flag=True, help="Leave the expected result out.")
 @click.option(
@@ -92,7 +99,7 @@ def gen(
     for path in filter(None, (output, package_file)):
         check_writable(path, formats.VECTORS)
     operator = _bound(name, profile_name, size)
-    at_level: Level = 1 if level == "1" else 2
+    at_level = _level(level)
     least = minimum(operator, at_level)
     cases = max(count or 0, least)
     if count is not None and count < least:
@@ -137,24 +144,43 @@ def gen(
 @click.argument("path", metavar="[FILE]", default="-", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--profile", "profile_name", type=click.Choice(list(NATIVE)), help="By default the header's.")
 @click.option("--errors", default=20, show_default=True, type=click.IntRange(min=0), help="Show N mismatches; 0: all.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of answers without a header: 1 unless given.")
+@click.option("--level", type=click.Choice([*map(str, LEVELS)]), help="Of answers without a header: 1 unless given.")
 @size_option
-def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, size: tuple[int, ...] | None) -> None:
+def verify_(
+    name: str,
+    *,
+    path: Path,
+    profile_name: str | None,
+    errors: int,
+    seed: int | None,
+    level: str | None,
+    size: tuple[int, ...] | None,
+) -> None:
     """Recompute the cases of FILE (- or nothing: stdin) and show every result that differs.
 
-    A line of operands and the device's result in, a line per mismatch out: operands => observed, expected, and observed
-    minus expected. Exit status 0: all equal, 1: mismatches, 3: not vectors of this operator.
+    Operands and the device's result in, or its results alone: the text that gen prints, memh, npz or safetensors. A
+    line per mismatch out: operands => observed, expected, and observed minus expected. A result with an X or Z is a
+    mismatch. The header names the cases, so one that is missing, doubled or elsewhere is refused; what a simulator
+    prints of itself is skipped. Exit status 0: all equal, 1: mismatches, 3: not vectors of this operator.
     """
     profile = None if profile_name is None else find_profile(profile_name)
     if size is not None:
         _bound(name, "intsim", size)
     shown = 0
     with _input(path) as stream:
-        for found in verify(stream, name, profile=profile, size=size):
+        at_level = None if level is None else _level(level)
+        for found in verify(stream, name, profile=profile, size=size, seed=seed, level=at_level):
             if isinstance(found, Mismatch):
                 if errors == 0 or shown < errors:
                     click.echo(str(found))
                     shown += 1
                 continue
+            if found.first_skipped is not None:
+                number, line = found.first_skipped
+                say(
+                    f"{found.skipped} lines that are no cases were skipped, first line {number}: {line!r:.80}", err=True
+                )
             hidden = f" ({shown} shown)" if shown < found.mismatches else ""
             click.echo(
                 f"{name}: {found.mismatches} of {found.cases} cases differ{hidden}; "
@@ -193,6 +219,10 @@ def kill(names: tuple[str, ...], *, profile_name: str) -> None:
             click.echo(f"| {name} | {fate.bug} | {shown} | {count} |")
     if missed:
         sys.exit(MISMATCH)
+
+
+def _level(text: str) -> Level:
+    return next(level for level in LEVELS if str(level) == text)
 
 
 def _word_bits(form: str, given: str | None) -> int | None:

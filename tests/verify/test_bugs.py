@@ -63,6 +63,10 @@ ASKED: Final = {
 }
 
 
+ORDERS: Final = {  # of rows and heads, which not all vectors have
+    *("lanes reversed", "lanes of each word of 4 reversed", "lanes of each word of 2 reversed", "one lane late"),
+    *("rows reversed", "heads reversed"),
+}
 UNARY_OPERATORS: Final = (ops.gelu, ops.gelu_tanh, ops.tanh, ops.sigmoid, ops.silu)
 
 
@@ -191,7 +195,7 @@ def test_a_bug_has_one_name_in_both_uses(profile):
     assert set(seen) == set(OPERATORS) - {"quantize"}
     for name, names in seen.items():
         of_vectors = set(changes_of_operator(bind(name, profile)))
-        more = names - of_vectors  # of channels, other codes, a third operand
+        more = names - of_vectors - ORDERS  # of channels, other codes, a third operand
         assert of_vectors <= names
         assert not more or name in ("requantize", "matmul", "add", "multiply"), (name, more)
         assert not [change for change in more if name == "requantize" and "channel" not in change]

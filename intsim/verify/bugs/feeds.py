@@ -2,8 +2,8 @@
 """What the changes run on: the fields of test vectors, or the operands of a recorded call."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,14 +25,24 @@ from intsim.verify.bugs import (
     rotary,
     softmax,
 )
-from intsim.verify.bugs.parts import CONTROL, Changes, Int64, wraps
+from intsim.verify.bugs.parts import CONTROL, Changes, Int64, orders, resized, wraps
 from intsim.verify.bugs.unary import UNARY
 from intsim.verify.vectors.operators import Operator, bind
 
-__all__ = ["changes_of_call", "changes_of_operator"]
+__all__ = ["Run", "Sized", "changes_of_call", "changes_of_operator", "widths_of_call", "widths_of_operator"]
 
-Fields = tuple[Any, ...]
-Run = Callable[[], Integers]
+T = TypeVar("T")
+Fields: TypeAlias = tuple[Any, ...]
+Run: TypeAlias = Callable[[], Integers]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized(Generic[T]):
+    """A change of which there is one for each of some widths; some read rows together with those before them."""
+
+    widths: range
+    reads_all_rows: bool
+    at: Callable[[int], T]
 
 
 def _neighbours(rule: Requantization) -> dict[str, Requantization]:
@@ -52,6 +62,18 @@ def changes_of_operator(operator: Operator) -> dict[str, Operator]:
             name: replace(operator.profile, requantization=other) for name, other in _neighbours(rule).items()
         }
         return {name: bind(operator.name, profile, operator.size) for name, profile in neighbours.items()}
+    under = _of_words(operator)
+    return {name: under(change) for name, change in _with_orders_of_words(operator).items()}
+
+
+def widths_of_operator(operator: Operator) -> dict[str, Sized[Operator]]:
+    """Return the changes that there are at every width, by their names with ``{}`` for it."""
+    if operator.name == "requantize" and not operator.profile.requantization.is_one_rounding:
+        return {}
+    return _sized(_changes_of_words(operator), _of_words(operator))
+
+
+def _of_words(operator: Operator) -> Callable[[Callable[..., Int64]], Operator]:
     stored = wraps(4 * operator.result.digits, signed=operator.result.signed)
 
     def under(change: Callable[..., Int64]) -> Operator:
@@ -60,7 +82,26 @@ def changes_of_operator(operator: Operator) -> dict[str, Operator]:
 
         return replace(operator, evaluate=evaluate)
 
-    return {name: under(change) for name, change in _changes_of_words(operator).items()}
+    return under
+
+
+def _sized(changes: Changes, under: Callable[[Callable[..., Int64]], T]) -> dict[str, Sized[T]]:
+    sized: dict[str, Sized[T]] = {}
+    for name, change in changes.items():
+        if (found := resized(name, change)) is not None:
+            template, kind, at = found
+            sized[template] = Sized(
+                widths=kind.widths,
+                reads_all_rows=kind.reads_all_rows,
+                at=lambda bits, at=at: under(at(bits)),
+            )
+    return sized
+
+
+def _with_orders_of_words(operator: Operator) -> Changes:
+    changes = _changes_of_words(operator)
+    axes = 3 if operator.name == "matmul" else 1 + (operator.result.count > 1)
+    return changes | orders(changes[CONTROL], axes=axes)
 
 
 def _changes_of_words(operator: Operator) -> Changes:
@@ -124,11 +165,24 @@ def changes_of_call(call: Call) -> dict[str, Run]:
 
         return {name: by(other) for name, other in _neighbours(rule).items()}
     changes, fields = _changes_of_call(call)
+    if changes:
+        changes = changes | orders(changes[CONTROL], axes=4 if call.result.ndim > 3 else 3)
+    return {name: _of_call(call, fields, change) for name, change in changes.items()}
 
-    def under(change: Callable[..., Int64]) -> Run:
-        return lambda: change(*fields).astype(call.result.dtype)
 
-    return {name: under(change) for name, change in changes.items()}
+def widths_of_call(call: Call) -> dict[str, Sized[Run]]:
+    """Return the changes of a call that there are at every width, by their names with ``{}`` for it."""
+    profile, rule = call.constants.get("profile"), call.constants.get("rounding")
+    if (isinstance(profile, Profile) and call.operator.__name__ in profile.borrowed) or (
+        isinstance(rule, Requantization) and not rule.is_one_rounding
+    ):
+        return {}
+    changes, fields = _changes_of_call(call)
+    return _sized(changes, lambda change: _of_call(call, fields, change))
+
+
+def _of_call(call: Call, fields: Fields, change: Callable[..., Int64]) -> Run:
+    return lambda: change(*fields).astype(call.result.dtype)
 
 
 def _wide(x: Integers) -> Int64:

@@ -22,13 +22,14 @@ from intsim.verify.vectors.cases import (
     scaled,
     unary,
 )
-from intsim.verify.vectors.cases.edges import Drawn, Edges, Level
+from intsim.verify.vectors.cases.edges import LEVELS, Drawn, Edges, Level
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
-__all__ = ["SCALAR", "UNARY", "Level", "generate", "minimum"]
+__all__ = ["LEVELS", "SCALAR", "UNARY", "Level", "generate", "minimum"]
 
 BLOCK: Final = 4096  # random cases drawn from one key, so that a longer file begins with the shorter one
+SMOKE: Final = (136, 64)  # edges and random cases of level 0
 UNARY: Final = ("exp", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu")  # of one int16: level 2 is every input
 SCALAR: Final = ("requantize", "add", "multiply", "isqrt", "quantize")
 
@@ -38,6 +39,8 @@ DRAWN: Final[Drawn] = {name: draw for family in _FAMILIES for name, draw in fami
 
 
 def _least_random(name: str, level: Level) -> int:
+    if level == 0:
+        return SMOKE[1]
     if name in UNARY:
         return 1000 if level == 1 else 0
     if name in SCALAR:
@@ -46,11 +49,14 @@ def _least_random(name: str, level: Level) -> int:
 
 
 def _edges(operator: Operator, level: Level) -> Int64:
-    rows = dict.fromkeys(EDGES[operator.name](operator, level))
+    rows = dict.fromkeys(EDGES[operator.name](operator, level or 1))
     if level == 2 and operator.name in UNARY:  # every input there is
         top = 0 if operator.name == "exp" else INT16.max
         rows |= dict.fromkeys((x,) for x in range(INT16.min, top + 1))
-    return np.array(list(rows), np.int64)
+    edges = np.array(list(rows), np.int64)
+    if level == 0:  # spread over those of level 1
+        return edges[np.linspace(0, len(edges) - 1, min(SMOKE[0], len(edges))).astype(np.int64)]
+    return edges
 
 
 def minimum(operator: Operator, level: Level) -> int:

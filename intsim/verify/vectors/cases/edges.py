@@ -2,15 +2,28 @@
 """What the edges of several operators are made of."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from intsim.fixedpoint import INT32
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
-__all__ = ["INT8_EDGES", "MAX_MULTIPLIER", "RUN", "Case", "Drawn", "Edges", "Level", "Row", "edge_table", "near_ties"]
+__all__ = [
+    "INT8_EDGES",
+    "LEVELS",
+    "MAX_MULTIPLIER",
+    "RUN",
+    "Case",
+    "Drawn",
+    "Edges",
+    "Level",
+    "Row",
+    "edge_table",
+    "near_ties",
+]
 
-Level: TypeAlias = Literal[1, 2]
+Level: TypeAlias = Literal[0, 1, 2]
+LEVELS: Final = get_args(Level)
 Row: TypeAlias = Sequence[int]
 Case: TypeAlias = tuple[int, ...]
 Edges: TypeAlias = Mapping[str, Callable[[Operator, Level], Iterator[Case]]]  # by the operator's name
