@@ -15,11 +15,11 @@ from intsim.cli.printing import say
 from intsim.errors import IntsimError, said
 from intsim.io.atomic import check_writable, complete_file
 from intsim.io.bounded import standard_input
-from intsim.profile import NATIVE, find_profile
+from intsim.profile import NATIVE, PROFILES, find_profile
 from intsim.verify.vectors import formats
 from intsim.verify.vectors.cases import LEVELS, Level, generate, minimum
 from intsim.verify.vectors.judge import Mismatch, verify
-from intsim.verify.vectors.operators import OPERATORS, Operator, bind, parse_size
+from intsim.verify.vectors.operators import OPERATORS, RANGES, Operator, bind, parse_size
 from intsim.verify.vectors.text import format_header, format_lines
 
 __all__ = ["COMMANDS", "vectors"]
@@ -42,6 +42,16 @@ size_option = click.option(
 )
 
 
+to_option = click.option(
+    "--to",
+    type=click.Choice(list(RANGES)),
+    help="Range of the result of requantize, linear, layer_norm and rms_norm (int8), add (int16).",
+)
+activations_option = click.option(
+    "--activations", type=click.Choice(["int8", "uint8"]), help="Codes that matmul and linear multiply by int8 weights."
+)
+
+
 @click.group()
 def vectors() -> None:
     """Test vectors for one operator: gen OP | your device | verify OP."""
@@ -49,7 +59,7 @@ def vectors() -> None:
 
 @vectors.command()
 @operator_argument
-@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
+@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(PROFILES)))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
 @click.option(
     "--level",
@@ -74,6 +84,8 @@ def vectors() -> None:
     help="Pack little-endian lanes into words: 32 by default for memh, none for other files; not for text.",
 )
 @size_option
+@to_option
+@activations_option
 def gen(
     name: str,
     *,
@@ -86,6 +98,8 @@ def gen(
     output: Path | None,
     word_bits: str | None,
     size: tuple[int, ...] | None,
+    to: str | None,
+    activations: str | None,
 ) -> None:
     """Write cases of the operator OP: operands, then the result, edges first.
 
@@ -98,7 +112,7 @@ def gen(
     package_file = None if form != "memh" or output is None else output.with_name(f"{output.stem}_pkg.sv")
     for path in filter(None, (output, package_file)):
         check_writable(path, formats.VECTORS)
-    operator = _bound(name, profile_name, size)
+    operator = _bound(name, profile_name, size, to=to, activations=activations)
     at_level = _level(level)
     least = minimum(operator, at_level)
     cases = max(count or 0, least)
@@ -142,11 +156,13 @@ def gen(
 @vectors.command("verify")
 @operator_argument
 @click.argument("path", metavar="[FILE]", default="-", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--profile", "profile_name", type=click.Choice(list(NATIVE)), help="By default the header's.")
+@click.option("--profile", "profile_name", type=click.Choice(list(PROFILES)), help="By default the header's.")
 @click.option("--errors", default=20, show_default=True, type=click.IntRange(min=0), help="Show N mismatches; 0: all.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of answers without a header: 1 unless given.")
 @click.option("--level", type=click.Choice([*map(str, LEVELS)]), help="Of answers without a header: 1 unless given.")
 @size_option
+@to_option
+@activations_option
 def verify_(
     name: str,
     *,
@@ -156,6 +172,8 @@ def verify_(
     seed: int | None,
     level: str | None,
     size: tuple[int, ...] | None,
+    to: str | None,
+    activations: str | None,
 ) -> None:
     """Recompute the cases of FILE (- or nothing: stdin) and show every result that differs.
 
@@ -165,12 +183,13 @@ def verify_(
     prints of itself is skipped. Exit status 0: all equal, 1: mismatches, 3: not vectors of this operator.
     """
     profile = None if profile_name is None else find_profile(profile_name)
-    if size is not None:
-        _bound(name, "intsim", size)
+    options = {option: value for option, value in (("to", to), ("activations", activations)) if value is not None}
+    if size is not None or options:
+        _bound(name, "intsim", size, **options)
     shown = 0
     with _input(path) as stream:
         at_level = None if level is None else _level(level)
-        for found in verify(stream, name, profile=profile, size=size, seed=seed, level=at_level):
+        for found in verify(stream, name, profile=profile, size=size, seed=seed, level=at_level, options=options):
             if isinstance(found, Mismatch):
                 if errors == 0 or shown < errors:
                     click.echo(str(found))
@@ -238,11 +257,11 @@ def _word_bits(form: str, given: str | None) -> int | None:
     return int(given)
 
 
-def _bound(name: str, profile_name: str, size: tuple[int, ...] | None) -> Operator:
+def _bound(name: str, profile_name: str, size: tuple[int, ...] | None, **options: str | None) -> Operator:
     try:
-        return bind(name, find_profile(profile_name), size)
+        return bind(name, find_profile(profile_name), size, **options)
     except IntsimError as error:
-        raise click.BadParameter(str(error), param_hint="--size") from None
+        raise click.BadParameter(str(error)) from None
 
 
 @contextmanager

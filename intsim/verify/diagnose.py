@@ -291,10 +291,10 @@ def _is_vectors(path: Path) -> bool:
 
 def _may_answer(path: Path) -> bool:
     """Say whether a file may hold answers to vectors: anything but a folder and a trace."""
-    if path.is_dir():
-        return False
+    if path.is_dir() or _is_text(path):
+        return not path.is_dir()
     with path.open("rb") as file:
-        return _is_text(path) or not TRACE.recognises(file)
+        return not TRACE.recognises(file)
 
 
 def _answers(path: Path, *, like: Answers | None = None) -> Answers:

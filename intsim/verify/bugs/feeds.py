@@ -10,7 +10,8 @@ import numpy as np
 from intsim._trace import Call
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, IntRange
-from intsim.profile import Profile
+from intsim.kernels.rules import CodeLayerNorm
+from intsim.profile import PROFILES, Profile
 from intsim.requantization import RULES, Requantization
 from intsim.verify.bugs import (
     add,
@@ -61,16 +62,41 @@ def changes_of_operator(operator: Operator) -> dict[str, Operator]:
         neighbours = {
             name: replace(operator.profile, requantization=other) for name, other in _neighbours(rule).items()
         }
-        return {name: bind(operator.name, profile, operator.size) for name, profile in neighbours.items()}
+        return {name: bind(operator.name, profile, **operator.options) for name, profile in neighbours.items()}
+    if _is_borrowed(operator):
+        return _borrowed(operator)
     under = _of_words(operator)
     return {name: under(change) for name, change in _with_orders_of_words(operator).items()}
 
 
 def widths_of_operator(operator: Operator) -> dict[str, Sized[Operator]]:
     """Return the changes that there are at every width, by their names with ``{}`` for it."""
-    if operator.name == "requantize" and not operator.profile.requantization.is_one_rounding:
+    if _is_borrowed(operator) or (
+        operator.name == "requantize" and not operator.profile.requantization.is_one_rounding
+    ):
         return {}
     return _sized(_changes_of_words(operator), _of_words(operator))
+
+
+def _is_borrowed(operator: Operator) -> bool:
+    return {"gelu_tanh": "gelu"}.get(operator.name, operator.name) in operator.profile.borrowed
+
+
+def _borrowed(operator: Operator) -> dict[str, Operator]:
+    """Return another project's operator, its results in the wrong place, and other profiles' rules on its codes."""
+    stored = wraps(4 * operator.result.digits, signed=operator.result.signed)
+    golden = replace(operator, evaluate=lambda *words: stored(np.asarray(operator.evaluate(*words), np.int64)))
+    moved = orders(lambda *words: np.asarray(operator.evaluate(*words), np.int64), axes=1 + (operator.result.count > 1))
+    rule = {"gelu_tanh": "gelu"}.get(operator.name, operator.name)
+    others: dict[str, Operator] = {}
+    for name, profile in PROFILES.items():
+        other = replace(operator.profile, **{rule: getattr(profile, rule)})
+        if getattr(other, rule) != getattr(operator.profile, rule) and not isinstance(getattr(other, rule), CodeLayerNorm)  # it has no result for rows that are flat:
+            bound = bind(operator.name, other, operator.size, **operator.options)
+            if bound.operands == operator.operands:
+                others[f"rule of profile {name}"] = replace(bound, result=operator.result)
+    under = {name: replace(operator, evaluate=change) for name, change in moved.items()}
+    return {CONTROL: golden, **others, **under}
 
 
 def _of_words(operator: Operator) -> Callable[[Callable[..., Int64]], Operator]:
@@ -107,9 +133,9 @@ def _with_orders_of_words(operator: Operator) -> Changes:
 def _changes_of_words(operator: Operator) -> Changes:
     match operator.name:
         case "requantize":
-            return requantize.changes(operator.profile.requantization.rounding, INT8)
+            return requantize.changes(operator.profile.requantization.rounding, operator.formats.to)
         case "add":
-            return add.changes(operator.profile, INT16, 2)
+            return add.changes(operator.profile, operator.formats.to, 2)
         case "softmax":
             return softmax.changes(operator.profile)
         case "multiply":
@@ -119,11 +145,11 @@ def _changes_of_words(operator: Operator) -> Changes:
         case "l2_normalize":
             return l2_normalize.changes(operator.profile)
         case "layer_norm":
-            return layer_norm.changes(operator.profile, INT8)
+            return layer_norm.changes(operator.profile, operator.formats.to)
         case "rms_norm":
-            return rms_norm.changes(operator.profile, INT8)
+            return rms_norm.changes(operator.profile, operator.formats.to)
         case "matmul":
-            return matmul.changes(INT8, INT8)
+            return matmul.changes(operator.formats.x, INT8)
         case "isqrt":
             return isqrt.changes()
         case "quantize":

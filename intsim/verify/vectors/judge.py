@@ -6,8 +6,8 @@ and answers may come without their operands. Text is a stream; memh, npz and saf
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -39,6 +39,7 @@ BATCH_BYTES: Final = 1 << 20
 HEAD_BYTES: Final = 64  # of an npz or safetensors file, the first of them hold a NUL
 MAX_HEADER_LINES: Final = 1000
 """Lines before the first case: the longest header has 40, and a device may add remarks."""
+OPTIONS: Final = ("to", "activations")
 EVER: Final = 1 << 40  # cases
 
 
@@ -128,6 +129,7 @@ def verify(
     size: tuple[int, ...] | None = None,
     seed: int | None = None,
     level: Level | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> Iterator[Mismatch | Verdict]:
     """Yield every mismatch of a file of vectors, then the verdict. Memory does not grow with a stream of text.
 
@@ -138,8 +140,8 @@ def verify(
         safetensors. Of text and memh, remarks and what a simulator prints of itself are skipped and counted.
     name
         The operator.
-    profile, size, seed, level
-        As the header has them, else the ``intsim`` profile and the default size. Answers alone are to the cases of
+    profile, size, seed, level, options
+        As the header has them, else the ``intsim`` profile, the default size and formats. Answers alone are to the cases of
         seed 1 and level 1 unless something says otherwise; without a seed, operands may be any.
 
     Raises
@@ -150,7 +152,8 @@ def verify(
         the cases before come first.
     """
     verdict = None
-    for batch in _batches(stream, _Asked(name=name, profile=profile, size=size, seed=seed, level=level)):
+    asked = _Asked(name=name, profile=profile, size=size, seed=seed, level=level, options=options or {})
+    for batch in _batches(stream, asked):
         verdict = verdict or Verdict(batch.operator)
         verdict.cases += len(batch.places)
         verdict.skipped += len(batch.skipped)
@@ -215,6 +218,7 @@ class _Asked:
     size: tuple[int, ...] | None = None
     seed: int | None = None
     level: Level | None = None
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
     cases: Int64 | None = None
     operator: Operator | None = None
 
@@ -237,7 +241,12 @@ class _Asked:
                 except IntsimError as error:
                     msg = f"line {line[0]}: {error}"
                     raise IntsimError(msg) from None
-        operator = bind(name, profile, header.size if self.size is None else self.size)
+        if self.operator is not None:
+            operator = self.operator
+        else:
+            size = header.size if self.size is None else self.size
+            told = {option: line[1] for option in OPTIONS if (line := header.get(option))}
+            operator = bind(name, profile, size, **(told | {**self.options}))
         header.require_operator(operator, profile)
         return operator
 

@@ -46,12 +46,15 @@ def format_header(operator: Operator, *, seed: int, level: int, cases: int, oper
     """Return the header without its ``#``: what the words are, and the command that makes them again."""
     size = "x".join(map(str, operator.size))
     command = f"intsim vectors gen {operator.name} --profile {operator.profile.name} --seed {seed} --level {level}"
-    command += f" -n {cases}" + (f" --size {size}" if size else "") + (" --operands-only" if operands_only else "")
+    command += f" -n {cases}" + (f" --size {size}" if size else "")
+    command += "".join(f" --{option} {value}" for option, value in operator.options.items())
+    command += " --operands-only" if operands_only else ""
     return [
         f"intsim vectors: {VERSION}",
         f"operator: {operator.name}",
         f"profile: {operator.profile.name} {operator.profile.hash}",
         *([f"size: {size}"] if size else []),
+        *(f"{option}: {value}" for option, value in operator.options.items()),
         f"seed: {seed}",
         f"level: {level}",
         f"cases: {cases}",
