@@ -91,7 +91,8 @@ def _borrowed(operator: Operator) -> dict[str, Operator]:
     others: dict[str, Operator] = {}
     for name, profile in PROFILES.items():
         other = replace(operator.profile, **{rule: getattr(profile, rule)})
-        if getattr(other, rule) != getattr(operator.profile, rule) and not isinstance(getattr(other, rule), CodeLayerNorm)  # it has no result for rows that are flat:
+        is_other = getattr(other, rule) != getattr(operator.profile, rule)
+        if is_other and not isinstance(getattr(other, rule), CodeLayerNorm):  # which divides by 0 in flat rows
             bound = bind(operator.name, other, operator.size, **operator.options)
             if bound.operands == operator.operands:
                 others[f"rule of profile {name}"] = replace(bound, result=operator.result)

@@ -82,7 +82,8 @@ def rule(
         v = (c * c).sum(axis=-1, keepdims=True) // channels
     elif exact:
         c, moment = channels * x - centre(total), sum_of_squares(squares(x * x).sum(axis=-1, keepdims=True))
-        v = (channels * moment - about(total) ** 2) * channels // population
+        v = channels * moment - about(total) ** 2
+        v = v + v // population if fewer else v  # N / (N - 1) of it
     else:
         c = x - centre(mean(total, np.array(channels)))
         v = sum_of_squares(squares(c * c).sum(axis=-1, keepdims=True)) // population

@@ -14,6 +14,7 @@ from intsim.verify.bugs.parts import (
     Changes,
     Int64,
     Part,
+    Register,
     clamps,
     keep,
     next_channel,
@@ -35,9 +36,9 @@ def _exact(a: Int64, b: Int64) -> Int64:  # K 2**32 < 2**53: exact in float64, w
     return multiply(a.astype(np.float64), b.astype(np.float64).swapaxes(-1, -2)).astype(np.int64)
 
 
-def _one_by_one(a: Int64, b: Int64, *, product: Part = keep, total: Part = keep) -> Int64:
-    """Return the sum of products, each and every partial sum in a register."""
-    acc = np.zeros((*a.shape[:-1], b.shape[-2]), np.int64)
+def _one_by_one(a: Int64, b: Int64, *, product: Part = keep, total: Part = keep, start: Int64 | int = 0) -> Int64:
+    """Return the sum of products and what it starts from, each and every partial sum in a register."""
+    acc = total(np.zeros((*a.shape[:-1], b.shape[-2]), np.int64) + start)
     for k in range(a.shape[-1]):
         acc = total(acc + product(a[..., :, None, k] * b[..., None, :, k]))
     return acc
@@ -64,8 +65,11 @@ def rule(
     depth: slice = slice(None),
     terms: Part = keep,
     acc: Part = keep,
+    from_bias: Part | None = None,
 ) -> Int64:
     """Return sum_k x_mk w_nk + bias_n of (..., M, K), (..., N, K) and (..., 1, N), each part replaceable."""
+    if from_bias is not None:
+        return _one_by_one(x, w, total=from_bias, start=bias)
     return acc(sums(terms(x_part(x)[..., depth]), terms(w_part(w)[..., depth])) + offset(bias))
 
 
@@ -86,6 +90,10 @@ def _tiles_reversed(y: Int64, *, tile: int) -> Int64:
     whole = y.shape[-1] // tile * tile
     tiles = y[..., :whole].reshape(*y.shape[:-1], -1, tile)[..., ::-1, :]
     return np.concatenate([tiles.reshape(*y.shape[:-1], whole), y[..., whole:]], axis=-1)
+
+
+def _exchanged(a: Int64, b: Int64) -> Int64:
+    return _exact(b, a).reshape(*a.shape[:-1], b.shape[-2])
 
 
 def _not_cleared(y: Int64, *, between: int) -> Int64:
@@ -120,13 +128,19 @@ def changes(x: IntRange, w: IntRange) -> Changes:
                 },
             },
             sums={
-                "partial sums saturate at 16 bits": partial(_one_by_one, total=AS_INT16),
+                "partial sums saturate at 16 bits": partial(
+                    _one_by_one, total=Register(bits=16, signed=True, saturating=True)
+                ),
+                "operands exchanged": _exchanged,
                 "pairs of products saturate at 16 bits": partial(_in_pairs, signed=x.signed),
                 **{
                     f"sum of products not cleared between {what}": partial(_sums_not_cleared, between=k)
                     for k, what in enumerate(("columns", "rows", "tiles"))
                 },
                 **{name: partial(_one_by_one, product=part) for name, part in registers("product", 15).items()},
+            },
+            from_bias={
+                "partial sums from the bias saturate at 16 bits": Register(bits=16, signed=True, saturating=True)
             },
             x_part={
                 **_misread("activations", x),

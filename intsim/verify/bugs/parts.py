@@ -29,6 +29,7 @@ __all__ = [
     "Finish",
     "Int64",
     "Part",
+    "Register",
     "Shifter",
     "Width",
     "carried",

@@ -16,6 +16,7 @@ from intsim.verify.bugs.parts import (
     Divider,
     Int64,
     Part,
+    Register,
     Shifter,
     carried,
     clamps,
@@ -140,8 +141,8 @@ def changes(profile: Profile) -> Changes:
                 "maximum without the last key": without_last,
                 "maximum not subtracted": lambda seen: np.zeros_like(seen[..., :1]),
             },
-            scores={"scores wrap at 16 bits": wraps(16)},
-            difference={"difference wraps at 16 bits": wraps(16)},
+            scores={"scores wrap at 16 bits": Register(bits=16, signed=True, saturating=False)},
+            difference=registers("difference", 16),
             m=multipliers(),
             x_of={**registers("input of exp", 12, 13, 15), "input of exp wraps at 16 bits": wraps(16)},
             total={

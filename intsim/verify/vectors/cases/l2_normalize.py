@@ -33,7 +33,7 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
     (channels,) = operator.size
 
     def row(*pattern: int) -> Case:
-        return tuple((list(pattern) * channels)[:channels])
+        return tuple((list(pattern) * -(-channels // len(pattern)))[:channels])
 
     step = 5 if is_huge(operator) else 1
     for value in edge_table(INT16.min, INT16.max)[::step]:

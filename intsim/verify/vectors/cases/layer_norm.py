@@ -39,10 +39,11 @@ def _layer_norm_edges(operator: Operator, level: Level) -> Iterator[Case]:
     one = 1 << fraction
 
     def row(pattern: Sequence[int]) -> list[int]:
-        return (list(pattern) * channels)[:channels]
+        return (list(pattern) * -(-channels // len(pattern)))[:channels]
 
     def case(x: Row, multiplier: Row, bias: Row, shift: int, eps: int) -> Case:
-        return *_defined(operator, np.array([row(x)], np.int64))[0].tolist(), *row(multiplier), *row(bias), shift, eps
+        codes = np.array([row(x)], np.int64).clip(INT16.min, INT16.max)  # a long ramp passes them
+        return *_defined(operator, codes)[0].tolist(), *row(multiplier), *row(bias), shift, eps
 
     def one_hot(value: int, position: int) -> list[int]:
         return [value if j == position else 0 for j in range(channels)]
@@ -138,6 +139,7 @@ def affine_edges(to: IntRange, shift: int) -> list[int]:
 
 def _moments(x: Row, operator: Operator) -> tuple[list[int], int]:
     """Return the centred row and its variance before eps, as the profile has them."""
+    x = [min(max(v, INT16.min), INT16.max) for v in x]
     count, total = len(x), sum(x)
     if native(operator.profile.layer_norm, LayerNorm).centring == "exact":
         return [count * v - total for v in x], count * sum(v * v for v in x) - total * total

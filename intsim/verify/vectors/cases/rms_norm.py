@@ -27,10 +27,10 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
     fraction, top = rule.output_fraction, 1 << rule.row_bits - 1
 
     def row(pattern: Sequence[int]) -> list[int]:
-        return (list(pattern) * channels)[:channels]
+        return (list(pattern) * -(-channels // len(pattern)))[:channels]
 
     def case(x: Row, multiplier: Row, bias: Row, shift: int, eps: int) -> Case:
-        return *row(x), *row(multiplier), *row(bias), shift, eps
+        return *(min(max(v, INT32.min), INT32.max) for v in row(x)), *row(multiplier), *row(bias), shift, eps
 
     def one_hot(value: int, position: int) -> list[int]:
         return [value if j == position else 0 for j in range(channels)]

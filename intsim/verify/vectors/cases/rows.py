@@ -73,7 +73,7 @@ def _matmul_edges(operator: Operator, level: Level) -> Iterator[Case]:
     patterns += [[1 << k for k in range(7)] + [-128], [~(1 << k) for k in range(7)] + [127]]
 
     def tile(pattern: Row, height: int) -> list[int]:
-        return (list(pattern) * (height * depth))[: height * depth]
+        return (list(pattern) * -(-height * depth // len(pattern)))[: height * depth]
 
     biases = [[0], [1, -1], [most, -most], [-128, 127, 255, -32_768], [1 << k for k in range(30)]]
     pairs = [*product(patterns, patterns)]
@@ -81,7 +81,7 @@ def _matmul_edges(operator: Operator, level: Level) -> Iterator[Case]:
         yield (
             *tile([value & 255 for value in x] if codes.min == 0 else x, rows),
             *tile(w, columns),
-            *(list(bias) * columns)[:columns],
+            *(list(bias) * -(-columns // len(bias)))[:columns],
         )
     places = product(range(rows), range(depth))
     if is_huge(operator):
@@ -90,7 +90,7 @@ def _matmul_edges(operator: Operator, level: Level) -> Iterator[Case]:
         x = [0] * (rows * depth)
         x[i * depth + k] = (1, codes.min or codes.max, 127)[k % 3]
         w = [(37 * j + 11 * k + i) % 256 - 128 for j in range(columns * depth)]
-        yield *x, *w, *(list(biases[3]) * columns)[:columns]
+        yield *x, *w, *(list(biases[3]) * -(-columns // len(biases[3])))[:columns]
 
 
 # Random cases
