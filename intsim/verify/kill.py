@@ -22,6 +22,8 @@ SAME_SIGMOID: Final = "all results of sigmoid agree"
 # (operator, profile) -> changes that no input tells from the golden model, and why
 _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
     ("requantize", "intsim"): {COMMUTES: ("zero point before rounding",)},
+    ("linear", "intsim"): {COMMUTES: ("requantize: zero point before rounding",)},
+    ("linear", "intsim-wide"): {COMMUTES: ("requantize: zero point before rounding",)},
     ("add", "intsim"): {COMMUTES: ("zero point before rounding",)},
     ("requantize", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},
     ("add", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four units as an RTL engineer builds them from the published rules of profile ``intsim``, and what goes wrong in them.
+"""Four units as an RTL engineer builds them from the published rules of profile ``intsim``, and what goes wrong there.
 
-A unit reads the operands of text vectors case after case, keeps its registers from one to the next, and knows nothing of
-intsim. ``BUGS`` has for each unit what was planted, and the names, as patterns, under which a
-diagnosis may tell it: a register that is never cleared may have any width.
+A unit reads the operands of text vectors case after case, keeps its registers from one to the next, and knows nothing
+of intsim. ``BUGS`` has for each unit what was planted, and the names, as patterns, under which a diagnosis may tell it:
+a register that is never cleared may have any width.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -18,6 +18,7 @@ from intsim.verify.bugs import (
     isqrt,
     l2_normalize,
     layer_norm,
+    linear,
     matmul,
     multiply,
     quantize,
@@ -58,11 +59,14 @@ def _neighbours(rule: Requantization) -> dict[str, Requantization]:
 def changes_of_operator(operator: Operator) -> dict[str, Operator]:
     """Return the operator of test vectors under every change, by its name; a result has the bits of its field."""
     rule = operator.profile.requantization
-    if operator.name == "requantize" and not rule.is_one_rounding:
+    if operator.name in ("requantize", "linear") and not rule.is_one_rounding:
         neighbours = {
             name: replace(operator.profile, requantization=other) for name, other in _neighbours(rule).items()
         }
-        return {name: bind(operator.name, profile, **operator.options) for name, profile in neighbours.items()}
+        return {
+            name: bind(operator.name, profile, operator.size, **operator.options)
+            for name, profile in neighbours.items()
+        }
     if _is_borrowed(operator):
         return _borrowed(operator)
     under = _of_words(operator)
@@ -127,7 +131,7 @@ def _sized(changes: Changes, under: Callable[[Callable[..., Int64]], T]) -> dict
 
 def _with_orders_of_words(operator: Operator) -> Changes:
     changes = _changes_of_words(operator)
-    axes = 3 if operator.name == "matmul" else 1 + (operator.result.count > 1)
+    axes = 3 if operator.name in ("matmul", "linear") else 1 + (operator.result.count > 1)
     return changes | orders(changes[CONTROL], axes=axes)
 
 
@@ -151,6 +155,10 @@ def _changes_of_words(operator: Operator) -> Changes:
             return rms_norm.changes(operator.profile, operator.formats.to)
         case "matmul":
             return matmul.changes(operator.formats.x, INT8)
+        case "linear":
+            return linear.changes(
+                operator.formats.x, INT8, operator.formats.to, operator.profile.requantization.rounding
+            )
         case "isqrt":
             return isqrt.changes()
         case "quantize":
@@ -166,6 +174,17 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
         case "matmul", (x, w, bias):
             rows, columns, depth = operator.size
             return x.reshape(-1, rows, depth), w.reshape(-1, columns, depth), bias.reshape(-1, 1, columns)
+        case "linear", (x, w, bias, x_zero_point, multiplier, shift, zero_point):
+            rows, columns, depth = operator.size
+            return (
+                x.reshape(-1, rows, depth),
+                w.reshape(-1, columns, depth),
+                bias.reshape(-1, 1, columns),
+                x_zero_point.reshape(-1, 1, 1),
+                multiplier.reshape(-1, 1, columns),
+                shift.reshape(-1, 1, columns),
+                zero_point.reshape(-1, 1, 1),
+            )
         case "softmax" | "layer_norm" | "rms_norm" | "l2_normalize" | "rotary", _:
             return tuple(word.reshape(len(word), -1) for word in words)
         case _:

@@ -141,8 +141,8 @@ def verify(
     name
         The operator.
     profile, size, seed, level, options
-        As the header has them, else the ``intsim`` profile, the default size and formats. Answers alone are to the cases of
-        seed 1 and level 1 unless something says otherwise; without a seed, operands may be any.
+        As the header has them, else the ``intsim`` profile, the default size and formats. Answers alone are to the
+        cases of seed 1 and level 1 unless something says otherwise; without a seed, operands may be any.
 
     Raises
     ------

@@ -480,6 +480,57 @@ def _matmul(profile: Profile, size: Size, formats: Formats) -> Operator:
     )
 
 
+def _linear(profile: Profile, size: Size, formats: Formats) -> Operator:
+    rows, columns, depth = size
+
+    def evaluate(
+        x: Int64,
+        w: Int64,
+        bias: Int64,
+        x_zero_point: Int64,
+        multiplier: Int64,
+        shift: Int64,
+        zero_point: Int64,
+    ) -> Any:
+        centred = x.reshape(-1, rows, depth) - x_zero_point[:, None, None]
+        acc = ops.matmul(saturate(centred, INT16), saturate(w, INT8).reshape(-1, columns, depth))
+        total = acc.astype(np.int64) + bias.reshape(-1, 1, columns)
+        if total.size and (largest := int(abs(total).max())) > INT32.max:
+            msg = f"accumulators must fit int32, got {largest}"
+            raise ValueError(msg)
+        y = np.empty(total.shape, np.int64)
+        for cases in _runs(multiplier.reshape(-1, columns), shift.reshape(-1, columns), zero_point):
+            ratio = Dyadic(multiplier.reshape(-1, columns)[cases][0], shift.reshape(-1, columns)[cases][0])
+            common = int(zero_point[cases][0])
+            y[cases] = ops.requantize(
+                saturate(total[cases], INT32),
+                ratio,
+                to=formats.to,
+                rounding=profile.requantization,
+                zero_point=common,
+            )
+        return y
+
+    return Operator(
+        name="linear",
+        profile=profile,
+        size=size,
+        formats=formats,
+        operands=(
+            replace(_field("x", formats.x), count=rows * depth),
+            Field(name="w", bits=8, count=columns * depth),
+            Field(name="bias", bits=32, count=columns),
+            _field("x_zero_point", formats.x),
+            Field(name="multiplier", bits=32, count=columns),
+            Field(name="shift", bits=6, signed=False, count=columns),
+            _field("zero_point", formats.to),
+        ),
+        result=replace(_field("y", formats.to), count=rows * columns),
+        evaluate=evaluate,
+        constants={"rule": profile.requantization.name, "rounding": str(profile.requantization.rounding)},
+    )
+
+
 def _quantize(profile: Profile, size: Size, formats: Formats) -> Operator:
     def evaluate(x: Int64, scale: Int64, zero_point: Int64) -> Any:
         # float64 holds every float32; the integers of the files are the bits
@@ -537,6 +588,7 @@ OPERATORS: Final[Mapping[str, Kind]] = {
     "rotary": Kind(_rotary, (8, 3)),
     "multiply": Kind(_multiply),
     "matmul": Kind(_matmul, (4, 4, 16), activations="int8"),
+    "linear": Kind(_linear, (4, 4, 16), to="int8", activations="int8"),
     "quantize": Kind(_quantize),
 }
 

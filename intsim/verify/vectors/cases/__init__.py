@@ -13,6 +13,7 @@ import numpy as np
 from intsim.verify.vectors.cases import (
     l2_normalize,
     layer_norm,
+    linear,
     multiply,
     quantize,
     rms_norm,
@@ -35,7 +36,7 @@ SMOKE: Final = (136, 64)  # edges and random cases of level 0
 UNARY: Final = ("exp", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu")  # of one int16: level 2 is every input
 SCALAR: Final = ("requantize", "add", "multiply", "isqrt", "quantize")
 
-_FAMILIES: Final = (scaled, unary, rows, layer_norm, rms_norm, l2_normalize, quantize, multiply, rotary)
+_FAMILIES: Final = (scaled, unary, rows, layer_norm, rms_norm, l2_normalize, quantize, multiply, rotary, linear)
 EDGES: Final[Edges] = {name: edges for family in _FAMILIES for name, edges in family.EDGES.items()}
 DRAWN: Final[Drawn] = {name: draw for family in _FAMILIES for name, draw in family.DRAWN.items()}
 

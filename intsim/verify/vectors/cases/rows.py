@@ -25,6 +25,7 @@ from intsim.verify.vectors.operators import Operator, max_bias
 
 __all__ = ["DRAWN", "EDGES"]
 
+FEW: Final = 48  # keys of long rows of which most are masked, so that probabilities show the bits of exp
 ONE_HOT: Final = 48  # one-hot rows of a huge tile
 
 
@@ -60,7 +61,7 @@ def _softmax_edges(operator: Operator, level: Level) -> Iterator[Case]:
         yield *acc, *mask, multiplier, shift
 
     for multiplier, shift in ((1, 1), (1 << 28, 30), (1_583_594_044, 33)):  # ties of the difference, its code in view
-        for k in range(24 if is_huge(operator) else 1000 * level * level):
+        for k in range(96 if is_huge(operator) else 1000 * level * level):
             acc = list(near_ties([-k - 1], multiplier, shift))[1]
             yield *filled(1 + k % 3, acc), *filled(2 + k % 5, 0, 1), multiplier, shift
 
@@ -109,8 +110,8 @@ def _random_softmax(operator: Operator, draw: Draw, n: int) -> Int64:
     limit = (np.int64(1) << width)[:, None]
     acc = draw.integers(-(1 << 40), 1 << 40, (n, length)) % (2 * limit) - limit
     peaked = np.where(draw.integers(0, 3, (n, 1)) == 0, acc >> draw.integers(0, 12, (n, length)), acc)
-    kept = draw.integers(0, length, (n, 1))
-    padding = np.arange(length) < np.where(draw.integers(0, 1, (n, 1)), length, kept)
+    kept = draw.integers(0, min(length, FEW) if is_huge(operator) else length, (n, 1))
+    padding = np.arange(length) < np.where(draw.integers(0, 1, (n, 1)) > is_huge(operator) * (kept > 2), length, kept)
     holes = draw.integers(0, 7, (n, length)) > 0
     mask = np.where(draw.integers(0, 3, (n, 1)) == 0, holes, padding)
     return np.column_stack([peaked, mask, multiplier, shift])
