@@ -43,11 +43,10 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
         for near in range(level + 1):
             turn = [RATIOS[(k + j + near) % len(RATIOS)] for j in range(columns)]
             zero_point = next(out)
+            codes_at = [quotients[(k + 3 * j) % len(quotients)] - zero_point for j in range(columns)]
             target = [
-                ((2 * (quotients[(k + 3 * j) % len(quotients)] - zero_point) + 1 << t) // 2) // m
-                + (k + j + near) % 3
-                - 1
-                for j, (m, t) in enumerate(turn)
+                ((2 * code + 1 << t) // 2) // m + (k + j + near) % 3 - 1
+                for j, (code, (m, t)) in enumerate(zip(codes_at, turn, strict=True))
             ]
             bias = _steered(operator, x, w, np.array([zero]), np.array([target]).clip(-INT32.max, INT32.max))
             yield (
@@ -62,25 +61,20 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
 
 
 def _wide_edges(operator: Operator, level: Level) -> Iterator[Case]:
-    """Yield accumulators of up to 31 bits, in view behind a large shift, or far beyond the result behind a small one."""
+    """Yield accumulators of up to 31 bits, in view behind a large shift or far beyond the result behind a small one."""
     rows, columns, depth = operator.size
     most, middle = INT32.max - depth * 255 * 128, operator.formats.to.max >> 1
     totals = [sign * ((1 << k) + near) for k in (17, 19, 23, 24, 25, 26, 30) for near in (1, 77) for sign in (1, -1)]
-    shifts = [0, 1] if level == 1 else [0, 1, 2, 3]
-    for k, (total, drop) in enumerate(crossed(operator, totals, shifts)):
+    w = ([1, -1] * (columns * depth))[: columns * depth]
+    for k, (total, drop) in enumerate(crossed(operator, totals, range(2 * level))):
         bits = max(total.bit_length() + 1 - operator.formats.to.bits - drop, 0)
+        x = [(k + i) % 3 for i in range(rows * depth)]
         for m, t in ((1 << 30, 30 + bits), ((1 << 30) + 12_345, 30 + bits), (1 << 30, 20), (3, 1)):
             bias = [min(max(total + j, -most), most) for j in range(columns)]
-            x = [(k + i) % 3 for i in range(rows * depth)]
-            yield (
-                *x,
-                *([1, -1] * (columns * depth))[: columns * depth],
-                *bias,
-                0,
-                *[m] * columns,
-                *[t] * columns,
-                middle,
-            )
+            yield *x, *w, *bias, 0, *[m] * columns, *[t] * columns, middle
+        below = (total >> bits << bits) + (1 << bits >> 1) - 1  # one less than a tie, of which 24 bits are the tie
+        bias = [min(max(below, -most), most)] * columns
+        yield *[0] * len(x), *w, *bias, 0, *[1 << 30] * columns, *[30 + bits] * columns, 0
 
 
 def _random(operator: Operator, draw: Draw, n: int) -> Int64:
