@@ -14,6 +14,7 @@ from intsim.errors import IntsimError
 from intsim.profile import INTSIM, PROFILES
 from intsim.verify.bugs import CONTROL, changes_of_operator
 from intsim.verify.diagnose import diagnose_answers, diagnose_files
+from intsim.verify.kill import EQUIVALENT
 from intsim.verify.vectors import OPERATORS, bind, generate, minimum, read_answers
 from intsim.verify.vectors.operators import RANGES
 
@@ -226,17 +227,17 @@ OPTIONS += [
 @pytest.mark.parametrize(("name", "option", "value"), OPTIONS)
 def test_level_1_kills_every_bug_of_other_formats(name, option, value):
     operator = bind(name, INTSIM, **{option: value})
-    caught = dict.fromkeys(devices := changes_of_operator(operator), 0)
+    caught, seen = dict.fromkeys(devices := changes_of_operator(operator), 0), set()
     for batch in generate(operator, seed=1, level=1, cases=minimum(operator, 1)):
         right = operator.results(batch)
-        if name == "matmul":
-            assert batch[:, : operator.operands[0].count].max() > 127
-        elif name != "add":
-            assert {right.min(), right.max()} == {operator.formats.to.min, operator.formats.to.max}
+        seen |= {int(right.min()), int(right.max()), int(batch[:, : operator.operands[0].count].max())}
         for bug, device in devices.items():
             caught[bug] += int((device.results(batch) != right).any())
     below_0 = {"rounding half-away", "half added, then truncated"} if value == "uint8" and "norm" in name else set()
-    assert {bug for bug, count in caught.items() if not count} - below_0 == {CONTROL}
+    same = {bug for of, bug, profile in EQUIVALENT if (of, profile) == (name, "intsim")}
+    assert {bug for bug, count in caught.items() if not count} - below_0 - same == set()
+    assert caught[CONTROL] == 0
+    assert seen >= ({255} if name == "matmul" else {operator.formats.to.min, operator.formats.to.max})
     text = generated(name, f"--{option}", value)
     assert call("verify", name, data=text)[0] == 0
     default = bind(name, INTSIM)
@@ -252,8 +253,9 @@ def test_the_borrowed_rules_have_vectors(profile, name):
     expected = read_answers(io.BytesIO(text))
     devices = changes_of_operator(operator)
     assert np.array_equal(devices[CONTROL].results(expected.operands), expected.expected)
-    late = devices["one row late"].results(expected.operands)
-    assert "one row late" in diagnose_answers(expected, replace(expected, observed=late)).explain_all
+    wrong = "rule pulp-nn" if name == "requantize" and profile.startswith("ita") else "one row late"
+    late = devices[wrong].results(expected.operands)
+    assert wrong in diagnose_answers(expected, replace(expected, observed=late)).explain_all
 
 
 def test_a_borrowed_norm_has_no_rms_norm():

@@ -482,7 +482,8 @@ def _expected(
         if part.operands is None and np.array_equal(part.observed, asked) and (asked[:1] != asked).any():
             msg = "the vectors must have results, got their operands again; the result is missing"
             raise IntsimError(msg)
-        other = np.flatnonzero((operands[:count] != asked[:count]).any(axis=1) & ~spoiled[:count])
+        operands = np.where(spoiled[:count, None], asked[:count], operands[:count])
+        other = np.flatnonzero((operands != asked[:count]).any(axis=1))
         if other.size:
             count = int(other[0])
             told = seeded.misplaced(operands[count], before + count + 1, asked)
