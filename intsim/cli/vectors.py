@@ -213,12 +213,21 @@ def verify_(
 
 @vectors.command()
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
+@click.option(
+    "--coverage",
+    "covered",
+    type=click.Choice(["table", "covergroup"]),
+    help="Count ties, saturations, masks and shifts that level 1 reaches instead; covergroup: in SystemVerilog.",
+)
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))
-def kill(names: tuple[str, ...], *, profile_name: str) -> None:
+def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None) -> None:
     """Say at which level the vectors of the operators OP (all by default) catch each known bug.
 
     A Markdown table; exit status 1 if level 1 misses a bug that some input shows.
     """
+    if covered is not None:
+        _print_coverage(names or tuple(OPERATORS), profile_name, covered)
+        return
     from intsim.verify.kill import kill_matrix  # noqa: PLC0415  a test of the tests, not of a device
 
     click.echo("| operator | bug | caught at | cases |\n|---|---|---|---|")
@@ -238,6 +247,21 @@ def kill(names: tuple[str, ...], *, profile_name: str) -> None:
             click.echo(f"| {name} | {fate.bug} | {shown} | {count} |")
     if missed:
         sys.exit(MISMATCH)
+
+
+def _print_coverage(names: tuple[str, ...], profile_name: str, form: str) -> None:
+    from intsim.verify.coverage import coverage, covergroup  # noqa: PLC0415
+
+    if form == "table":
+        click.echo("| operator | reached | count |\n|---|---|---|")
+    for name in names:
+        operator = bind(name, find_profile(profile_name))
+        counts = coverage(operator)
+        if form == "covergroup":
+            click.echo(covergroup(operator, counts))
+            continue
+        for what, count in counts.items():
+            click.echo(f"| {name} | {what} | {count} |")
 
 
 def _level(text: str) -> Level:

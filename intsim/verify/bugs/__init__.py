@@ -12,6 +12,7 @@ from intsim.verify.bugs.feeds import (
     Sized,
     changes_of_call,
     changes_of_operator,
+    rule_of_operator,
     widths_of_call,
     widths_of_operator,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Sized",
     "changes_of_call",
     "changes_of_operator",
+    "rule_of_operator",
     "widths_of_call",
     "widths_of_operator",
 ]

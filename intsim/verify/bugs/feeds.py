@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,15 @@ from intsim.verify.bugs.parts import CONTROL, Changes, Int64, orders, resized, w
 from intsim.verify.bugs.unary import UNARY
 from intsim.verify.vectors.operators import Operator, bind
 
-__all__ = ["Run", "Sized", "changes_of_call", "changes_of_operator", "widths_of_call", "widths_of_operator"]
+__all__ = [
+    "Run",
+    "Sized",
+    "changes_of_call",
+    "changes_of_operator",
+    "rule_of_operator",
+    "widths_of_call",
+    "widths_of_operator",
+]
 
 T = TypeVar("T")
 Fields: TypeAlias = tuple[Any, ...]
@@ -73,17 +81,36 @@ def changes_of_operator(operator: Operator) -> dict[str, Operator]:
     return {name: under(change) for name, change in _with_orders_of_words(operator).items()}
 
 
+class RuleOfWords(NamedTuple):
+    """The rule of an operator with nothing changed, and what makes its fields of cases."""
+
+    rule: Callable[..., Int64]
+    split: Callable[[Int64], Fields]
+
+
+def rule_of_operator(operator: Operator) -> "RuleOfWords | None":
+    """Return the rule that changes are made of, unless it is another project's."""
+    if _is_other(operator):
+        return None
+    return RuleOfWords(
+        _changes_of_words(operator)[CONTROL], lambda cases: _fields_of_words(operator, *operator.split(cases))
+    )
+
+
 def widths_of_operator(operator: Operator) -> dict[str, Sized[Operator]]:
     """Return the changes that there are at every width, by their names with ``{}`` for it."""
-    if _is_borrowed(operator) or (
-        operator.name == "requantize" and not operator.profile.requantization.is_one_rounding
-    ):
+    if _is_other(operator):
         return {}
     return _sized(_changes_of_words(operator), _of_words(operator))
 
 
 def _is_borrowed(operator: Operator) -> bool:
     return {"gelu_tanh": "gelu"}.get(operator.name, operator.name) in operator.profile.borrowed
+
+
+def _is_other(operator: Operator) -> bool:
+    by_rule = operator.name in ("requantize", "linear") and not operator.profile.requantization.is_one_rounding
+    return by_rule or _is_borrowed(operator)
 
 
 def _borrowed(operator: Operator) -> dict[str, Operator]:
