@@ -5,7 +5,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 import numpy as np
@@ -18,9 +18,13 @@ from intsim.io.bounded import standard_input
 from intsim.profile import NATIVE, PROFILES, find_profile
 from intsim.verify.vectors import formats
 from intsim.verify.vectors.cases import LEVELS, Level, generate, minimum
+from intsim.verify.vectors.draw import Draw
 from intsim.verify.vectors.judge import Mismatch, verify
 from intsim.verify.vectors.operators import OPERATORS, RANGES, Operator, bind, parse_size
 from intsim.verify.vectors.text import format_header, format_lines
+
+if TYPE_CHECKING:
+    from intsim.verify.vectors.layers import Layer
 
 __all__ = ["COMMANDS", "vectors"]
 
@@ -83,6 +87,8 @@ def vectors() -> None:
     type=click.Choice(["8", "16", "32", "64", "128", "256", "512"]),
     help="Pack little-endian lanes into words: 32 by default for memh, none for other files; not for text.",
 )
+@click.option("--from", "model", type=click.Path(path_type=Path), help="Integer checkpoint whose --layer is meant.")
+@click.option("--layer", help="Name in a trace, such as encoder.layer.0.attention.self.probs: its own constants.")
 @size_option
 @to_option
 @activations_option
@@ -97,6 +103,8 @@ def gen(
     form: str,
     output: Path | None,
     word_bits: str | None,
+    model: Path | None,
+    layer: str | None,
     size: tuple[int, ...] | None,
     to: str | None,
     activations: str | None,
@@ -104,6 +112,9 @@ def gen(
     """Write cases of the operator OP: operands, then the result, edges first.
 
     The same arguments give the same bytes, forever. Beside -o FILE, memh writes a SystemVerilog package, FILE_pkg.sv.
+
+    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm or matmul, and profile, formats,
+    constants and shapes are those of that layer; what the device answers keeps its operands.
     """
     if form == "safetensors" and output is None:
         msg = "--format safetensors needs -o FILE"
@@ -112,7 +123,11 @@ def gen(
     package_file = None if form != "memh" or output is None else output.with_name(f"{output.stem}_pkg.sv")
     for path in filter(None, (output, package_file)):
         check_writable(path, formats.VECTORS)
-    operator = _bound(name, profile_name, size, to=to, activations=activations)
+    if (model is None) != (layer is None):
+        msg = "--from DIR and --layer NAME must be given together"
+        raise click.UsageError(msg)
+    own = None if model is None or layer is None else _layer(model, name, layer, size)
+    operator = own.operator if own else _bound(name, profile_name, size, to=to, activations=activations)
     at_level = _level(level)
     least = minimum(operator, at_level)
     cases = max(count or 0, least)
@@ -120,6 +135,11 @@ def gen(
         click.echo(f"level {level} of {name} needs {least} cases at least, so -n {count} writes {least}", err=True)
     header = format_header(operator, seed=seed, level=at_level, cases=cases, operands_only=operands_only)
     batches = generate(operator, seed=seed, level=at_level, cases=cases)
+    if own is not None:
+        header[1:1] = own.header
+        header[-1] += f" --from DIR --layer {layer}"
+        draw = Draw(f"intsim vectors 1 layer {seed}")
+        batches = (own.constants(batch, draw) for batch in batches)
 
     if form == "text":
         fields = [*operator.operands] if operands_only else [*operator.operands, operator.result]
@@ -247,6 +267,13 @@ def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None) -> N
             click.echo(f"| {name} | {fate.bug} | {shown} | {count} |")
     if missed:
         sys.exit(MISMATCH)
+
+
+def _layer(model: Path, name: str, layer: str, size: tuple[int, ...] | None) -> "Layer":
+    from intsim.integer_model import load  # noqa: PLC0415
+    from intsim.verify.vectors.layers import layer_of  # noqa: PLC0415
+
+    return layer_of(load(model), name, layer, size)
 
 
 def _print_coverage(names: tuple[str, ...], profile_name: str, form: str) -> None:

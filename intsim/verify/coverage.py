@@ -136,9 +136,8 @@ def covergroup(operator: Operator, counts: Mapping[str, int]) -> str:
             reached = [
                 key.rpartition(" ")[2] for key, count in counts.items() if key.startswith(f"{field.name} ") and count
             ]
-            points.append(
-                f"  {field.name}_reached: coverpoint {field.name} {{ bins value[] = {{{', '.join(sorted(reached, key=int))}}}; }}"
-            )
+            values = ", ".join(sorted(reached, key=int))
+            points.append(f"  {field.name}_reached: coverpoint {field.name} {{ bins value[] = {{{values}}}; }}")
         elif field.count == 1:
             ports.append(_port(field, field.name))
             bins = {"zero": "0", "positive": "[1:$]"}

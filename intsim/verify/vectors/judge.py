@@ -269,6 +269,13 @@ class _Asked:
         if self.level is not None:
             header.require("level", str(self.level))
         seed, level = (own if own is not None else told for own, told in ((self.seed, seed), (self.level, level)))
+        if header.get("layer") is not None:  # only the model knows its constants
+            if alone:
+                msg = (
+                    "answers alone must be to cases that a seed tells, got those of a model's layer; keep the operands"
+                )
+                raise IntsimError(msg)
+            return None
         if not alone and (seed is None or (announced is None and self.seed is None)):
             return None
         seed, level = 1 if seed is None else seed, 1 if level is None else level
