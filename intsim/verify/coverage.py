@@ -69,8 +69,9 @@ def _counted(change: Callable[..., Any], counts: Counter[str], name: str) -> Cal
     """Return a rule that counts what its parts are given."""
     if not isinstance(change, partial):
         return change
+    rule: partial[Any] = change
     parts: dict[str, Any] = {}
-    for key, part in change.keywords.items():
+    for key, part in rule.keywords.items():
         where = f"{name}{key}"
         if key in ROUNDED:
             parts[key] = _rounding(part, counts, where, lambda shift: np.int64(1) << shift.clip(0, MAX_SHIFT))
@@ -80,7 +81,7 @@ def _counted(change: Callable[..., Any], counts: Counter[str], name: str) -> Cal
             parts[key] = _finishing(part, counts, where)
         elif isinstance(part, partial):
             parts[key] = _counted(part, counts, f"{where}: ")
-    return partial(change, **parts)
+    return partial(rule, **parts)
 
 
 def _rounding(

@@ -135,7 +135,8 @@ def diagnose_answers(expected: Answers, actual: Answers) -> Diagnosis:
     if not np.array_equal(expected.operands, actual.operands):
         msg = f"actual must answer the {len(golden)} cases of expected in their order, got other operands"
         raise IntsimError(msg)
-    unknown = actual.unknown[:, operator.words :] | actual.unknown[:, : operator.words].any(axis=1)[:, None]
+    spoiled: NDArray[np.bool_] = np.any(actual.unknown[:, : operator.words], axis=1, keepdims=True)
+    unknown = actual.unknown[:, operator.words :] | spoiled
     observed = np.where(unknown, golden, actual.observed)
     dtype = np.dtype(f"{'' if operator.result.signed else 'u'}int{4 * operator.result.digits}")
     wanted, given = ({operator.name: results.astype(dtype)} for results in (golden, observed))

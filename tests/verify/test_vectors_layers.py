@@ -86,7 +86,7 @@ def test_what_is_no_layer_is_refused(arguments, status, complaint):
     assert (got, complaint in err) == (status, True), err
 
 
-def test_answers_alone_do_not_tell_a_models_layer(tmp_path):
+def test_answers_alone_do_not_tell_a_models_layer():
     status, out, _ = call("gen", "softmax", "--from", FOLDER, "--layer", LAYERS["softmax"], "--level", 0)
     assert status == 0
     lines = out.splitlines(keepends=True)

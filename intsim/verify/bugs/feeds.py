@@ -116,8 +116,11 @@ def _is_other(operator: Operator) -> bool:
 def _borrowed(operator: Operator) -> dict[str, Operator]:
     """Return another project's operator, its results in the wrong place, and other profiles' rules on its codes."""
     stored = wraps(4 * operator.result.digits, signed=operator.result.signed)
-    golden = replace(operator, evaluate=lambda *words: stored(np.asarray(operator.evaluate(*words), np.int64)))
-    moved = orders(lambda *words: np.asarray(operator.evaluate(*words), np.int64), axes=1 + (operator.result.count > 1))
+
+    def own(*words: Int64) -> Int64:
+        return stored(np.asarray(operator.evaluate(*words), np.int64))
+
+    moved = orders(own, axes=1 + (operator.result.count > 1))
     rule = {"gelu_tanh": "gelu"}.get(operator.name, operator.name)
     others: dict[str, Operator] = {}
     for name, profile in PROFILES.items():
@@ -128,7 +131,7 @@ def _borrowed(operator: Operator) -> dict[str, Operator]:
             if bound.operands == operator.operands:
                 others[f"rule of profile {name}"] = replace(bound, result=operator.result)
     under = {name: replace(operator, evaluate=change) for name, change in moved.items()}
-    return {CONTROL: golden, **others, **under}
+    return {CONTROL: replace(operator, evaluate=own), **others, **under}
 
 
 def _of_words(operator: Operator) -> Callable[[Callable[..., Int64]], Operator]:

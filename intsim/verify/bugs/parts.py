@@ -182,16 +182,25 @@ def carried(name: str, bits: int, *, signed: bool = True) -> dict[str, Part]:
     return {f"{name} of {bits} bits not cleared between rows": Carried(bits=bits, signed=signed)}
 
 
-def resized(name: str, change: Callable[..., T]) -> tuple[str, type[Width], Callable[[int], Callable[..., T]]] | None:
+def resized(name: str, change: Any) -> tuple[str, type[Width], Callable[[int], Any]] | None:
     """Return the name with ``{}`` for the width, its kind, and the change at every width, if it has one."""
     if isinstance(change, Width):
         own = change
-        return name.replace(f"{own.bits} ", "{} ", 1), type(own), lambda bits: replace(own, bits=bits)
+
+        def of(bits: int) -> Any:
+            return replace(own, bits=bits)
+
+        return name.replace(f"{own.bits} ", "{} ", 1), type(own), of
     if isinstance(change, partial):
-        for key, part in change.keywords.items():
+        rule: partial[Any] = change
+        for key, part in rule.keywords.items():
             if (found := resized(name, part)) is not None:
                 template, kind, at = found
-                return template, kind, lambda bits, key=key, at=at: partial(change, **{key: at(bits)})
+
+                def with_part(bits: int, key: str = key, at: Callable[[int], Any] = at) -> Any:
+                    return partial(rule, **{key: at(bits)})
+
+                return template, kind, with_part
     return None
 
 

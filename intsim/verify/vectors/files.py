@@ -260,7 +260,7 @@ def cases_of_memory(operator: Operator, memory: Memory, *, asked: int | None) ->
     for field, count in zip(fields[-1:] if is_alone else fields, each[-1:] if is_alone else each, strict=True):
         parts.append(unpack_lanes(field, np.ascontiguousarray(data[:, start : start + count])))
         bit = np.repeat(unsure[:, start : start + count], bits, axis=1)[:, : field.count * lane_bits(field)]
-        marks.append(bit.reshape(len(bit), field.count, -1).any(axis=2))
+        marks.append(np.asarray(bit.reshape(len(bit), field.count, -1).any(axis=2)))
         start += count
     for field, part in zip(operator.operands, [] if is_alone else parts, strict=False):
         _in_range(field, field.name, part, fits=True)

@@ -279,11 +279,12 @@ class _Asked:
         if not alone and (seed is None or (announced is None and self.seed is None)):
             return None
         seed, level = 1 if seed is None else seed, 1 if level is None else level
-        if level not in LEVELS:
+        at = next((each for each in LEVELS if each == level), None)
+        if at is None:
             msg = f"level of the vectors must be one of {', '.join(map(str, LEVELS))}, got {level}"
             raise IntsimError(msg)
-        batches = generate(operator, seed=seed, level=level, cases=EVER if announced is None else announced)
-        least = minimum(operator, level) if announced is None else 0
+        batches = generate(operator, seed=seed, level=at, cases=EVER if announced is None else announced)
+        least = minimum(operator, at) if announced is None else 0
         return _Seeded(operator, batches, f"seed {seed}", announced=announced, source="their header says", least=least)
 
 
@@ -481,7 +482,7 @@ def _expected(
     unknown = part.unknown
     if part.operands is None:
         unknown = np.concatenate([np.zeros((count, operator.words), np.bool_), unknown], axis=1)
-    spoiled = unknown[:, : operator.words].any(axis=1)
+    spoiled: NDArray[np.bool_] = np.any(unknown[:, : operator.words], axis=1)
     if seeded is not None and asked is not None:
         if len(asked) < count:
             count = len(asked)

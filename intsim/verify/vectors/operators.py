@@ -294,7 +294,7 @@ def _rotary(profile: Profile, size: Size, formats: Formats) -> Operator:
 
 def _unary(
     name: str, function: Callable[..., Any], bits: int, constants: Callable[[Profile], dict[str, int | str]]
-) -> Callable[[Profile, Size], Operator]:
+) -> Callable[[Profile, Size, Formats], Operator]:
     def build(profile: Profile, size: Size, formats: Formats) -> Operator:
         codes = input_range(name, profile)
 

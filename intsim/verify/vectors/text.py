@@ -227,7 +227,7 @@ def is_answer_alone(operator: Operator, line: bytes) -> bool:
 
 def parse_lines(operator: Operator, numbers: Sequence[int], lines: Sequence[bytes], *, alone: bool = False) -> Parsed:
     """Return the cases of lines, whose results stand behind their operands or ``alone``."""
-    fields = [*([] if alone else operator.operands), _whole_digits(operator.result)]
+    fields: list[Field] = [*(() if alone else operator.operands), _whole_digits(operator.result)]
     places, skipped, error = list(numbers), list[tuple[int, bytes]](), None
     unknown = np.zeros((len(lines), sum(field.count for field in fields)), np.bool_)
     words = _parse(fields, b"".join(lines), len(lines))

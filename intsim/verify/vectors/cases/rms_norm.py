@@ -81,7 +81,8 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
     wide += [row([v, -v]) for v in (5, 4095, top - 1)] + [[31 * j - 77 for j in range(channels)]]
     for total, x, k in crossed(operator, totals, wide, (0, 1, 5, 13) if level == 1 else range(17)):
         eps = total - channels * sum(v * v for v in x) << 2 * k
-        shifts = max(map(abs, x)) >= top >> 1  # by k, where the row is multiplied by 2**k
+        largest: int = max(abs(v) for v in x)
+        shifts = largest >= top >> 1  # by k, where the row is multiplied by 2**k
         if 0 < eps <= MAX_EPS and (shifts or k == 0):
             normalised = [(channels * v << fraction) // math.isqrt(total) for v in x]
             raised, signs = [v << k for v in x], [GAIN, -GAIN]
