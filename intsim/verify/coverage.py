@@ -4,7 +4,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def _counted(change: Callable[..., Any], counts: Counter[str], name: str) -> Cal
     """Return a rule that counts what its parts are given."""
     if not isinstance(change, partial):
         return change
-    rule: partial[Any] = change
+    rule = cast("partial[Any]", change)
     parts: dict[str, Any] = {}
     for key, part in rule.keywords.items():
         where = f"{name}{key}"
@@ -80,7 +80,7 @@ def _counted(change: Callable[..., Any], counts: Counter[str], name: str) -> Cal
         elif key == "finish":
             parts[key] = _finishing(part, counts, where)
         elif isinstance(part, partial):
-            parts[key] = _counted(part, counts, f"{where}: ")
+            parts[key] = _counted(cast("Callable[..., Any]", part), counts, f"{where}: ")
     return partial(rule, **parts)
 
 

@@ -92,9 +92,11 @@ def rule_of_operator(operator: Operator) -> "RuleOfWords | None":
     """Return the rule that changes are made of, unless it is another project's."""
     if _is_other(operator):
         return None
-    return RuleOfWords(
-        _changes_of_words(operator)[CONTROL], lambda cases: _fields_of_words(operator, *operator.split(cases))
-    )
+
+    def split(cases: Int64) -> Fields:
+        return tuple(_fields_of_words(operator, *operator.split(cases)))
+
+    return RuleOfWords(_changes_of_words(operator)[CONTROL], split)
 
 
 def widths_of_operator(operator: Operator) -> dict[str, Sized[Operator]]:

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +192,7 @@ def resized(name: str, change: Any) -> tuple[str, type[Width], Callable[[int], A
 
         return name.replace(f"{own.bits} ", "{} ", 1), type(own), of
     if isinstance(change, partial):
-        rule: partial[Any] = change
+        rule = cast("partial[Any]", change)
         for key, part in rule.keywords.items():
             if (found := resized(name, part)) is not None:
                 template, kind, at = found

@@ -63,7 +63,11 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
     signed = name != "matmul" or call.operands[0].dtype.kind == "i"
     operator = bind(name, model.profile, size, to=to, activations="uint8" if not signed else None)
     header = [f"model: {model.digest}", f"layer: {layer}"]
-    return Layer(operator, header, lambda cases, draw: FILLED[name](operator, call, cases, draw))
+
+    def constants(cases: Int64, draw: Draw) -> Int64:
+        return FILLED[name](operator, call, cases, draw)
+
+    return Layer(operator, header, constants)
 
 
 def _name_of(codes: IntRange, layer: str) -> str:

@@ -61,7 +61,7 @@ def _softmax_edges(operator: Operator, level: Level) -> Iterator[Case]:
         yield *acc, *mask, multiplier, shift
 
     for multiplier, shift in ((1, 1), (1 << 28, 30), (1_583_594_044, 33)):  # ties of the difference, its code in view
-        for k in range(96 if is_huge(operator) else 1000 * level * level):
+        for k in range(0, 1000 * level * level, 20 * level * level if is_huge(operator) else 1):
             acc = list(near_ties([-k - 1], multiplier, shift))[1]
             yield *filled(1 + k % 3, acc), *filled(2 + k % 5, 0, 1), multiplier, shift
 
@@ -103,7 +103,7 @@ def _random_softmax(operator: Operator, draw: Draw, n: int) -> Int64:
     width = draw.integers(4, 29, runs)  # of the scores
     multiplier = draw.integers(1 << 30, MAX_MULTIPLIER, runs)
     # the spread of the scores becomes 2**10 ... 2**16 codes of the input of exp
-    shift = (31 + width - draw.integers(10, 16, runs)).clip(0, MAX_SHIFT)
+    shift = (31 + width - draw.integers(10, 16, runs) + 3 * is_huge(operator)).clip(0, MAX_SHIFT)
     power = draw.integers(0, 2, runs) == 0
     multiplier = np.where(power, 1 << 30, multiplier)
     width, multiplier, shift = (np.repeat(values, RUN)[:n] for values in (width, multiplier, shift))
