@@ -83,8 +83,11 @@ def _read_names(path: Path) -> dict[str, str]:
 def diagnose(expected: str, actual: str, json_: bool) -> None:
     """Say which changed rule explains how ACTUAL differs from EXPECTED.
 
-    EXPECTED is a trace of level steps and ACTUAL the device's dump, or EXPECTED is what vectors gen OP prints and
-    ACTUAL the device's answers. Either may be - for standard input.
+    EXPECTED is a trace of level steps and ACTUAL the device's dump, or EXPECTED is what vectors gen OP writes and
+    ACTUAL the device's answers in any form that vectors verify reads. Either may be - for standard input.
+
+    It says first whether any change explains every mismatch; if none does, the changes that explain most more than they
+    spoil follow, which are then no more than a hint. Widths of registers are searched.
     """
     from intsim.verify.diagnose import diagnose_files  # noqa: PLC0415
 
@@ -96,16 +99,25 @@ def diagnose(expected: str, actual: str, json_: bool) -> None:
         print_json(result.to_json())
     else:
         _print_comparison(result.comparison)
-        if result.mismatches:
-            click.echo(f"\noperator  {result.operator}")
-            for change in result.explain_all:
-                click.echo(f"explains all {result.mismatches}: {change}")
-            for cause in result.explain_some[:10]:
-                click.echo(f"explains {cause.explained} of {result.mismatches}, spoils {cause.spoiled}: {cause.change}")
-            if not result.explain_all and not result.explain_some:
-                click.echo("no single change of its rules explains any of it")
-    if result.comparison.first is not None:
+        _print_causes(result)
+    if result.comparison.first is not None or result.unknown:
         sys.exit(MISMATCH)
+
+
+def _print_causes(result: Any) -> None:
+    if result.unknown:
+        click.echo(f"{result.unknown} elements are X or Z, left out of what follows")
+    if not result.mismatches:
+        return
+    click.echo(f"\noperator  {result.operator}")
+    if result.explain_all:
+        click.echo(f"explained in full by {len(result.explain_all)} single changes of its rules")
+        for change in result.explain_all:
+            click.echo(f"explains all {result.mismatches}: {change}")
+        return
+    click.echo(f"no single change of its rules explains all {result.mismatches} mismatches")
+    for cause in result.explain_some[:10]:
+        click.echo(f"explains {cause.explained}, spoils {cause.spoiled}: {cause.change}")
 
 
 def _print_comparison(result: Any) -> None:
