@@ -15,6 +15,7 @@ from intsim.errors import IntsimError, said
 from intsim.io.atomic import check_writable, complete_file
 from intsim.io.bounded import standard_input
 from intsim.profile import NATIVE, find_profile
+from intsim.verify.bench import BENCHES, write_bench
 from intsim.verify.vectors import formats
 from intsim.verify.vectors.cases import Level, generate, minimum
 from intsim.verify.vectors.judge import Mismatch, verify
@@ -164,6 +165,26 @@ def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, siz
             if found.mismatches:
                 click.echo("intsim diagnose EXPECTED FILE names a changed rule that explains them", err=True)
                 sys.exit(MISMATCH)
+
+
+@vectors.command()
+@click.argument("name", metavar="OP", type=click.Choice(list(BENCHES)))
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
+def bench(name: str, *, folder: Path) -> None:
+    """Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
+
+    OP is requantize, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the folder:
+
+    \b
+        make icarus       the SystemVerilog bench, in Icarus Verilog
+        make verilator    the same, in Verilator
+        make cocotb       a bench in Python, in Icarus Verilog
+
+    Each runs the unit on the vectors of OP with random stalls and resets and judges its answers; where they are wrong,
+    diagnose says why. Put your own unit in the place of the reference: ports and handshake are its first lines.
+    """
+    for path in write_bench(name, folder):
+        click.echo(path, err=True)
 
 
 @vectors.command()
