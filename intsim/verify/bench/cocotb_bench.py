@@ -113,7 +113,7 @@ async def the_unit_answers_every_case(dut):
     lanes = len(cases[0][1]) if result == "acc" else 1
     bits = len(port) // lanes
 
-    Clock(dut.clk, 10, unit="step").start()
+    Clock(dut.clk, 10, unit="ns").start()
     resets = sorted(random.sample(range(1, len(cases)), RESETS))
     observed, row, sent, beat, idle, reset, held = [], [], 0, 0, 0, 3, None
     dut.rst.value, dut.in_valid.value, dut.out_ready.value = 1, 0, 0
@@ -175,7 +175,7 @@ def main():
     ]
     runner = get_runner(os.environ.get("SIM", "icarus"))
     options = {"hdl_toplevel": vectors.operator, "build_dir": HERE / "sim_build"}
-    runner.build(sources=sources, parameters=vectors.parameters(), always=True, **options)
+    runner.build(sources=sources, parameters=vectors.parameters(), timescale=("1ns", "1ns"), always=True, **options)
     results = runner.test(test_module=Path(__file__).stem, test_dir=HERE, **options)
     run, failed = get_results(results)
     sys.exit(1 if failed or not run else 0)
