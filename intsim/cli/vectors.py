@@ -171,7 +171,7 @@ def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, siz
 @click.argument("name", metavar="OP", type=click.Choice(list(BENCHES)))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
 def bench(name: str, *, folder: Path) -> None:
-    """Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
+    r"""Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
 
     OP is requantize, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the folder:
 

@@ -69,9 +69,7 @@ def write_cases(operator, cases, folder):
     ]
     words, results = [*operator.operands, operator.result], operator.results(cases)
     text = "".join(f"# {line}\n" for line in header).encode()
-    (folder / "vectors.txt").write_bytes(
-        text + format_lines(words, np.concatenate([cases, results], axis=1)).tobytes()
-    )
+    (folder / "vectors.txt").write_bytes(text + format_lines(words, np.concatenate([cases, results], axis=1)).tobytes())
     package = system_verilog_package(operator, header, cases, results, word_bits=32)
     (folder / f"intsim_{operator.name}_pkg.sv").write_text(package)
 

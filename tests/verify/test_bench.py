@@ -50,7 +50,7 @@ def test_verilator_passes_the_reference_with_the_same_answers(name, tmp_path):
     folder = make_bench(name, tmp_path / name, count=CASES[name])
     lint = make(folder, "lint")
     assert (lint.returncode, lint.stderr) == (0, "")
-    done = make(folder, "verilator", *UNOPTIMISED, "PLUSARGS=+stall=30 +resets=20")
+    done = make(folder, "verilator", *UNOPTIMISED, "TRACE=", "PLUSARGS=+stall=30 +resets=20")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bench: passed" in done.stdout
     assert_all_answered(folder, "verilator", name, cases=CASES[name])
@@ -77,13 +77,15 @@ def test_cocotb_passes_the_reference(name, tmp_path):
 def test_the_c_model_judges_the_unit_through_dpi(tmp_path):
     require("verilator")
     folder = make_bench("requantize", tmp_path / "bench", count=1)
-    part = ("FIRST=-1000", "COUNT=2000", "SHIFT=34")
-    done = make(folder, "dpi", *UNOPTIMISED, *part)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "dpi: passed: 2000 accumulators from -1000" in done.stdout
     unit = folder / "requantize.sv"
-    unit.write_text(unit.read_text().replace("product_1 + half", "product_1"))
-    assert make(folder, "dpi", *UNOPTIMISED, *part).returncode != 0
+    unit.write_text(unit.read_text().replace("64'(acc) *", "64'(acc == 999 ? 7 : acc) *"))
+    constants = ("MULTIPLIER=1073741824", "SHIFT=34", "FIRST=-1000")
+    done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=1999")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dpi: passed: 1999 accumulators from -1000" in done.stdout
+    done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=2000")
+    assert done.returncode != 0
+    assert "dpi: requantize(999) gives -3, expected 59" in done.stdout
 
 
 def test_a_bench_goes_into_an_empty_folder_only(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benches to start from: reference RTL of four units, what drives it in three simulators, and a Makefile that judges it.
+"""Benches to start from: reference RTL of four units, what drives it in three simulators, a Makefile that judges it.
 
 The files beside this one are data: SystemVerilog that Icarus Verilog 11 and Verilator 5.006 take, a cocotb bench, a C
 model for DPI-C. ``write_bench`` copies those of one unit.

@@ -29,7 +29,9 @@ class Vectors:
         self.header = [line.removeprefix("# ") for line in lines if line.startswith("#")]
         keys = [line.partition(": ")[::2] for line in self.header]
         self.operator = dict(keys)["operator"]
-        self.constants = {name.upper(): value for key, pair in keys if key == "constant" for name, value in [pair.split()]}
+        self.constants = {
+            name.upper(): value for key, pair in keys if key == "constant" for name, value in [pair.split()]
+        }
         self.fields = [self._field(value) for key, value in keys if key in ("operand", "result")]
         cases = lines[len(self.header) :]
         count = min(CASES, len(cases))
