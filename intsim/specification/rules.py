@@ -135,7 +135,8 @@ def _formats(profile: Profile) -> Iterator[Block]:
         ),
         (
             "A stored bias holds the zero point of the input: "
-            "`stored_bias[n] = bias[n] - x_zero_point * sum_k w[n][k]`, so that the codes are multiplied as they are, without subtracting it."
+            "`stored_bias[n] = bias[n] - x_zero_point * sum_k w[n][k]`, so that the codes are multiplied as "
+            "they are, without subtracting it."
         ),
         "The bias of a norm holds the zero point of its result: `(beta / output_scale + zero_point) * 2**shift`.",
         (
@@ -458,7 +459,10 @@ def _from_exp(profile: Profile) -> Iterator[Block]:
         moved = f"sat16(x * 2**{finer})" if finer >= 0 else f"{mode}(x / 2**{-finer})"
         yield from _section(
             "SiLU (silu)",
-            [f"x: int16, a code of 2**-{silu.input_fraction};   y = x * sigmoid({moved}), exact, 31 bits"],
+            [
+                f"x: int16, a code of 2**-{silu.input_fraction}",
+                f"y = x * sigmoid({moved}), exact: 31 bits, a code of 2**-{silu.input_fraction + g}",
+            ],
         )
     yield _examples("silu", profile)
 

@@ -78,7 +78,7 @@ def test_the_c_model_judges_the_unit_through_dpi(tmp_path):
     require("verilator")
     folder = make_bench("requantize", tmp_path / "bench", count=1)
     unit = folder / "requantize.sv"
-    unit.write_text(unit.read_text().replace("64'(acc) *", "64'(acc == 999 ? 7 : acc) *"))
+    unit.write_text(unit.read_text().replace("64'(acc) *", "64'(acc == 999 ? 32'sd7 : acc) *"))
     constants = ("MULTIPLIER=1073741824", "SHIFT=34", "FIRST=-1000")
     done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=1999")
     assert done.returncode == 0, done.stdout + done.stderr
