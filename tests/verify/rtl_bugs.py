@@ -75,14 +75,14 @@ BUGS: Final = [
         what="the sum is the last row's too",
         old="total <= '0;",
         new="if ($isunknown(total)) total <= '0;",
-        names=("sum not cleared between rows",),
+        names=("sum of 28 bits not cleared between rows",),
     ),
     RtlBug(
         unit="softmax",
         what="masked scores in the maximum",
         old="peak <= mask && acc > peak_before",
         new="peak <= acc > peak_before",
-        names=("masked positions in the maximum", "masked keys in the maximum"),
+        names=("masked positions in the maximum",),
     ),
     RtlBug(
         unit="softmax",
@@ -128,10 +128,10 @@ BUGS: Final = [
     ),
     RtlBug(
         unit="layer_norm",
-        what="the sum is the last row's too",
-        old="sum_before = first ? '0 : sum;",
-        new="sum_before = first && $isunknown(sum) ? '0 : sum;",
-        names=("sum not cleared between rows",),
+        what="biases of 32 bits",
+        old="biases[index] <= bias;",
+        new="biases[index] <= 64'($signed(bias[31:0]));",
+        names=("bias wraps at 32 bits",),
     ),
     RtlBug(
         unit="layer_norm",
@@ -188,13 +188,14 @@ BUGS: Final = [
         old="first ? bias[32*n+:32] : partial[32*(m*COLUMNS+n)+:32];",
         new="first ? bias[32*n+:32] + (^partial === 1'bx ? '0 : partial[32*(m*COLUMNS+n)+:32])"
         " : partial[32*(m*COLUMNS+n)+:32];",
-        names=("accumulator not cleared between rows",),
+        names=("accumulator not cleared between tiles",),
     ),
     RtlBug(
         unit="matmul",
-        what="the lanes of the weights reversed",
-        old="wire signed [7:0] b = w[8*n+:8];",
-        new="wire signed [7:0] b = w[8*(COLUMNS-1-n)+:8];",
-        names=("lanes reversed", "weight lanes reversed", "weights: lanes reversed"),
+        what="the lanes of the result reversed",
+        old="acc <= next;",
+        new="for (int i = 0; i < ROWS * COLUMNS; i = i + 1)"
+        " acc[32*i+:32] <= next[32*(i/COLUMNS*COLUMNS+COLUMNS-1-i%COLUMNS)+:32];",
+        names=("lanes reversed",),
     ),
 ]
