@@ -75,7 +75,7 @@ BUGS: Final = [
         what="the sum is the last row's too",
         old="total <= '0;",
         new="if ($isunknown(total)) total <= '0;",
-        names=("sum of 28 bits not cleared between rows",),
+        names=("sum of 28 bits not cleared between rows", "sum of 32 bits not cleared between rows"),
     ),
     RtlBug(
         unit="softmax",
