@@ -187,6 +187,40 @@ def bench(name: str, *, folder: Path) -> None:
         click.echo(path, err=True)
 
 
+@vectors.command("replay")
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "--layer", default="*", show_default=True, metavar="PATTERN", help="Names of the calls: 'encoder.layer.0.*'."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The results, as FILE.npz for compare.")
+@click.option("--work", required=True, type=click.Path(path_type=Path), help="A new or empty folder for the benches.")
+@click.option(
+    "--units", type=click.Path(path_type=Path), help="RTL in the place of the reference's files of its names."
+)
+@click.option("--stall", default=0, show_default=True, type=click.IntRange(0, 99), help="Percent of stalled cycles.")
+@click.option("--resets", default=0, show_default=True, type=click.IntRange(min=0), help="Resets in each call.")
+def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int) -> None:
+    r"""Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
+
+    \b
+        intsim run DIR --text T --trace trace.safetensors --level steps
+        intsim vectors replay trace.safetensors --layer 'encoder.layer.0.*' --out device.npz --work sim
+        intsim compare trace.safetensors device.npz
+
+    The folder of --work has a bench for each call, with its vectors and answers.
+    """
+    from intsim.io.trace_file import read_trace  # noqa: PLC0415
+    from intsim.verify.replay import run_calls  # noqa: PLC0415
+    from intsim.verify.simulator import RESULTS, simulated  # noqa: PLC0415
+
+    check_writable(out, RESULTS)
+    recorded, _ = read_trace(trace)
+    results = run_calls(recorded, simulated(work, units=units, stall=stall, resets=resets), layer=layer)
+    with complete_file(out, RESULTS) as file:
+        np.savez(file, allow_pickle=False, **results)
+    click.echo(f"{len(results)} calls replayed", err=True)
+
+
 @vectors.command()
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))

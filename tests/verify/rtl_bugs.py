@@ -164,8 +164,8 @@ BUGS: Final = [
     RtlBug(
         unit="matmul",
         what="activations unsigned",
-        old="wire signed [7:0] a = x[8*m+:8];",
-        new="wire signed [8:0] a = {1'b0, x[8*m+:8]};",
+        old="{X_SIGNED && x[8*m+7], x[8*m+:8]}",
+        new="{1'b0, x[8*m+:8]}",
         names=("activations read as unsigned",),
     ),
     RtlBug(

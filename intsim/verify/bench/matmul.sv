@@ -5,7 +5,8 @@
 module matmul #(
     parameter int ROWS = 4,
     parameter int COLUMNS = 4,
-    parameter int DEPTH = 16
+    parameter int DEPTH = 16,
+    parameter bit X_SIGNED = 1'b1  // probabilities are uint8
 ) (
     input  logic clk,
     input  logic rst,  // synchronous, active high
@@ -31,9 +32,9 @@ module matmul #(
   wire [32*ROWS*COLUMNS-1:0] next;
   for (genvar m = 0; m < ROWS; m = m + 1) begin : row
     for (genvar n = 0; n < COLUMNS; n = n + 1) begin : column
-      wire signed [7:0] a = x[8*m+:8];
+      wire signed [8:0] a = {X_SIGNED && x[8*m+7], x[8*m+:8]};
       wire signed [7:0] b = w[8*n+:8];
-      wire signed [15:0] product = 16'(a) * 16'(b);  // |product| <= 2**14
+      wire signed [16:0] product = 17'(a) * 17'(b);  // |product| < 2**15
       wire signed [31:0] start = first ? bias[32*n+:32] : partial[32*(m*COLUMNS+n)+:32];
       assign next[32*(m*COLUMNS+n)+:32] = start + 32'(product);
     end

@@ -3,7 +3,8 @@
 // Three pipeline stages, a result a cycle; a stage moves on when the next one is empty or moves on itself.
 module requantize #(
     parameter int ZERO_POINT_BITS = 8,
-    parameter int Y_BITS = 8
+    parameter int Y_BITS = 8,
+    parameter bit NARROW = 1'b0  // symmetric codes: -127 is the lowest of 8 bits, not -128
 ) (
     input  logic clk,
     input  logic rst,  // synchronous, active high
@@ -48,7 +49,7 @@ module requantize #(
     end
 
   // 3: the zero point comes after the rounding and before the only saturation
-  localparam logic signed [63:0] LOWEST = -(64'sd1 <<< (Y_BITS - 1));
+  localparam logic signed [63:0] LOWEST = -(64'sd1 <<< (Y_BITS - 1)) + 64'(NARROW);
   localparam logic signed [63:0] HIGHEST = (64'sd1 <<< (Y_BITS - 1)) - 64'sd1;
   wire signed [63:0] moved = rounded_2 + 64'(zero_point_2);
   always_ff @(posedge clk)

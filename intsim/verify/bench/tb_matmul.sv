@@ -44,7 +44,8 @@ module tb_matmul;
   matmul #(
       .ROWS(ROWS),
       .COLUMNS(COLUMNS),
-      .DEPTH(TILE_DEPTH)
+      .DEPTH(TILE_DEPTH),
+      .X_SIGNED(X_SIGNED)
   ) unit (
       .clk(clk),
       .rst(rst),

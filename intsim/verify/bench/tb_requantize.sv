@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A case is a beat: acc, multiplier, shift, zero_point -> y.
-module tb_requantize;
+module tb_requantize #(
+    parameter bit NARROW = 1'b0
+);
   import intsim_requantize_pkg::*;
 
   logic clk, rst, in_valid, in_ready, out_valid, out_ready;
@@ -27,7 +29,8 @@ module tb_requantize;
 
   requantize #(
       .ZERO_POINT_BITS(ZERO_POINT_BITS),
-      .Y_BITS(Y_BITS)
+      .Y_BITS(Y_BITS),
+      .NARROW(NARROW)
   ) unit (
       .clk(clk),
       .rst(rst),
