@@ -171,31 +171,29 @@ BUGS: Final = [
     RtlBug(
         unit="matmul",
         what="the tile transposed",
-        old="acc <= next;",
-        new="for (int i = 0; i < ROWS * COLUMNS; i = i + 1) acc[32*i+:32] <= next[32*(i%ROWS*COLUMNS+i/ROWS)+:32];",
+        old="acc[32*(m*COLUMNS+n)+:32] = result;",
+        new="acc[32*(n*ROWS+m)+:32] = result;",
         names=("result transposed",),
     ),
     RtlBug(
         unit="matmul",
         what="the last product left out",
-        old="acc <= next;",
-        new="acc <= partial;",
+        old="if (last) result <= next;",
+        new="if (last) result <= partial;",
         names=("last product left out",),
     ),
     RtlBug(
         unit="matmul",
         what="the accumulators are the last tile's too",
-        old="first ? bias[32*n+:32] : partial[32*(m*COLUMNS+n)+:32];",
-        new="first ? bias[32*n+:32] + (^partial === 1'bx ? '0 : partial[32*(m*COLUMNS+n)+:32])"
-        " : partial[32*(m*COLUMNS+n)+:32];",
+        old="first ? bias[32*n+:32] : partial;",
+        new="first ? bias[32*n+:32] + ($isunknown(partial) ? '0 : partial) : partial;",
         names=("accumulator not cleared between tiles",),
     ),
     RtlBug(
         unit="matmul",
         what="the lanes of the result reversed",
-        old="acc <= next;",
-        new="for (int i = 0; i < ROWS * COLUMNS; i = i + 1)"
-        " acc[32*i+:32] <= next[32*(i/COLUMNS*COLUMNS+COLUMNS-1-i%COLUMNS)+:32];",
+        old="acc[32*(m*COLUMNS+n)+:32] = result;",
+        new="acc[32*(m*COLUMNS+COLUMNS-1-n)+:32] = result;",
         names=("lanes reversed",),
     ),
 ]

@@ -28,15 +28,20 @@ module matmul #(
   assign in_ready = !(last && held);
   wire take = in_valid && in_ready;
 
-  logic [32*ROWS*COLUMNS-1:0] partial;
-  wire [32*ROWS*COLUMNS-1:0] next;
   for (genvar m = 0; m < ROWS; m = m + 1) begin : row
     for (genvar n = 0; n < COLUMNS; n = n + 1) begin : column
       wire signed [8:0] a = {X_SIGNED && x[8*m+7], x[8*m+:8]};
       wire signed [7:0] b = w[8*n+:8];
       wire signed [16:0] product = 17'(a) * 17'(b);  // |product| < 2**15
-      wire signed [31:0] start = first ? bias[32*n+:32] : partial[32*(m*COLUMNS+n)+:32];
-      assign next[32*(m*COLUMNS+n)+:32] = start + 32'(product);
+      logic signed [31:0] partial, result;
+      wire signed [31:0] start = first ? bias[32*n+:32] : partial;
+      wire signed [31:0] next = start + 32'(product);
+      always_ff @(posedge clk)
+        if (take) begin
+          partial <= next;
+          if (last) result <= next;
+        end
+      assign acc[32*(m*COLUMNS+n)+:32] = result;
     end
   end
 
@@ -45,13 +50,8 @@ module matmul #(
       index <= '0;
       out_valid <= 1'b0;
     end else begin
-      if (take) begin
-        partial <= next;
-        index <= last ? '0 : index + 1'b1;
-      end
-      if (take && last) begin
-        acc <= next;
-        out_valid <= 1'b1;
-      end else if (out_ready) out_valid <= 1'b0;
+      if (take) index <= last ? '0 : index + 1'b1;
+      if (take && last) out_valid <= 1'b1;
+      else if (out_ready) out_valid <= 1'b0;
     end
 endmodule
