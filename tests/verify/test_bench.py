@@ -78,14 +78,14 @@ def test_the_c_model_judges_the_unit_through_dpi(tmp_path):
     require("verilator")
     folder = make_bench("requantize", tmp_path / "bench", count=1)
     unit = folder / "requantize.sv"
-    unit.write_text(unit.read_text().replace("64'(acc) *", "64'(acc == 999 ? 32'sd7 : acc) *"))
+    unit.write_text(unit.read_text().replace("_1 <= zero_point;", "_1 <= acc == 999 ? 8'sd7 : zero_point;"))
     constants = ("MULTIPLIER=1073741824", "SHIFT=34", "FIRST=-1000")
     done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=1999")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "dpi: passed: 1999 accumulators from -1000" in done.stdout
     done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=2000")
     assert done.returncode != 0
-    assert "dpi: requantize(999) gives -3, expected 59" in done.stdout
+    assert "dpi: requantize(999) gives 69, expected 59" in done.stdout
 
 
 def test_a_bench_goes_into_an_empty_folder_only(tmp_path):
