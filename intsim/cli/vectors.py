@@ -16,6 +16,7 @@ from intsim.errors import IntsimError, said
 from intsim.io.atomic import check_writable, complete_file
 from intsim.io.bounded import standard_input
 from intsim.profile import NATIVE, PROFILES, find_profile
+from intsim.verify.bench import BENCHES, write_bench
 from intsim.verify.vectors import formats
 from intsim.verify.vectors.cases import LEVELS, Level, generate, minimum
 from intsim.verify.vectors.draw import Draw
@@ -229,6 +230,60 @@ def verify_(
             if found.mismatches:
                 click.echo("intsim diagnose EXPECTED FILE names a changed rule that explains them", err=True)
                 sys.exit(MISMATCH)
+
+
+@vectors.command()
+@click.argument("name", metavar="OP", type=click.Choice(list(BENCHES)))
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
+def bench(name: str, *, folder: Path) -> None:
+    r"""Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
+
+    OP is requantize, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the folder:
+
+    \b
+        make icarus       the SystemVerilog bench, in Icarus Verilog
+        make verilator    the same, in Verilator
+        make cocotb       a bench in Python, in Icarus Verilog
+
+    Each runs the unit on the vectors of OP with random stalls and resets and judges its answers; where they are wrong,
+    diagnose says why. Put your own unit in the place of the reference: ports and handshake are its first lines.
+    """
+    for path in write_bench(name, folder):
+        click.echo(path, err=True)
+
+
+@vectors.command("replay")
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "--layer", default="*", show_default=True, metavar="PATTERN", help="Names of the calls: 'encoder.layer.0.*'."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The results, as FILE.npz for compare.")
+@click.option("--work", required=True, type=click.Path(path_type=Path), help="A new or empty folder for the benches.")
+@click.option(
+    "--units", type=click.Path(path_type=Path), help="RTL in the place of the reference's files of its names."
+)
+@click.option("--stall", default=0, show_default=True, type=click.IntRange(0, 99), help="Percent of stalled cycles.")
+@click.option("--resets", default=0, show_default=True, type=click.IntRange(min=0), help="Resets in each call.")
+def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int) -> None:
+    r"""Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
+
+    \b
+        intsim run DIR --text T --trace trace.safetensors --level steps
+        intsim vectors replay trace.safetensors --layer 'encoder.layer.0.*' --out device.npz --work sim
+        intsim compare trace.safetensors device.npz
+
+    The folder of --work has a bench for each call, with its vectors and answers.
+    """
+    from intsim.io.trace_file import read_trace  # noqa: PLC0415
+    from intsim.verify.replay import run_calls  # noqa: PLC0415
+    from intsim.verify.simulator import RESULTS, simulated  # noqa: PLC0415
+
+    check_writable(out, RESULTS)
+    recorded, _ = read_trace(trace)
+    results = run_calls(recorded, simulated(work, units=units, stall=stall, resets=resets), layer=layer)
+    with complete_file(out, RESULTS) as file:
+        np.savez(file, allow_pickle=False, **results)
+    click.echo(f"{len(results)} calls replayed", err=True)
 
 
 @vectors.command()

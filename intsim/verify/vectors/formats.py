@@ -163,7 +163,8 @@ def system_verilog_package(
     lines += [f"  localparam int CASES = {len(cases)};", f"  localparam int WORD_BITS = {word_bits};"]
     lines += [f"  localparam int CASE_WORDS = {case_words};", "  localparam int DEPTH = CASES * CASE_WORDS;"]
     for name, value in operator.constants.items():
-        kind, shown = ("int", str(value)) if isinstance(value, int) else ("string", json.dumps(value))
+        # a string parameter compiles nowhere but in the newest tools; a vector of its bytes compares with a literal
+        kind, shown = ("int", str(value)) if isinstance(value, int) else (f"bit [{8 * len(value) - 1}:0]", f'"{value}"')
         lines.append(f"  localparam {kind} {name.upper()} = {shown};")
     for _, field, offset, words in layout:
         name = field.name.upper()
