@@ -100,15 +100,51 @@ def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: 
 
 @click.command()
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--onnx", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
-def export(model: Path, onnx: Path) -> None:
-    """Write the integer checkpoint in DIR as an ONNX model of standard integer operators, equal to the bit."""
+@click.option("--onnx", type=click.Path(path_type=Path), help="ONNX file to write, of standard integer operators.")
+@click.option(
+    "--c",
+    "c_folder",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Folder to write model.c and model.h to, and weights.bin for more than 4 MB of weights.",
+)
+def export(model: Path, onnx: Path | None, c_folder: Path | None) -> None:
+    r"""Write the integer checkpoint in DIR as another program, equal to the bit: ONNX, or C.
+
+    \b
+    intsim export DIR --c OUT
+    cc -std=c99 -O2 OUT/model.c -o model
+    echo "2 14 7 3" | ./model
+
+    The C program reads token ids, a line a text, and prints the output integers of each on a line: of a decoder those
+    of the last token, read one by one. It is C99 without floats and allocations; -DMODEL_NO_MAIN makes a library of it,
+    whose functions model.h declares, for DPI-C too. It reads weights.bin beside itself, or the file that is named.
+    """
+    if (onnx is None) == (c_folder is None):
+        msg = "give one of --onnx and --c"
+        raise click.UsageError(msg)
+    if onnx is not None:
+        _export_onnx(model, onnx)
+    if c_folder is not None:
+        _export_c(model, c_folder)
+
+
+def _export_onnx(model: Path, path: Path) -> None:
     from intsim.io.onnx import KIND  # noqa: PLC0415
     from intsim.io.onnx import export as export_onnx  # noqa: PLC0415
 
-    check_writable(onnx, KIND)
-    size = export_onnx(intsim.load(model), onnx)
-    click.echo(f"wrote {onnx}: {size} bytes", err=True)
+    check_writable(path, KIND)
+    size = export_onnx(intsim.load(model), path)
+    click.echo(f"wrote {path}: {size} bytes", err=True)
+
+
+def _export_c(model: Path, folder: Path) -> None:
+    from intsim.io.c import check_folder as check_c_folder  # noqa: PLC0415
+    from intsim.io.c import export as export_c  # noqa: PLC0415
+
+    check_c_folder(folder)
+    size = export_c(intsim.load(model), folder)
+    click.echo(f"wrote {folder}: {size} bytes", err=True)
 
 
 COMMANDS: Final = (quantize, recipes, export)

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from intsim.errors import IntsimError
 from intsim.io.atomic import Kind, check_writable, complete_file
 from intsim.io.c.operators import EMITTERS, pick_token
 from intsim.io.c.program import Buffer, Program
-from intsim.io.c.text import header, source, weights_head
+from intsim.io.c.text import WEIGHTS_MAGIC, header, source
 from intsim.io.c.values import Mask, Value
 from intsim.models.cache import Cache
 from intsim.models.constants import Constants
@@ -22,8 +22,14 @@ from intsim.models.widths import widths
 __all__ = ["check_folder", "export"]
 
 MAX_INLINE: Final = 1 << 22  # bytes of weights in the source text
-CODE: Final = Kind("C that intsim wrote", lambda file: file.read(20) == b"/* Written by intsim")
-WEIGHTS: Final = Kind("weights that intsim wrote", lambda file: file.read(16) == b"intsim weights  ")
+
+
+def _begins(text: bytes) -> Callable[[BinaryIO], bool]:
+    return lambda file: file.read(len(text)) == text
+
+
+CODE: Final = Kind("C that intsim wrote", _begins(b"/* Written by intsim"))
+WEIGHTS: Final = Kind("weights that intsim wrote", _begins(WEIGHTS_MAGIC))
 
 
 def check_folder(folder: Path) -> None:
@@ -75,7 +81,7 @@ def export(model: Constants, folder: str | Path) -> int:
         "model.c": (CODE, [source(model, program, output, in_file=in_file).encode()]),
     }
     if in_file:
-        parts = [weights_head(model), *(values.tobytes() for values in program.weights.values())]
+        parts = [WEIGHTS_MAGIC + model.digest.encode(), *(values.tobytes() for values in program.weights.values())]
         files["weights.bin"] = (WEIGHTS, parts)
     for name, (kind, parts) in files.items():
         with complete_file(folder / name, kind) as file:
@@ -113,7 +119,7 @@ def _walked(model: Constants) -> tuple[Program, Value]:
         if by_step:
             output: Any = advance(model, cache=_cache(model, program), **inputs)[0]
         else:
-            output = run(model, **inputs, last=model.head == "causal-lm")
+            output = run(model, **inputs)
     if outline.cached and output.rows != 1:  # the hidden states of all tokens
         program.scope = "last_token"
         output = pick_token(output, None, which="last")

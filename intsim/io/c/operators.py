@@ -26,9 +26,7 @@ __all__ = ["EMITTERS"]
 Integers: TypeAlias = NDArray[Any]
 
 
-def _new(
-    x: Value, *, rows: Rows | None = None, columns: int | None = None, dtype: Any = np.int32, ctype: str = "int32_t"
-) -> Buffer:
+def _new(x: Value, *, rows: Rows | None = None, columns: int | None = None, ctype: str = "int32_t") -> Buffer:
     program = x.program
     rows = x.rows if rows is None else rows
     return program.buffer(program.scope, rows, x.columns if columns is None else columns, ctype)
@@ -93,7 +91,8 @@ def add(
     """Emit ``ops.add``."""
     first, program = operands[0], operands[0].program
     target, name = _new(first), program.scope
-    terms = ", ".join(map(str, operands))
+    *terms, last = map(str, operands)
+    terms = [*terms, f"{last}}}"]
     program.call(
         "add" if profile.sum == "once" else "add_each",
         target,
@@ -101,7 +100,8 @@ def add(
         first.rows,
         first.columns,
         len(operands),
-        f"(const int32_t *const[]){{{terms}}}",
+        f"(const int32_t *const[]){{{terms[0]}",
+        *terms[1:],
         program.dyadic(name, *ratios),
         program.format(name, to, zero_point),
         reads=tuple(x.buffer for x in operands),
@@ -191,9 +191,7 @@ def causal_mask(mask: Mask, *, queries: Rows, window: int | None = None) -> Caus
 def append(past: Value, new: Value) -> Value:
     """Emit ``ops.append`` into memory that stays."""
     program = new.program
-    program.call(
-        "append", None, past, new, program.past, new.buffer.rows, new.columns, reads=(new.buffer,)
-    )
+    program.call("append", None, past, new, program.past, new.buffer.rows, new.columns, reads=(new.buffer,))
     return past
 
 
@@ -332,7 +330,7 @@ def _norm(x_q: Value, params: LayerNormParams, function: str, to: IntRange, *, e
         to.max,
     )
     identifier = program.identifier(key)
-    program.constants.append(f"static const norm_params {identifier} = {{{', '.join(map(str, fields))}}};")
+    program.struct("norm_params", identifier, *fields)
     return _rowwise(x_q, function, f"&{identifier}", dtype=to.dtype)
 
 

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.fixedpoint import Dyadic, IntRange
+from intsim.errors import IntsimError
+from intsim.fixedpoint import INT32, Dyadic, IntRange
 
 __all__ = ["SNIPPETS", "Buffer", "Program", "Rows", "array_text", "functions", "words"]
 
@@ -20,14 +21,16 @@ Rows: TypeAlias = int | str  # a name is a variable of the program
 Integers: TypeAlias = NDArray[Any]
 
 LINE: Final = 118
-KEYWORDS: Final = frozenset(
-    """auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main past kept
-    tokens values input_ids token_type_ids weights""".split()
-)
-WITH_WIDTH: Final = ("matmul", "matmul_group", "attention", "causal_attention")
 WORD: Final = re.compile(r"[A-Za-z_]\w*")
 COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
+TAKEN: Final = frozenset(  # keywords and what the text around the calls uses
+    WORD.findall(
+        "auto break case char const continue default do double else enum extern float for goto if inline int long "
+        "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
+        "main past kept tokens token values weights"
+    )
+)
+WITH_WIDTH: Final = ("matmul", "matmul_group", "attention", "causal_attention")
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +77,7 @@ class Program:
     widths: Mapping[str, int] = field(default_factory=dict[str, int])
     kept: str = "int32_t"
     scope: str = "input"
+    centred: dict[str, Buffer] = field(default_factory=dict[str, Buffer])
     statements: list[Statement] = field(default_factory=list[Statement])
     constants: list[str] = field(default_factory=list[str])
     weights: dict[str, Integers] = field(default_factory=dict[str, Integers])
@@ -87,7 +91,7 @@ class Program:
         """Return a C identifier for ``name``, always the same one."""
         if name not in self._names:
             plain = re.sub(r"\W", "_", name)
-            taken = {*self._names.values(), *KEYWORDS, *SNIPPETS}
+            taken = {*self._names.values(), *TAKEN, *SNIPPETS}
             self._names[name] = next(each for each in _numbered(plain) if each not in taken)
         return self._names[name]
 
@@ -110,7 +114,8 @@ class Program:
                 shift = self.array(f"{part}.shift", ratio.shift, "uint8_t")
                 entries.append(f"{{{multiplier}, {shift}, {int(ratio.multiplier.size > 1)}}}")
             identifier = self.identifier(f"{name}.ratio")
-            self.constants.append(f"static const dyadic {identifier}[] = {{{', '.join(entries)}}};")
+            lines = "".join(f"    {entry},\n" for entry in entries)
+            self.constants.append(f"static const dyadic {identifier}[{len(entries)}] = {{\n{lines}}};")
             self._once[name] = identifier
         return self._once[name]
 
@@ -128,8 +133,13 @@ class Program:
         if key not in self._once:
             array, step = self.zero_point(name, zero_point)
             self._once[key] = identifier = self.identifier(key)
-            self.constants.append(f"static const format {identifier} = {{{to.min}, {to.max}, {array}, {step}}};")
+            self.struct("format", identifier, to.min, to.max, array, step)
         return f"&{self._once[key]}"
+
+    def struct(self, ctype: str, identifier: str, *fields: object) -> None:
+        """Append a constant of several fields."""
+        lines = wrapped(f"static const {ctype} {identifier} = {{", tuple(map(str, fields)), "};", indent="")
+        self.constants.append("\n".join(lines))
 
     def weight(self, values: Integers) -> str:
         """Return where a weight begins, which may be some columns of one."""
@@ -146,7 +156,16 @@ class Program:
     # ---- buffers and calls
 
     def buffer(self, name: str, rows: Rows, columns: int, ctype: str = "int32_t") -> Buffer:
-        """Return a new buffer."""
+        """Return a new buffer.
+
+        Raises
+        ------
+        IntsimError
+            If an int32 does not count its integers.
+        """
+        if (size := columns * (self.longest if isinstance(rows, str) else rows)) > INT32.max:
+            msg = f"'{name}' must have fewer than 2**31 integers to be exported as C, got {size}"
+            raise IntsimError(msg)
         return Buffer(self.identifier(name), ctype, rows, columns)
 
     def call(self, function: str, target: Buffer | None, *arguments: object, reads: tuple[Buffer, ...]) -> None:
@@ -155,7 +174,7 @@ class Program:
         self.statements.append(Statement(bits, function, tuple(map(str, arguments)), target, reads))
 
     def body(self, output: Buffer) -> tuple[str, str]:
-        """Return the declarations of the scratch memory, and the calls; what is read last leaves its place to others."""
+        """Return the scratch memory, and the calls: what is read last leaves its place to others."""
         last = {buffer: i for i, statement in enumerate(self.statements) for buffer in statement.reads}
         slots: list[tuple[str, int]] = []  # type and size of each
         free: set[int] = set()
@@ -180,8 +199,9 @@ class Program:
                     slot = len(slots)
                     slots.append((target.ctype, size))
                 place[target] = slot
-                lines.append(f"    {target.ctype} *const {target.name} = scratch_{slot};")
-            lines += _wrapped(f"{statement.function}(", statement.arguments, statement.comment)
+                note = f" /* {statement.comment} */" if statement.comment else ""
+                lines.append(f"    {target.ctype} *const {target.name} = scratch_{slot};{note}")
+            lines += wrapped(f"{statement.function}(", statement.arguments, ");", indent="    ")
             free |= {place[buffer] for buffer in {*statement.reads} if last[buffer] == i and buffer in place}
         scratch = [f"static {ctype} scratch_{slot}[{size}];" for slot, (ctype, size) in enumerate(slots)]
         return "\n".join(scratch), "\n".join(lines)
@@ -244,16 +264,16 @@ def _listed(values: Integers) -> str:
     return "\n" + ",\n".join(lines)
 
 
-def _wrapped(opening: str, arguments: tuple[str, ...], comment: str) -> list[str]:
-    note = f" /* {comment} */" if comment else ""
-    lines, line = list[str](), f"    {opening}"
+def wrapped(opening: str, arguments: tuple[str, ...], closing: str, *, indent: str) -> list[str]:
+    """Return the lines of a call, or of an initializer."""
+    lines, line = list[str](), f"{indent}{opening}"
     for i, argument in enumerate(arguments):
-        piece = argument + (", " if i < len(arguments) - 1 else ");")
+        piece = argument + (", " if i < len(arguments) - 1 else closing)
         if len(line) + len(piece.rstrip()) > LINE and not line.isspace():
             lines.append(line.rstrip())
-            line = " " * 8
+            line = f"{indent}    "
         line += piece
-    return [*lines, line + note]
+    return [*lines, line]
 
 
 @cache

@@ -8,12 +8,11 @@ from intsim.io.c.rules import defines, profile_tables
 from intsim.io.c.values import Value
 from intsim.models.constants import Constants
 
-__all__ = ["header", "source", "weights_head"]
+__all__ = ["WEIGHTS_MAGIC", "header", "source"]
 
 
-def weights_head(model: Constants) -> bytes:
-    """Return what weights.bin begins with: a word, and the digest of the model."""
-    return b"intsim weights  " + model.digest.encode()
+WEIGHTS_MAGIC: Final = b"intsim weights  "
+"""What weights.bin begins with; the digest of the model follows, then the weights."""
 
 
 def _title(model: Constants) -> str:
@@ -68,7 +67,7 @@ int32_t model_load(const char *path);
 
 """
 _RUN: Final = """\
-/* Run the model on the tokens of one text: token ids, segment ids, both below their limits above, and how many there are.
+/* Run the model on the tokens of one text: token ids, segment ids, both below the limits above, and how many they are.
    Return how many values it wrote, or -1 if it refuses the input.
    import "DPI-C" function int model_run(input int input_ids[MODEL_LONGEST], input int token_type_ids[MODEL_LONGEST],
                                          input int tokens, output int values[MODEL_VALUES]); */
@@ -114,12 +113,12 @@ def source(model: Constants, program: Program, output: Value, *, in_file: bool) 
     _, helpers = functions({*words(main)}, {})
     caches = [f"static kept {cache.name}[{cache.rows} * {cache.columns}];" for cache in program.caches]
     parts = [
-        f"{_title(model)}.\n{_USE}*/\n\n#include \"model.h\"\n\n#include <stddef.h>\n",
+        f'{_title(model)}.\n{_USE}*/\n\n#include "model.h"\n\n#include <stddef.h>\n',
         "#include <stdio.h>\n#include <string.h>\n" if in_file else "",
         f"{_PROFILE}\n{defined}\n",
         *(array_text(name, table, "int32_t") for name, table in tables.items() if name in words(defined)),
         operators,
-        f"/* ---- the constants, under the names of the checkpoint */\n\n{_weights(program, in_file=in_file)}{constants}\n",
+        f"{_CONSTANTS}\n{_weights(program, in_file=in_file)}{constants}\n",
         "\n".join(["/* ---- the memory */\n", *caches, scratch, ""]),
         _EXPORTED,
         _LOAD_BODY if in_file else "",
@@ -144,16 +143,19 @@ _USE: Final = """
    A C99 file that needs nothing but model.h beside it:
        cc -std=c99 -O2 model.c -o model
        echo "2 14 7 3" | ./model
-   reads token ids, a line a text, and prints the output integers of each on a line. -DMODEL_NO_MAIN leaves out main: the
-   functions that model.h declares are a library then, for a simulator by DPI-C, or for firmware.
+   reads token ids, a line a text, and prints the output integers of each on a line, of a decoder the last token's.
+   -DMODEL_NO_MAIN leaves out main: the functions that model.h declares are a library then, for a simulator by DPI-C, or
+   for firmware.
 
    Every value between ids and output is an integer. Codes lie in int32_t whatever their width, products and sums that
    pass 32 bits in int64_t; the bits said beside a product are those that no input makes it pass. RND(x) is a rational
    rounded to an integer, floor(x) toward minus infinity.
 """
+_INCLUDES: Final = '#include "model.h"\n\n#include <stddef.h>\n'
 _PROFILE: Final = """\
 /* ---- the profile: R rounds as ROUNDING says, P as STEP_ROUNDING; RHE is round_half_even, RHU round_half_up */
 """
+_CONSTANTS: Final = "/* ---- the constants, under the names of the checkpoint */\n"
 _EXPORTED: Final = """\
 /* ---- the model */
 

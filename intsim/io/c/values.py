@@ -2,7 +2,7 @@
 """What the walk of a C program computes with: arrays that lie somewhere in memory, with the part of NumPy it uses."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -58,7 +58,9 @@ class Value:
         if not np.any(offset):
             return self
         name = f"{self.buffer.name}.centred"
-        target = self.program.buffer(name, self.rows, self.columns)
+        if name in self.program.centred:
+            return replace(self, buffer=self.program.centred[name])
+        target = self.program.centred[name] = self.program.buffer(name, self.rows, self.columns)
         zero_point, step = self.program.zero_point(name, offset)
         self.program.call(
             "centre", target, target.name, self, self.rows, self.columns, zero_point, step, reads=(self.buffer,)
@@ -67,12 +69,12 @@ class Value:
 
     def reshape(self, *shape: Any) -> "Value":
         """Return heads split or joined: rows stay as they lie."""
-        lengths: Any = shape[0] if isinstance(shape[0], tuple) else shape
+        lengths = cast("tuple[Any, ...]", shape[0] if isinstance(shape[0], tuple) else shape)
         if len(lengths) > len(self.shape):  # (..., T, C) -> (..., T, H, D)
             lengths = (*lengths[:-1], self.columns // lengths[-2])
         else:
             lengths = (*lengths[:-1], self.columns)
-        return replace(self, shape=tuple(lengths))
+        return replace(self, shape=lengths)
 
     def swapaxes(self, a: int, b: int) -> "Value":
         """Return the same rows under another order of axes."""
@@ -155,5 +157,3 @@ class Probabilities(NamedTuple):
     name: str
     ratio: Dyadic
     mask: Any
-
-

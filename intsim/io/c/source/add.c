@@ -1,5 +1,5 @@
-/* Terms of different scales: saturate(R(sum_i x_i multiplier_i / 2**shift) + zero_point), rounded once; all ratios share
-   one shift. The sum of products stays inside int64. */
+/* Terms of different scales: saturate(R(sum_i x_i multiplier_i / 2**shift) + zero_point), rounded once: all ratios
+   share one shift. The sum of products stays inside int64. */
 static void add(int32_t *y, int32_t rows, int32_t columns, int terms, const int32_t *const *x, const dyadic *ratios,
                 const format *to)
 {

@@ -1,4 +1,4 @@
-/* One query of one head over the columns first ... columns - 1; its keys begin at ``offset`` of each row of ``stride``. */
+/* One query of one head over the columns first ... columns - 1: its keys begin at ``offset`` in rows of ``stride``. */
 static void attend(int32_t *acc, const int32_t *query, const kept *key, const kept *value, int32_t first,
                    int32_t columns, int32_t offset, int32_t stride, int32_t size, const dyadic *ratio,
                    int32_t query_zero_point, int32_t key_zero_point, int32_t value_zero_point)

@@ -1,5 +1,5 @@
-/* The accumulator of softmax(Q K.T) V, head by head: queries (rows, heads, size), keys and values (rows, key_heads, size),
-   each of which serves heads / key_heads heads -> (rows, heads, size), in int32. Zero points are subtracted from codes. */
+/* The accumulator of softmax(Q K.T) V, head by head: queries (rows, heads, size), keys and values (rows, key_heads,
+   size), each of which serves heads / key_heads heads -> (rows, heads, size), in int32, of codes less zero points. */
 static void attention(int32_t *acc, const int32_t *query, const kept *key, const kept *value, int32_t rows,
                       int32_t heads, int32_t key_heads, int32_t size, const dyadic *ratio, int32_t query_zero_point,
                       int32_t key_zero_point, int32_t value_zero_point)

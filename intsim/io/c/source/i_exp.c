@@ -1,4 +1,4 @@
-/* e**x for -2**15 <= x <= 0 by i-exp (Kim et al. 2021, Algorithm 2): range reduction to (-ln 2, 0], a polynomial, a shift.
+/* e**x for -2**15 <= x <= 0 by i-exp (Kim et al. 2021, Algorithm 2): range reduction to (-ln 2, 0], then a polynomial.
        q = x * 2**guard,   z = floor(-q / q_ln2),   p = q + z q_ln2,   L = (p + q_b)**2 + q_c
        e = P(L / 2**(z + output_shift)) < 2**31 */
 static int32_t i_exp(int32_t x)

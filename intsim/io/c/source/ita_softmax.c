@@ -1,5 +1,5 @@
-/* Softmax of ITA's circuit over the scores first ... columns - 1, base 2 and in codes of 1 / 256, on int8 codes x, of which
-   it takes ITA_COLUMNS at a time: where they bring a larger maximum m, the sum so far is shifted down.
+/* Softmax of ITA's circuit over the scores first ... columns - 1, base 2 and in codes of 1 / 256, on int8 codes x, of
+   which it takes ITA_COLUMNS at a time: where they bring a larger maximum m, the sum so far is shifted down.
        s_j = RHU((m - x_j) / 2**shift),   sum = sum_j floor(2**8 / 2**s_j)
        probs_j = min(floor(floor(255 * 2**8 / sum) / 2**s_j), 255) */
 static void ita_softmax(int32_t *probs, const int32_t *acc, int32_t first, int32_t columns, const dyadic *ratio)

@@ -4,6 +4,6 @@ static int32_t requantized_binary32(int64_t acc, int32_t multiplier, int shift, 
                                     int32_t low, int32_t high)
 {
     (void)addend;
-    return saturate(shift_right(significant(significant(acc) * multiplier), shift, REQUANTIZATION_ROUNDING) + zero_point,
-                    low, high);
+    const int64_t product = significant(significant(acc) * multiplier);
+    return saturate(shift_right(product, shift, REQUANTIZATION_ROUNDING) + zero_point, low, high);
 }

@@ -1,5 +1,5 @@
-/* saturate(R((x * multiplier + addend) / 2**shift) + zero_point), one exact rounding: (rows, columns); addend by column,
-   or NULL. */
+/* saturate(R((x * multiplier + addend) / 2**shift) + zero_point), one exact rounding: (rows, columns); addend by
+   column, or NULL. */
 static void rescale(int32_t *y, const int32_t *x, int32_t rows, int32_t columns, const dyadic *ratio,
                     const int64_t *addend, const format *to)
 {

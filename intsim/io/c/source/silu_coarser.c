@@ -1,4 +1,4 @@
-/* x sigmoid(x) of int16, the exact product; the sigmoid reads x in SILU_COARSER fewer fraction bits, P(x / 2**SILU_COARSER). */
+/* x sigmoid(x) of int16, the exact product; the sigmoid reads P(x / 2**SILU_COARSER). */
 static void silu_coarser(int32_t *y, const int32_t *x, int32_t rows, int32_t columns)
 {
     for (int32_t i = 0; i < rows * columns; i++)
