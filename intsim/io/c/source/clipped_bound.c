@@ -1,5 +1,5 @@
 /* The range of a sequence clipped by its token maxima M (El-Kurdi et al. 2022, Algorithm 2), in eighths and exactly:
-   min(max M, q3 + 1.5 (q3 - q1)) with quartiles at positions (n - 1) / 4 and 3 (n - 1) / 4, 8 t = 5 (4 q3) - 3 (4 q1). */
+   min(max M, q3 + 1.5 (q3 - q1)), quartiles at positions (n - 1) / 4 and 3 (n - 1) / 4, 8 t = 5 (4 q3) - 3 (4 q1). */
 static void clipped_bound(int64_t *bound, const int32_t *x, int32_t rows, int32_t columns, int32_t zero_point)
 {
     static int64_t sorted[MODEL_LONGEST];
