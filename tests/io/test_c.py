@@ -103,7 +103,7 @@ def test_the_program_of_the_embedded_classifier_prints_its_integers(embedded, tm
 def test_every_recipe_gives_the_integers_of_the_golden_model(tmp_path, recipe):
     path = ROOT / "tests" / "data" / "embedded-float"
     model = intsim.quantize(path, recipe=recipe, calibration=SENTENCES[:8])
-    assert_same(model, program(model, tmp_path), [*a_hundred(model)[::4], *drawn(model, 5)])
+    assert_same(model, program(model, tmp_path), [*a_hundred(model), *drawn(model, 5)])
 
 
 PROFILED: Final = {profile.name: profile for profile in (*PROFILES.values(), *TURNED)}
@@ -112,14 +112,14 @@ PROFILED: Final = {profile.name: profile for profile in (*PROFILES.values(), *TU
 @pytest.mark.parametrize("profile", PROFILED.values(), ids=PROFILED)
 def test_every_profile_gives_the_integers_of_the_golden_model(tiny, tmp_path, profile):
     model = intsim.quantize(tiny, profile=profile, calibration=CALIBRATION)
-    assert_same(model, program(model, tmp_path, "-O1", *SANITIZED), drawn(model, 20))
+    assert_same(model, program(model, tmp_path, "-O0", *SANITIZED), drawn(model, 20))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", [*edges.CROSSED, *RULED.values()], ids=lambda profile: profile.name)
 def test_every_rule_and_rounding_gives_the_integers_of_the_golden_model(tiny, tmp_path, profile):
     model = intsim.quantize(tiny, profile=profile, calibration=CALIBRATION)
-    assert_same(model, program(model, tmp_path, "-O1", *SANITIZED), drawn(model, 20))
+    assert_same(model, program(model, tmp_path, "-O0"), drawn(model, 20))
 
 
 @pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
@@ -131,17 +131,24 @@ def test_groups_and_zero_points_everywhere_give_the_integers_of_the_golden_model
     model = intsim.quantize(
         tmp_path / "float", recipe=tmp_path / "grouped.toml", profile=profile, calibration=calibration
     )
-    path = program(model, tmp_path / "c", "-O1", *SANITIZED)
+    path = program(model, tmp_path / "c", "-O0", *SANITIZED)
     assert {"matmul_group", "centre"} <= {*words((tmp_path / "c" / "model.c").read_text())}
     assert_same(model, path, drawn(model, 20))
 
 
-FAST: Final = {(family, "two-classes") for family in DISTINCT} | {("bert", "none"), ("bert", "masked-lm")}
-FAST |= {("llama", "causal-lm-tied"), ("gptj", "causal-lm"), ("mobilebert", "token-classification")}
+FAST: Final = {(family, "two-classes") for family in DISTINCT} | {
+    ("bert", "none"),
+    ("bert", "masked-lm"),
+    ("mobilebert", "token-classification"),
+    ("llama", "causal-lm-tied"),
+    ("gptj", "causal-lm"),
+}
+LIKE_ANOTHER: Final = {"regression", "three-classes", "multi-label", "question-answering"}  # but for the number of rows
 HEADS: Final = [
     pytest.param(family, head, marks=() if (family, head) in FAST else pytest.mark.slow)
     for family in families.FAMILIES
     for head in families.heads(family)
+    if head not in LIKE_ANOTHER
 ]
 
 
@@ -149,7 +156,7 @@ HEADS: Final = [
 def test_every_family_and_head_gives_the_integers_of_the_golden_model(tmp_path, family, head):
     families.tiny(family, head, tmp_path / "float")
     model = intsim.quantize(tmp_path / "float", calibration=families.calibration(family))
-    assert_same(model, program(model, tmp_path / "c", "-O1", *SANITIZED), drawn(model, 10))
+    assert_same(model, program(model, tmp_path / "c", "-O0", *SANITIZED), drawn(model, 10))
 
 
 @pytest.mark.slow
@@ -161,18 +168,28 @@ def test_every_family_gives_the_integers_of_other_recipes_and_profiles(tmp_path,
     if family in ("llama", "mistral", "qwen2", "gemma") and profile == "ivit":
         profile = "intsim"  # no RMSNorm there
     model = intsim.quantize(tmp_path / "float", recipe=recipe, profile=profile, calibration=calibration)
-    assert_same(model, program(model, tmp_path / "c", "-O1", *SANITIZED), drawn(model, 10))
+    assert_same(model, program(model, tmp_path / "c", "-O0", *SANITIZED), drawn(model, 10))
 
 
-@pytest.mark.parametrize("function", ["relu", "silu", "quick_gelu", "gelu_new"])
-def test_every_function_gives_the_integers_of_the_golden_model(tiny_bert, tmp_path, function):
-    for profile in (
-        INTSIM,
-        INTSIM_WIDE,
-        dataclasses.replace(INTSIM, silu=dataclasses.replace(INTSIM.silu, input_fraction=13)),
-    ):
-        model = intsim.quantize(tiny_bert(hidden_act=function), profile=profile, calibration=CALIBRATION)
-        assert_same(model, program(model, tmp_path, "-O1", *SANITIZED), drawn(model, 5))
+FINER: Final = dataclasses.replace(INTSIM, silu=dataclasses.replace(INTSIM.silu, input_fraction=13))  # than exp
+
+
+@pytest.mark.parametrize(
+    ("function", "profile"),
+    [
+        ("relu", INTSIM),
+        ("silu", INTSIM),
+        ("silu", INTSIM_WIDE),
+        ("silu", FINER),
+        ("silu", dataclasses.replace(INTSIM_WIDE, silu=INTSIM.silu)),
+        ("quick_gelu", INTSIM),
+        ("gelu_new", INTSIM),
+        ("gelu_new", INTSIM_WIDE),
+    ],
+)
+def test_every_function_gives_the_integers_of_the_golden_model(tiny_bert, tmp_path, function, profile):
+    model = intsim.quantize(tiny_bert(hidden_act=function), profile=profile, calibration=CALIBRATION)
+    assert_same(model, program(model, tmp_path, "-O0", *SANITIZED), drawn(model, 10))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
@@ -190,7 +207,7 @@ def test_embeddings_of_sentences_are_those_of_the_golden_model(tiny_bert, tmp_pa
     (folder / "1" / "config.json").write_text(f'{{"word_embedding_dimension": 16, "pooling_mode_{mode}": true}}')
     model = intsim.quantize(folder, head="sentence-embedding", calibration=CALIBRATION)
     assert (model.config.pooling, model.config.normalize) == (pooling, normalize)
-    assert_same(model, program(model, tmp_path, "-O1", *SANITIZED), drawn(model, 10))
+    assert_same(model, program(model, tmp_path, "-O0", *SANITIZED), drawn(model, 10))
 
 
 def test_a_permuted_encoder_gives_its_channels_in_their_order(tiny_bert, tmp_path):
@@ -222,13 +239,13 @@ def test_the_stories_model_reads_token_by_token_as_the_golden_model_does(stories
 
 def test_the_program_of_the_stories_model_prints_the_last_logits_of_each_line(stories, tmp_path):
     texts = [[1], [1, 403, 407], drawn(stories, 1)[2], [1, 403]]
-    assert_same(stories, program(stories, tmp_path, "-O1", *SANITIZED), texts)
+    assert_same(stories, program(stories, tmp_path, "-O0", *SANITIZED), texts)
 
 
 def test_a_decoder_whose_ranges_are_of_a_text_is_one_function_of_all_its_tokens(tmp_path):
     families.tiny("llama", "causal-lm", tmp_path / "float")
     model = intsim.quantize(tmp_path / "float", recipe="tm-iqr", calibration=families.calibration("llama"))
-    path = program(model, tmp_path / "c", "-O1", *SANITIZED)
+    path = program(model, tmp_path / "c", "-O0", *SANITIZED)
     assert "model_run" in words((tmp_path / "c" / "model.h").read_text())
     assert_same(model, path, drawn(model, 10))
 
@@ -255,22 +272,16 @@ def test_what_is_written_is_the_same_each_time(embedded, tmp_path):
     assert written[0] == written[1]
 
 
-def test_every_function_compiles_by_itself(tmp_path):
-    of_profiles = {name: text for profile in PROFILES.values() for name, text in defines(profile).items()}
-    macros = {**of_profiles, "kept": "int8_t", "MODEL_LONGEST": "40", "MODEL_VOCABULARY": "9", "model_load": "load"}
-    tables = "static const int32_t exp_table[1] = {1}, sigmoid_table[1] = {1};\nint load(const char *path);\n"
-    for name in SNIPPETS:
-        defined, text = functions({name, *({"MODEL_LONGEST", "MODEL_VOCABULARY", "model_load"})}, macros)
-        includes = "".join(f"#include <{header}.h>\n" for header in ("stddef", "stdint", "stdio", "stdlib", "string"))
-        (tmp_path / "one.c").write_text(f"{includes}{defined}\n{tables}{text}")
-        compiled(
-            tmp_path / "one.c",
-            tmp_path / "one.o",
-            "-c",
-            "-Wno-unused-function",
-            "-Wno-unused-const-variable",
-            "-Wno-unused-variable",
-        )
+def test_all_functions_compile_together(tmp_path):
+    macros = {name: text for profile in PROFILES.values() for name, text in defines(profile).items()}
+    macros |= {"kept": "int8_t"}
+    defined, text = functions(set(SNIPPETS), macros)
+    assert {*SNIPPETS} <= {*words(text)}
+    includes = "".join(f"#include <{header}.h>\n" for header in ("stddef", "stdint", "stdio", "stdlib", "string"))
+    given = "#define MODEL_LONGEST 40\n#define MODEL_VOCABULARY 9\nint load(const char *path);\n"
+    given += "#define model_load load\nstatic const int32_t exp_table[1] = {1}, sigmoid_table[1] = {1};\n"
+    (tmp_path / "all.c").write_text(f"{includes}{given}{defined}\n{text}")
+    compiled(tmp_path / "all.c", tmp_path / "all.o", "-c", "-O1", "-Wno-unused-function", "-Wno-unused-variable")
 
 
 @pytest.mark.usefixtures("in_file")

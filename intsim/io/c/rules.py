@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from numpy.typing import NDArray
 
@@ -63,7 +63,7 @@ def profile_tables(profile: Profile) -> dict[str, NDArray[Any]]:
     return found
 
 
-def gelu_table(function: Any, rule: Any) -> tuple[str, NDArray[Any]]:
+def gelu_table(function: Literal["gelu", "gelu_tanh"], rule: Any) -> tuple[str, NDArray[Any]]:
     """Return the name and the entries of the table that holds a correctly rounded GELU."""
     return function, table(function, rule.input_fraction, rule.output_fraction)
 
