@@ -69,6 +69,10 @@ class Program:
         Name of a call -> bits of its result, where they are said.
     kept
         The C type of keys and values as attention reads them.
+    scope
+        Name of the call that is being written.
+    centred, statements, constants, weights, caches
+        Filled by the walk.
     """
 
     tensors: Mapping[str, Integers]
@@ -150,7 +154,7 @@ class Program:
         )
         identifier = self.identifier(name)
         self.weights[identifier] = tensor
-        offset = (_address(values) - _address(tensor)) // tensor.itemsize
+        offset = (_address(values) - _address(tensor)) // tensor.strides[1]
         return f"{identifier} + {offset}" if offset else identifier
 
     # ---- buffers and calls

@@ -57,7 +57,7 @@ class Value:
     def __sub__(self, offset: Any) -> "Value":
         if not np.any(offset):
             return self
-        name = f"{self.buffer.name}.centred"
+        name = f"{self.buffer.name}.centred{'' if self.rows == self.buffer.rows else '.first'}"
         if name in self.program.centred:
             return replace(self, buffer=self.program.centred[name])
         target = self.program.centred[name] = self.program.buffer(name, self.rows, self.columns)
