@@ -329,6 +329,13 @@ def test_bad_input_gets_a_sentence(tiny, tmp_path_factory, text, said):
     assert (done.returncode, done.stderr) == (3, f"{said}\n")
 
 
+def test_a_program_with_its_weights_inside_takes_no_arguments(tiny, tmp_path):
+    path = program(intsim.quantize(tiny, calibration=CALIBRATION), tmp_path, "-O0")
+    done = subprocess.run([path, "weights.bin"], input="1\n", check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{path} takes no arguments: token ids come from the standard input\n"
+
+
 def test_what_a_library_refuses(tiny, tmp_path):
     model = intsim.quantize(tiny, calibration=CALIBRATION)
     run, values = library(model, tmp_path).model_run, (ctypes.c_int32 * 2)()

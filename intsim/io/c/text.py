@@ -214,9 +214,10 @@ int32_t model_step(int32_t token, int32_t *values)
 """
 _MAIN_INCLUDES: Final = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
 _NO_ARGUMENTS: Final = """\
-    (void)argv;
-    if (argc > 1)
-        refuse(0, "come from the standard input: the program takes no arguments");
+    if (argc > 1) {
+        fprintf(stderr, "%s takes no arguments: token ids come from the standard input\\n", argv[0]);
+        return 2;
+    }
 """
 _FIND: Final = "    find_weights(argc, argv);\n"
 _RUN_MAIN: Final = """\

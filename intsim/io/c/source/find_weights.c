@@ -6,8 +6,10 @@ static void find_weights(int argc, char **argv)
     if (argc <= 1) {
         const char *slash = strrchr(argv[0], '/');
         const size_t folder = slash == NULL ? 0 : (size_t)(slash - argv[0]) + 1;
-        if (folder + sizeof "weights.bin" > sizeof path)
-            refuse(0, "have a shorter path to the program");
+        if (folder + sizeof "weights.bin" > sizeof path) {
+            fprintf(stderr, "%s must be called by a shorter path, or with the file of weights as argument\n", argv[0]);
+            exit(3);
+        }
         memcpy(path, argv[0], folder);
         strcpy(path + folder, "weights.bin");
     }
