@@ -36,7 +36,7 @@ def compiled(source: Path, target: Path, *options: str) -> Path:
     done = subprocess.run(
         [compiler(), *WARNINGS, *options, str(source), "-o", str(target)], check=False, capture_output=True, text=True
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return target
 
 
@@ -61,7 +61,7 @@ def lines(texts: Iterable[Sequence[int]]) -> str:
 def answers(path: Path, texts: Iterable[Sequence[int]]) -> list[NDArray[np.int64]]:
     """Return what a program prints for each text."""
     done = subprocess.run([str(path)], input=lines(texts), check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return [np.array(line.split(), np.int64) for line in done.stdout.splitlines()]
 
 
