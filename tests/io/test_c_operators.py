@@ -168,14 +168,14 @@ def test_norms_are_the_operators_of_rows_of_every_size(tmp_path, profile):
 def test_softmax_is_the_operators_of_rows_of_every_length(tmp_path, profile):
     made, rng = library(profile, tmp_path, "SOFTMAX"), np.random.default_rng(2)
     softmax = getattr(made, defines(profile)["SOFTMAX"])
-    for multiplier, shift in ((1, 0), (100, 6), (1 << 30, 36), (77_777_777, 40)):
+    for multiplier, shift in ((1, 0), (100, 6), (90, 9), (1 << 30, 36), (77_777_777, 40)):
         if multiplier >> profile.requantization.multiplier_bits:
             continue
         ratio, alive = c_dyadic(Dyadic(multiplier, shift))
         for columns in (1, 2, 17, 40, 64):
             for spread in (0, 3, 500, 1 << 14, 1 << 24):
-                acc = int32(rng.integers(-spread, spread + 1, columns))
-                for first in (0, columns // 2):
+                acc = int32(np.sort(rng.integers(-spread, spread + 1, columns)))  # maxima come late
+                for first in (0, columns // 2, columns // 3):
                     mask = np.arange(columns) >= first
                     expected = ops.softmax(acc, Dyadic(multiplier, shift), profile=profile, mask=mask)
                     probs = np.zeros(columns, np.int32)
@@ -231,7 +231,7 @@ def test_bounds_are_the_operators(tmp_path):
     for rows in (1, 2, 3, 4, 5, 9, 64):
         for dtype, ends in ((np.int16, INT16), (np.int32, INT32)):
             x = rng.integers(ends.min, ends.max + 1, (rows, 5)).astype(dtype)
-            x[rng.random(rows) < 0.3] = 0
+            x //= np.where(rng.random((rows, 1)) < 0.2, 1, 100).astype(dtype)  # few are far out
             for zero_point in (0, 11):
                 for name, how in zip(
                     names, ({"per": "token"}, {"per": "sequence"}, {"per": "sequence", "clip": True}), strict=True
