@@ -393,7 +393,7 @@ def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRan
 
 
 def _floor(y: NDArray[np.float64], offset: Integers) -> None:
-    if offset:
+    if offset.any():
         y += offset
     np.floor(y, out=y)
 

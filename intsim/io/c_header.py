@@ -5,26 +5,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from intsim.io.export_kind import TITLE
+from intsim.io.atomic import complete_file
+from intsim.io.export_kind import EXPORT, TITLE
 from intsim.io.exported import Contents, Exported, describe
 from intsim.io.identifiers import identifiers
 
-__all__ = ["c_header", "write_header"]
+__all__ = ["FILES", "c_header", "write_header"]
 
 FILES: Final = {"model": "constants.h", "trace": "trace.h"}
 PREFIX: Final = "intsim_"
 
 
-def write_header(folder: Path, contents: Contents) -> None:
-    """Write ``constants.h``, of a trace ``trace.h``, into a folder that is being made.
+def write_header(folder: Path, contents: Contents) -> str:
+    """Write ``constants.h``, of a trace ``trace.h``, into a folder; return its name.
 
     Raises
     ------
-    OSError
+    IntsimError
         If it cannot be written.
     """
-    with (folder / FILES[contents.about["contents"]]).open("w", encoding="ascii", errors="backslashreplace") as file:
-        file.writelines(c_header(contents))
+    name = FILES[contents.about["contents"]]
+    with complete_file(folder / name, EXPORT) as file:
+        file.writelines(line.encode("ascii", "backslashreplace") for line in c_header(contents))
+    return name
 
 
 def c_header(contents: Contents) -> Iterator[str]:

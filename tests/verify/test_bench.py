@@ -16,7 +16,7 @@ from intsim.verify.diagnose import diagnose_files
 from intsim.verify.vectors.judge import Verdict, verify
 
 CASES = {"requantize": 2000, "softmax": 200, "layer_norm": 120, "matmul": 150}
-NAMED: Final = 22
+NAMED = 22
 UNOPTIMISED = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")  # compiling takes longer than running
 
 every_unit = pytest.mark.parametrize("name", list(BENCHES))
