@@ -88,7 +88,7 @@ def test_weights_are_in_as_many_groups_as_for_the_papers_decoders(
     assert cosine(values(model, feed)[there], floats(folder(family, **sizes), feed)[there]) > 0.9
 
 
-@pytest.mark.parametrize("bits", [16, 20, 24, 25, 28, 32])
+@pytest.mark.parametrize("bits", [16, 17, 19, 20, 24, 25, 28, 32])
 @pytest.mark.parametrize("family", ["llama", "gptj"])
 def test_sums_between_the_layers_have_any_bits_up_to_32(
     folder: Callable[..., Path], tmp_path: Path, family: str, bits: int
@@ -101,3 +101,28 @@ def test_sums_between_the_layers_have_any_bits_up_to_32(
     feed = draw(open_checkpoint(folder(family)).config, 1, 3, 8)
     there = feed.mask > 0
     assert cosine(values(model, feed)[there], floats(folder(family), feed)[there]) > 0.99
+
+
+@pytest.mark.parametrize("bits", [16, 17, 20, 24, 32])
+@pytest.mark.parametrize("heaped", [0.01, 1.0, 300.0], ids="{} times the sum".format)
+def test_a_product_has_room_for_all_that_it_may_take_from_a_wide_sum_and_wastes_no_bit(
+    folder: Callable[..., Path], tmp_path: Path, bits: int, heaped: float
+) -> None:
+    text = (resources.files("intsim.recipes") / "zeroquant.toml").read_text(encoding="utf-8")
+    (tmp_path / "recipe.toml").write_text(text.replace("bits = 24", f"bits = {bits}"))
+    total, skip = "layers.1.mlp.sum", "layers.1.self_attn.sum"
+    ranges = {total: [-4.0, 4.0], skip: [-4 * heaped, 4 * heaped]}
+    model = intsim.quantize(folder("llama"), recipe=tmp_path / "recipe.toml", calibration=TEXTS, ranges=ranges)
+    assert model.outline.sums[total].skip == skip
+    scale, codes = real(model.formats[total].scale), model.formats[total].range
+    step = real(model.ratio("layers.1.mlp.down_proj")) * scale  # of the int32 that is added
+    if bits == 16:
+        assert step == pytest.approx(scale / 2**8, rel=2**-20)
+        return
+    other = model.formats[skip]
+    spans = scale * (codes.max - codes.min) + real(other.scale) * (other.range.max - other.range.min)
+    assert 2**29 * step < spans <= 2**30 * step  # skip + product within the sum: |product| is at most both
+
+
+def real(ratio: intsim.Dyadic) -> float:
+    return float(np.ldexp(float(ratio.multiplier), -int(ratio.shift)))
