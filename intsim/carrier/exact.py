@@ -49,6 +49,10 @@ FLOAT32_EXACT: Final = 1 << 24
 FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
 FLOAT32: Final = np.dtype(np.float32)
+BOUNDS: Final[dict[np.dtype[Any], int]] = {
+    np.dtype(dtype): max(-np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for dtype in (np.int8, np.uint8, np.int16, np.uint16)
+}
 MIN_DEPTH: Final = 256  # of a piece of a product
 FEW_ROWS: Final = 8
 IN_CACHE: Final = 1 << 18  # weights carried at a time for so few rows
@@ -70,9 +74,8 @@ def require_integers(name: str, x: Integers) -> None:
 
 def magnitude(x: Integers) -> int:
     """Return a bound on |x|: the dtype's for up to 16 bits, else the largest value present."""
-    if x.dtype.itemsize <= 2:
-        info = np.iinfo(x.dtype)
-        return max(-int(info.min), int(info.max))
+    if (bound := BOUNDS.get(x.dtype)) is not None:
+        return bound
     return max(-int(x.min()), int(x.max())) if x.size else 0
 
 
