@@ -53,6 +53,8 @@ class Trace(dict[str, NDArray[Any]]):
         Name -> the call that gave the result of that name.
     model_digest
         The model's, where the trace was read from a file that tells.
+    bits
+        Name -> true width, likewise.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class Trace(dict[str, NDArray[Any]]):
         super().__init__()
         self.level: Final = level
         self.model_digest: str | None = None
+        self.bits: dict[str, int] = {}
         self.calls: dict[str, Call] = {}
 
 

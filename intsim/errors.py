@@ -33,12 +33,14 @@ def said(error: BaseException) -> str:
             return os.strerror(error.errno) if error.errno else str(error)
         case UnicodeDecodeError():
             return f"bytes that are not {error.encoding.upper()}, the first at {error.start}"
+        case EOFError():
+            return "an end too early"
         case KeyError():
             return f"no {error.args[0]!r}" if error.args else "a missing key"
         case AttributeError() | IndexError() | TypeError() if ", got " not in str(error):
             return "a value of another kind"  # Python speaks of its own types there, which no file has
         case _:
-            return str(error) or type(error).__name__
+            return str(error) or "what its reader gives no reason for"
 
 
 def one_line(text: str) -> str:

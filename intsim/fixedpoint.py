@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -165,7 +166,12 @@ class IntRange:
     @property
     def dtype(self) -> np.dtype[np.integer]:
         """Smallest NumPy dtype that holds the range."""
-        return np.min_scalar_type(self.min if self.signed else self.max)
+        return _smallest_dtype(self.bits, self.signed)
+
+
+@cache
+def _smallest_dtype(bits: int, signed: bool) -> np.dtype[np.integer]:  # noqa: FBT001
+    return np.min_scalar_type(-(1 << bits - 1) if signed else (1 << bits) - 1)
 
 
 INT8: Final = IntRange(8)

@@ -262,6 +262,48 @@ def processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "a processor")
 
 
+def benchmark_c_model() -> None:
+    """Compare the exported C of the embedded classifier, compiled with -O2, with ours: all of SST-2 dev, one by one.
+
+    Both have one thread. The compiler is $CC, or cc; -O3 -march=native is what its vectors are worth.
+    """
+    from intsim.io.c import export  # noqa: PLC0415
+    from intsim.io.tokenizer import encode, parse_tokenizer  # noqa: PLC0415
+    from intsim.report.evaluate import read_task  # noqa: PLC0415
+
+    blocks.THREADS = 1
+    model = intsim.load(Path(intsim.__file__).parent / "embedded")
+    tokenizer = parse_tokenizer(model.tokenizer or "")
+    data = Path(__file__).resolve().parents[2] / "shared" / "data" / "SST-2" / "dev.tsv"
+    texts = [
+        list(encode(tokenizer, example.texts[0], longest=model.config.longest).ids)
+        for example in read_task("sst2", data)
+    ]
+    lines = "".join(f"{' '.join(map(str, ids))}\n" for ids in texts)
+
+    def ours() -> str:
+        return "".join(f"{' '.join(map(str, model([ids]).values[0].tolist()))}\n" for ids in texts)
+
+    with tempfile.TemporaryDirectory() as folder:
+        export(model, folder)
+        for options in (["-O2"], ["-O3", "-march=native"]):
+            command = [os.environ.get("CC", "cc"), "-std=c99", *options, f"{folder}/model.c", "-o", f"{folder}/model"]
+            start = time.perf_counter()
+            subprocess.run(command, check=True)
+            compiling = time.perf_counter() - start
+
+            def theirs() -> str:
+                return subprocess.run(
+                    [f"{folder}/model"], input=lines, check=True, capture_output=True, text=True
+                ).stdout
+
+            ratio, a, b = paired_ratio(ours, theirs)
+            print(
+                f"SST-2 dev, {len(texts)} sentences: {ratio:.2f} of C {' '.join(options)} ({a:.2f} s, {b:.2f} s; "
+                f"compiled in {compiling:.1f} s), equal bit for bit: {ours() == theirs()}"
+            )
+
+
 def benchmark_steps() -> None:
     """Print where the time of one thread goes."""
     blocks.THREADS = 1
@@ -446,6 +488,7 @@ BENCHMARKS = {
     "memory": benchmark_memory,
     "decoder": benchmark_decoder,
     "convert-memory": benchmark_convert_memory,
+    "c-model": benchmark_c_model,
     "steps": benchmark_steps,  # last: it takes the threads away
 }
 

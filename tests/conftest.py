@@ -4,6 +4,9 @@
 import importlib.util
 import json
 import os
+import subprocess
+import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
@@ -28,6 +31,29 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses"):
         for library in ("OPENBLAS", "OMP", "MKL"):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let long sweeps be run in shares."""
+    help_ = "of a test of more than 150 cases run about one in N, others with every commit"
+    parser.addoption("--one-in", type=int, default=1, metavar="N", help=help_)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what is not in this commit's share."""
+    if (one_in := config.getoption("one_in")) == 1:
+        return
+    cases = Counter(item.nodeid.partition("[")[0] for item in items)
+    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, check=False).stdout
+
+    def is_in(item: pytest.Item) -> bool:
+        is_drawn = zlib.crc32(commit + item.nodeid.encode()) % one_in == 0
+        return is_drawn or cases[item.nodeid.partition("[")[0]] <= 150
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_in(item)])
+    items[:] = [item for item in items if is_in(item)]
 
 
 class TinyBert(Protocol):

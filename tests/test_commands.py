@@ -204,8 +204,8 @@ def test_traces_of_different_models_are_told_apart(
         model = intsim.quantize(checkpoints("classes"), recipe=recipe, calibration=CALIBRATION)
         model.save(tmp_path / recipe)
         models.append(model)
-        command("run", tmp_path / recipe, "--text", "bad", "--trace", tmp_path / f"{recipe}.trace", "--level", "steps")
-    pair, digests = (tmp_path / "w8a8.trace", tmp_path / "w6.trace"), [model.digest for model in models]
+        command("run", tmp_path / recipe, "--text", "bad", "--trace", tmp_path / f"{recipe}-trace", "--level", "steps")
+    pair, digests = (tmp_path / "w8a8-trace", tmp_path / "w6-trace"), [model.digest for model in models]
     assert command("compare", *pair, "--json", status=1)["models"] == digests
     assert command("diagnose", *pair, "--json", status=1)["comparison"]["models"] == digests
     for name in ("compare", "diagnose"):

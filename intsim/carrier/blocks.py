@@ -76,6 +76,8 @@ def in_blocks(function: Callable[..., Any], *arrays: Any, core: int = 1, rows: i
         With the leading axes of the first array.
     """
     first = arrays[0]
+    if rows is None and first.size <= BLOCK:
+        return function(*arrays)
     leading, row = first.shape[: first.ndim - core], first.shape[first.ndim - core :]
     count = math.prod(leading)
     if rows is None:

@@ -49,6 +49,10 @@ FLOAT32_EXACT: Final = 1 << 24
 FLOAT64_EXACT: Final = 1 << 53
 INT32_MAX: Final = (1 << 31) - 1
 FLOAT32: Final = np.dtype(np.float32)
+BOUNDS: Final[dict[np.dtype[Any], int]] = {
+    np.dtype(dtype): max(-np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for dtype in (np.int8, np.uint8, np.int16, np.uint16)
+}
 MIN_DEPTH: Final = 256  # of a piece of a product
 FEW_ROWS: Final = 8
 IN_CACHE: Final = 1 << 18  # weights carried at a time for so few rows
@@ -70,9 +74,8 @@ def require_integers(name: str, x: Integers) -> None:
 
 def magnitude(x: Integers) -> int:
     """Return a bound on |x|: the dtype's for up to 16 bits, else the largest value present."""
-    if x.dtype.itemsize <= 2:
-        info = np.iinfo(x.dtype)
-        return max(-int(info.min), int(info.max))
+    if (bound := BOUNDS.get(x.dtype)) is not None:
+        return bound
     return max(-int(x.min()), int(x.max())) if x.size else 0
 
 
@@ -102,11 +105,14 @@ class Weight:
     def transposed(self) -> NDArray[np.float32]:
         """Return the codes in float32, (K, N)."""
         if not self.keeps:
-            self._floats = None
             return self.codes.astype(FLOAT32).T
         if (floats := self._floats) is None:
             floats = self._floats = self.codes.T.astype(FLOAT32, order="C")
         return floats
+
+    def keep_nothing(self) -> None:
+        """Let go of the float32 copy, and keep none from now on."""
+        self.keeps, self._floats = False, None
 
 
 class Weights:
@@ -126,7 +132,7 @@ class Weights:
             size = sum(each.codes.size for each in self._by_name.values())
             if size * FLOAT32.itemsize > KEPT:
                 for each in self._by_name.values():
-                    each.keeps = False
+                    each.keep_nothing()
         return weight
 
 
@@ -390,7 +396,7 @@ def divide(dividend: Integers, divisor: Integers, *, multiplier: int, to: IntRan
 
 
 def _floor(y: NDArray[np.float64], offset: Integers) -> None:
-    if offset:
+    if offset.any():
         y += offset
     np.floor(y, out=y)
 

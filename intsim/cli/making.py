@@ -8,11 +8,18 @@ from typing import Any, Final
 import click
 
 import intsim
-from intsim.cli.options import as_json, truncated
+from intsim.cli.options import as_json, layout_options, truncated
 from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import calibration_texts
-from intsim.io.atomic import check_writable
+from intsim.io.atomic import check_folder_writable, check_writable
+from intsim.io.c_header import FILES, write_header
+from intsim.io.export_kind import EXPORT
+from intsim.io.exported import Contents, model_contents
 from intsim.io.integer_checkpoint import check_folder
+from intsim.io.layout import Layout
+from intsim.io.memh_export import write_memh
+from intsim.io.npz_export import NPZ, write_npz
+from intsim.io.trace_export import read_trace_contents
 from intsim.models.world import HEADS
 
 __all__ = ["COMMANDS"]
@@ -100,18 +107,96 @@ def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: 
 
 @click.command()
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--onnx", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
-def export(model: Path, onnx: Path) -> None:
-    """Write the integer checkpoint in DIR as an ONNX model of standard integer operators, equal to the bit.
+@click.option("--onnx", type=click.Path(path_type=Path), help="ONNX file to write, equal to the bit.")
+@click.option("--memh", type=click.Path(path_type=Path), help="Folder of $readmemh files to write.")
+@click.option("--npz", type=click.Path(path_type=Path), help="npz to write.")
+@click.option("--c", "c", type=click.Path(path_type=Path), help="Folder of a C99 program to write, and its constants.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Write this trace of the model, from run, in its place.")
+@click.option("--layer", metavar="PATTERN", help="Write only what is called so, or beneath such a name.")
+@layout_options
+def export(
+    model: Path,
+    onnx: Path | None,
+    memh: Path | None,
+    npz: Path | None,
+    c: Path | None,
+    trace: Path | None,
+    layer: str | None,
+    layout: Layout | None,
+) -> None:
+    r"""Write the integer checkpoint in DIR, or a trace of it, in files that hardware, C and other engines read.
 
-    A decoder reads whole texts, and gives the logits of every token. Beyond 1 GiB weights go to a file beside it.
+    Of a model all is written: weights, biases, multipliers, shifts, zero points, ranges, the tables of its functions.
+    Of a trace the results, and, if it is of level steps, the operands and constants of every call. The folder of --memh
+    has a file a tensor, manifest.json, which says what each is and how it is stored, and a SystemVerilog package. An
+    ONNX decoder reads whole texts, and gives the logits of every token; beyond 1 GiB weights go to a file beside it.
+
+    \b
+    intsim export DIR --c OUT
+    cc -std=c99 -O2 OUT/model.c -o model
+    echo "2 14 7 3" | ./model
+
+    The C program reads token ids, a line a text, and prints the output integers of each on a line: of a decoder those
+    of the last token, read one by one. It has no floats and allocates nothing; -DMODEL_NO_MAIN makes a library of it,
+    whose functions model.h declares, for DPI-C too. constants.h has all that is exported as arrays. Weights of more
+    than 4 MB are in weights.bin, which the program finds beside itself, and in constants.h only for --layer.
+
+    The layout options place the elements of a tensor, seen as a matrix whose columns are its last axis: transposed, if
+    asked for; in tiles; so many lanes a word, the first in the lowest bits; words dealt out to banks in turn.
     """
+    if sum(each is not None for each in (onnx, memh, npz, c)) != 1:
+        msg = "give one of --onnx, --memh, --npz and --c"
+        raise click.UsageError(msg)
+    if layout is not None and memh is None:
+        msg = "give layout options together with --memh"
+        raise click.UsageError(msg)
+    if onnx is not None:
+        if trace is not None or layer is not None:
+            msg = "give --trace and --layer together with --memh, --npz or --c"
+            raise click.UsageError(msg)
+        _export_onnx(model, onnx)
+        return
+    if c is not None:
+        _export_c(model, c, trace=trace, layer=layer)
+        return
+    if npz is not None:
+        check_writable(npz, NPZ)
+    if memh is not None:
+        check_folder_writable(memh, EXPORT)
+    contents = _contents(intsim.load(model), trace, layer)
+    if memh is not None:
+        write_memh(memh, contents, layout or Layout())
+    elif npz is not None:
+        write_npz(npz, contents)
+    click.echo(f"wrote {memh or npz}: {len(contents.tensors)} tensors", err=True)
+
+
+def _contents(model: intsim.IntegerModel, trace: Path | None, layer: str | None) -> Contents:
+    return model_contents(model, layer=layer) if trace is None else read_trace_contents(trace, model, layer=layer)
+
+
+def _export_c(model: Path, folder: Path, *, trace: Path | None, layer: str | None) -> None:
+    from intsim.io.c import WEIGHTS_FILE  # noqa: PLC0415
+    from intsim.io.c import check_folder as check_c_folder  # noqa: PLC0415
+    from intsim.io.c import export as export_c  # noqa: PLC0415
+
+    for name in FILES.values():
+        check_writable(folder / name, EXPORT)
+    check_c_folder(folder)
+    loaded = intsim.load(model)
+    files = [] if trace is not None or layer is not None else export_c(loaded, folder)
+    if WEIGHTS_FILE not in files:
+        files.append(write_header(folder, _contents(loaded, trace, layer)))
+    click.echo(f"wrote {folder}: {', '.join(files)}", err=True)
+
+
+def _export_onnx(model: Path, path: Path) -> None:
     from intsim.io.onnx import KIND  # noqa: PLC0415
     from intsim.io.onnx import export as export_onnx  # noqa: PLC0415
 
-    check_writable(onnx, KIND)
-    size = export_onnx(intsim.load(model), onnx)
-    click.echo(f"wrote {onnx}: {size} bytes", err=True)
+    check_writable(path, KIND)
+    size = export_onnx(intsim.load(model), path)
+    click.echo(f"wrote {path}: {size} bytes", err=True)
 
 
 COMMANDS: Final = (quantize, recipes, export)

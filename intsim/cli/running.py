@@ -8,14 +8,14 @@ from typing import Any, Final
 import click
 
 import intsim
-from intsim.cli.options import as_json, truncated
+from intsim.cli.options import as_json, traced, truncated
 from intsim.cli.printing import print_json, say
 from intsim.cli.texts import read_ids
 from intsim.errors import IntsimError, escaped
 from intsim.integer_model import IntegerModel
-from intsim.io.atomic import check_writable, is_stdout
+from intsim.io.atomic import is_stdout
 from intsim.io.tokenizer import Encoding, encode, parse_tokenizer, running
-from intsim.io.trace_file import TRACE, write_trace
+from intsim.io.trace_export import check_trace_writable, save_trace
 
 __all__ = ["COMMANDS"]
 
@@ -55,7 +55,7 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
 @click.option("--text", help="A text; a TAB separates a pair.")
 @click.option("--pair", help="The second text of a pair.")
 @click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
-@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every intermediate here.")
+@traced("Write every intermediate here")
 @click.option(
     "--level",
     type=click.Choice(["tensors", "steps"]),
@@ -70,7 +70,7 @@ def run(
     text: str | None,
     pair: str | None,
     ids: Path | None,
-    trace_file: Path | None,
+    trace_file: str | None,
     level: Any,
     truncate: bool,
     json_: bool,
@@ -85,13 +85,13 @@ def run(
     if text is not None and pair is not None:
         text = f"{text}\t{pair}"
     if trace_file is not None:
-        check_writable(trace_file, TRACE)
+        check_trace_writable(trace_file)
     loaded = intsim.load(model)
     with intsim.trace(level) as trace:
         shown = _run_text(loaded, text, truncate=truncate) if text is not None else _run_ids(loaded, read_ids(ids))
     if trace_file is not None:
-        write_trace(trace_file, trace, loaded)
-    aside = trace_file is not None and is_stdout(trace_file)  # the trace alone is on stdout
+        save_trace(trace_file, trace, loaded)
+    aside = trace_file is not None and is_stdout(Path(trace_file))  # the trace alone is on stdout
     if json_:
         print_json(shown, err=aside)
         return
@@ -115,9 +115,7 @@ def run(
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="1 takes the likeliest token.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="What logits are divided by.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn, the same on every machine.")
-@click.option(
-    "--trace", "trace_file", type=click.Path(path_type=Path), help="Write every intermediate of the last step."
-)
+@traced("Write every intermediate of the last step here")
 @click.option(
     "--level", type=click.Choice(["tensors", "steps"]), default="tensors", show_default=True, help="As run's."
 )
@@ -130,7 +128,7 @@ def generate(
     top_k: int,
     temperature: float,
     seed: int,
-    trace_file: Path | None,
+    trace_file: str | None,
     level: Any,
     json_: bool,
 ) -> None:
@@ -146,10 +144,10 @@ def generate(
         raise click.UsageError(msg)
     sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
     if trace_file is not None:
-        check_writable(trace_file, TRACE)
+        check_trace_writable(trace_file)
     with resources.as_file(resources.files("intsim.embedded") / "stories") as stories:
         loaded = intsim.load(stories if model is None else model)
-    aside = trace_file is not None and is_stdout(trace_file)  # the trace alone is on stdout
+    aside = trace_file is not None and is_stdout(Path(trace_file))  # the trace alone is on stdout
 
     def show(piece: str) -> None:
         if not json_:
@@ -162,7 +160,7 @@ def generate(
     if done.stopped == "context":
         click.echo(f"stopped at the end of the context, {loaded.config.longest} tokens", err=True)
     if trace_file is not None and done.trace is not None:
-        write_trace(trace_file, done.trace, loaded)
+        save_trace(trace_file, done.trace, loaded)
     if json_:
         print_json(done.to_json(loaded), err=aside)
 

@@ -46,10 +46,21 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
 @click.command()
 @click.argument("name", required=False)
 @click.option("--witnesses", is_flag=True, help="Show which kernels were found equal to which rules, and how often.")
+@click.option("--spec", type=click.Path(path_type=Path), help="Write NAME's specification to FILE.md or FILE.html.")
 @as_json
-def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
-    """List the numerics profiles, or print the one called NAME in full."""
-    if witnesses:
+def profiles(name: str | None, witnesses: bool, spec: Path | None, json_: bool) -> None:
+    """List the numerics profiles, or print the one called NAME in full.
+
+    Its specification has every rule as equations, widths, constants and worked examples: what hardware is built from.
+    """
+    if spec is not None:
+        from intsim.specification import write_specification  # noqa: PLC0415
+
+        if name is None:
+            msg = "give --spec together with NAME"
+            raise click.UsageError(msg)
+        write_specification(find_profile(name), spec)
+    elif witnesses:
         text = (resources.files("intsim") / "witnesses.json").read_text(encoding="utf-8")
         rows: list[dict[str, Any]] = json.loads(text)
         if json_:

@@ -5,21 +5,27 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 import numpy as np
 
 from intsim._status import MISMATCH
+from intsim.cli.printing import say
 from intsim.errors import IntsimError, said
 from intsim.io.atomic import check_writable, complete_file
 from intsim.io.bounded import standard_input
-from intsim.profile import NATIVE, find_profile
+from intsim.profile import NATIVE, PROFILES, find_profile
+from intsim.verify.bench import BENCHES, write_bench
 from intsim.verify.vectors import formats
-from intsim.verify.vectors.cases import Level, generate, minimum
+from intsim.verify.vectors.cases import LEVELS, Level, generate, minimum
+from intsim.verify.vectors.draw import Draw
 from intsim.verify.vectors.judge import Mismatch, verify
-from intsim.verify.vectors.operators import OPERATORS, Operator, bind, parse_size
+from intsim.verify.vectors.operators import OPERATORS, RANGES, Operator, bind, parse_size
 from intsim.verify.vectors.text import format_header, format_lines
+
+if TYPE_CHECKING:
+    from intsim.verify.vectors.layers import Layer
 
 __all__ = ["COMMANDS", "vectors"]
 
@@ -41,6 +47,16 @@ size_option = click.option(
 )
 
 
+to_option = click.option(
+    "--to",
+    type=click.Choice(list(RANGES)),
+    help="Range of the result of requantize, linear, layer_norm and rms_norm (int8), add (int16).",
+)
+activations_option = click.option(
+    "--activations", type=click.Choice(["int8", "uint8"]), help="Codes that matmul and linear multiply by int8 weights."
+)
+
+
 @click.group()
 def vectors() -> None:
     """Test vectors for one operator: gen OP | your device | verify OP."""
@@ -48,9 +64,15 @@ def vectors() -> None:
 
 @vectors.command()
 @operator_argument
-@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
+@click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(PROFILES)))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
-@click.option("--level", default="1", show_default=True, type=click.Choice(["1", "2"]), help="1 edges, 2 thorough.")
+@click.option(
+    "--level",
+    default="1",
+    show_default=True,
+    type=click.Choice([*map(str, LEVELS)]),
+    help="0 at most 200 cases, 1 edges, 2 thorough.",
+)
 @click.option("-n", "count", type=click.IntRange(min=1), help="Cases; never fewer than the level needs.")
 @click.option("--operands-only", is_flag=True, help="Leave the expected result out.")
 @click.option(
@@ -66,7 +88,11 @@ def vectors() -> None:
     type=click.Choice(["8", "16", "32", "64", "128", "256", "512"]),
     help="Pack little-endian lanes into words: 32 by default for memh, none for other files; not for text.",
 )
+@click.option("--from", "model", type=click.Path(path_type=Path), help="Integer checkpoint whose --layer is meant.")
+@click.option("--layer", help="Name in a trace, such as encoder.layer.0.attention.self.probs: its own constants.")
 @size_option
+@to_option
+@activations_option
 def gen(
     name: str,
     *,
@@ -78,11 +104,18 @@ def gen(
     form: str,
     output: Path | None,
     word_bits: str | None,
+    model: Path | None,
+    layer: str | None,
     size: tuple[int, ...] | None,
+    to: str | None,
+    activations: str | None,
 ) -> None:
     """Write cases of the operator OP: operands, then the result, edges first.
 
     The same arguments give the same bytes, forever. Beside -o FILE, memh writes a SystemVerilog package, FILE_pkg.sv.
+
+    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm or matmul, and profile, formats,
+    constants and shapes are those of that layer; what the device answers keeps its operands.
     """
     if form == "safetensors" and output is None:
         msg = "--format safetensors needs -o FILE"
@@ -91,14 +124,23 @@ def gen(
     package_file = None if form != "memh" or output is None else output.with_name(f"{output.stem}_pkg.sv")
     for path in filter(None, (output, package_file)):
         check_writable(path, formats.VECTORS)
-    operator = _bound(name, profile_name, size)
-    at_level: Level = 1 if level == "1" else 2
+    if (model is None) != (layer is None):
+        msg = "--from DIR and --layer NAME must be given together"
+        raise click.UsageError(msg)
+    own = None if model is None or layer is None else _layer(model, name, layer, size)
+    operator = own.operator if own else _bound(name, profile_name, size, to=to, activations=activations)
+    at_level = _level(level)
     least = minimum(operator, at_level)
     cases = max(count or 0, least)
     if count is not None and count < least:
         click.echo(f"level {level} of {name} needs {least} cases at least, so -n {count} writes {least}", err=True)
     header = format_header(operator, seed=seed, level=at_level, cases=cases, operands_only=operands_only)
     batches = generate(operator, seed=seed, level=at_level, cases=cases)
+    if own is not None:
+        header[1:1] = own.header
+        header[-1] += f" --from DIR --layer {layer}"
+        draw = Draw(f"intsim vectors 1 layer {seed}")
+        batches = (own.constants(batch, draw) for batch in batches)
 
     if form == "text":
         fields = [*operator.operands] if operands_only else [*operator.operands, operator.result]
@@ -135,26 +177,50 @@ def gen(
 @vectors.command("verify")
 @operator_argument
 @click.argument("path", metavar="[FILE]", default="-", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--profile", "profile_name", type=click.Choice(list(NATIVE)), help="By default the header's.")
+@click.option("--profile", "profile_name", type=click.Choice(list(PROFILES)), help="By default the header's.")
 @click.option("--errors", default=20, show_default=True, type=click.IntRange(min=0), help="Show N mismatches; 0: all.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of answers without a header: 1 unless given.")
+@click.option("--level", type=click.Choice([*map(str, LEVELS)]), help="Of answers without a header: 1 unless given.")
 @size_option
-def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, size: tuple[int, ...] | None) -> None:
+@to_option
+@activations_option
+def verify_(
+    name: str,
+    *,
+    path: Path,
+    profile_name: str | None,
+    errors: int,
+    seed: int | None,
+    level: str | None,
+    size: tuple[int, ...] | None,
+    to: str | None,
+    activations: str | None,
+) -> None:
     """Recompute the cases of FILE (- or nothing: stdin) and show every result that differs.
 
-    A line of operands and the device's result in, a line per mismatch out: operands => observed, expected, and observed
-    minus expected. Exit status 0: all equal, 1: mismatches, 3: not vectors of this operator.
+    Operands and the device's result in, or its results alone: the text that gen prints, memh, npz or safetensors. A
+    line per mismatch out: operands => observed, expected, and observed minus expected. A result with an X or Z is a
+    mismatch. The header names the cases, so one that is missing, doubled or elsewhere is refused; what a simulator
+    prints of itself is skipped. Exit status 0: all equal, 1: mismatches, 3: not vectors of this operator.
     """
     profile = None if profile_name is None else find_profile(profile_name)
-    if size is not None:
-        _bound(name, "intsim", size)
+    options = {option: value for option, value in (("to", to), ("activations", activations)) if value is not None}
+    if size is not None or options:
+        _bound(name, "intsim", size, **options)
     shown = 0
     with _input(path) as stream:
-        for found in verify(stream, name, profile=profile, size=size):
+        at_level = None if level is None else _level(level)
+        for found in verify(stream, name, profile=profile, size=size, seed=seed, level=at_level, options=options):
             if isinstance(found, Mismatch):
                 if errors == 0 or shown < errors:
                     click.echo(str(found))
                     shown += 1
                 continue
+            if found.first_skipped is not None:
+                number, line = found.first_skipped
+                say(
+                    f"{found.skipped} lines that are no cases were skipped, first line {number}: {line!r:.80}", err=True
+                )
             hidden = f" ({shown} shown)" if shown < found.mismatches else ""
             click.echo(
                 f"{name}: {found.mismatches} of {found.cases} cases differ{hidden}; "
@@ -167,13 +233,76 @@ def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, siz
 
 
 @vectors.command()
+@click.argument("name", metavar="OP", type=click.Choice(list(BENCHES)))
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
+def bench(name: str, *, folder: Path) -> None:
+    r"""Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
+
+    OP is requantize, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the folder:
+
+    \b
+        make icarus       the SystemVerilog bench, in Icarus Verilog
+        make verilator    the same, in Verilator
+        make cocotb       a bench in Python, in Icarus Verilog
+
+    Each runs the unit on the vectors of OP with random stalls and resets and judges its answers; where they are wrong,
+    diagnose says why. Put your own unit in the place of the reference: ports and handshake are its first lines.
+    """
+    for path in write_bench(name, folder):
+        click.echo(path, err=True)
+
+
+@vectors.command("replay")
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "--layer", default="*", show_default=True, metavar="PATTERN", help="Names of the calls: 'encoder.layer.0.*'."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The results, as FILE.npz for compare.")
+@click.option("--work", required=True, type=click.Path(path_type=Path), help="A new or empty folder for the benches.")
+@click.option(
+    "--units", type=click.Path(path_type=Path), help="RTL in the place of the reference's files of its names."
+)
+@click.option("--stall", default=0, show_default=True, type=click.IntRange(0, 99), help="Percent of stalled cycles.")
+@click.option("--resets", default=0, show_default=True, type=click.IntRange(min=0), help="Resets in each call.")
+def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int) -> None:
+    r"""Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
+
+    \b
+        intsim run DIR --text T --trace trace.safetensors --level steps
+        intsim vectors replay trace.safetensors --layer 'encoder.layer.0.*' --out device.npz --work sim
+        intsim compare trace.safetensors device.npz
+
+    The folder of --work has a bench for each call, with its vectors and answers.
+    """
+    from intsim.io.trace_file import read_trace  # noqa: PLC0415
+    from intsim.verify.replay import run_calls  # noqa: PLC0415
+    from intsim.verify.simulator import RESULTS, simulated  # noqa: PLC0415
+
+    check_writable(out, RESULTS)
+    recorded, _ = read_trace(trace)
+    results = run_calls(recorded, simulated(work, units=units, stall=stall, resets=resets), layer=layer)
+    with complete_file(out, RESULTS) as file:
+        np.savez(file, allow_pickle=False, **results)
+    click.echo(f"{len(results)} calls replayed", err=True)
+
+
+@vectors.command()
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
+@click.option(
+    "--coverage",
+    "covered",
+    type=click.Choice(["table", "covergroup"]),
+    help="Count ties, saturations, masks and shifts that level 1 reaches instead; covergroup: in SystemVerilog.",
+)
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))
-def kill(names: tuple[str, ...], *, profile_name: str) -> None:
+def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None) -> None:
     """Say at which level the vectors of the operators OP (all by default) catch each known bug.
 
     A Markdown table; exit status 1 if level 1 misses a bug that some input shows.
     """
+    if covered is not None:
+        _print_coverage(names or tuple(OPERATORS), profile_name, covered)
+        return
     from intsim.verify.kill import kill_matrix  # noqa: PLC0415  a test of the tests, not of a device
 
     click.echo("| operator | bug | caught at | cases |\n|---|---|---|---|")
@@ -195,6 +324,32 @@ def kill(names: tuple[str, ...], *, profile_name: str) -> None:
         sys.exit(MISMATCH)
 
 
+def _layer(model: Path, name: str, layer: str, size: tuple[int, ...] | None) -> "Layer":
+    from intsim.integer_model import load  # noqa: PLC0415
+    from intsim.verify.vectors.layers import layer_of  # noqa: PLC0415
+
+    return layer_of(load(model), name, layer, size)
+
+
+def _print_coverage(names: tuple[str, ...], profile_name: str, form: str) -> None:
+    from intsim.verify.coverage import coverage, covergroup  # noqa: PLC0415
+
+    if form == "table":
+        click.echo("| operator | reached | count |\n|---|---|---|")
+    for name in names:
+        operator = bind(name, find_profile(profile_name))
+        counts = coverage(operator)
+        if form == "covergroup":
+            click.echo(covergroup(operator, counts))
+            continue
+        for what, count in counts.items():
+            click.echo(f"| {name} | {what} | {count} |")
+
+
+def _level(text: str) -> Level:
+    return next(level for level in LEVELS if str(level) == text)
+
+
 def _word_bits(form: str, given: str | None) -> int | None:
     """Return the bits of the words that a file is packed in, if it is."""
     if given is None:
@@ -208,11 +363,11 @@ def _word_bits(form: str, given: str | None) -> int | None:
     return int(given)
 
 
-def _bound(name: str, profile_name: str, size: tuple[int, ...] | None) -> Operator:
+def _bound(name: str, profile_name: str, size: tuple[int, ...] | None, **options: str | None) -> Operator:
     try:
-        return bind(name, find_profile(profile_name), size)
+        return bind(name, find_profile(profile_name), size, **options)
     except IntsimError as error:
-        raise click.BadParameter(str(error), param_hint="--size") from None
+        raise click.BadParameter(str(error)) from None
 
 
 @contextmanager

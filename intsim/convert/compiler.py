@@ -304,7 +304,7 @@ class Compiler:
                 case Codes():
                     ratios[term_name(name)] = self._scale(term.name) / s_y
         wide = self.formats[name].range.bits
-        self._put_ratios(ratios, bits=SUM_BITS - wide if 16 < wide <= 24 else ALIGNED_BITS)
+        self._put_ratios(ratios, bits=min(SUM_BITS - wide, ALIGNED_BITS) if 16 < wide <= 24 else ALIGNED_BITS)
         return Codes(name, name)
 
     def _wide_scale(self, name: str, terms: tuple[Rows | Product | Codes, ...]) -> Reals:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from intsim.io.tokenizer import WINDOW, Encoding, cut, encode, has_tokenizer, pa
 from intsim.models.config import Config
 from intsim.models.formats import Dynamic
 from intsim.models.outline import Outline
-from intsim.models.world import tensor_name
+from intsim.models.world import is_role, tensor_name
 from intsim.profile import Profile, find_profile
 from intsim.quantizers import AffineParams, Granularity, MinMax
 from intsim.recipes import ActivationRule, Matched, Recipe, load_recipe, match
@@ -159,8 +159,9 @@ def quantize_each(
                 f"ranges must hold every activation, or come with calibration texts, got none of '{missing[0]}'{others}"
             )
             raise IntsimError(msg)
+    smoothed = [_norms_to_smooth(checkpoint, recipe, found) for recipe in asked]
     encodings: list[Encoding] = []
-    if any(_needs_texts(recipe, rules, found) for recipe, rules in zip(asked, matched, strict=True)):
+    if any(_needs_texts(*chosen, found) for chosen in zip(asked, matched, smoothed, strict=True)):
         tokenizer_json = read_tokenizer(path, head=checkpoint.head)
         if reads_on(checkpoint):
             encodings = _windows(
@@ -179,7 +180,7 @@ def quantize_each(
     weights = Weights(checkpoint.names, checkpoint.load)
     running = {
         i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json)
-        for i, chosen in enumerate(zip(asked, matched, numerics, strict=True))
+        for i, chosen in enumerate(zip(asked, matched, smoothed, numerics, strict=True))
     }
     while running:
         passes: dict[int, tuple[Mapping[str, Reals], dict[str, list[Observer]]]] = {}
@@ -198,8 +199,8 @@ def quantize_each(
     return [models[i] for i in range(len(asked))]
 
 
-def _needs_texts(recipe: Recipe, rules: Matched, ranges: Collection[str]) -> bool:
-    reordered = recipe.permutation != "none" or recipe.smooth is not None
+def _needs_texts(recipe: Recipe, rules: Matched, smoothed: Collection[str], ranges: Collection[str]) -> bool:
+    reordered = recipe.permutation != "none" or bool(smoothed)
     return reordered or recipe.needs_moments or not rules.activations.keys() <= set(ranges)
 
 
@@ -215,6 +216,7 @@ def _quantizing(
     weights: Mapping[str, Reals],
     recipe: Recipe,
     rules: Matched,
+    norms: Mapping[str, tuple[str, ...]],
     profile: Profile,
     *,
     ranges: Mapping[str, Range],
@@ -225,10 +227,8 @@ def _quantizing(
     if grouped := [name for name in ranges if name in rules.activations and rules.activations[name].groups > 1]:
         msg = f"activation '{grouped[0]}' must have one range, as it was trained or given, got groups"
         raise IntsimError(msg)
-    if checkpoint.quantized and (recipe.permutation != "none" or recipe.smooth is not None):
-        got = "a permutation" if recipe.permutation != "none" else f"smooth = {recipe.smooth}"
-        msg = f"recipe {recipe.name!r} must leave weights as they are for integers to be taken over, got {got}"
-        raise IntsimError(msg)
+    if checkpoint.quantized and recipe.permutation != "none":
+        _refuse_to_change_weights(recipe, "a permutation")
     order, given = None, taken_inputs(checkpoint)
     if recipe.permutation == "range":
         per_channel = _hidden_in_groups(outline, rules)
@@ -237,12 +237,12 @@ def _quantizing(
         order = range_order({name: high - low for name, (low, high) in bounds.items()})
         weights = permute_channels(weights, outline, order)
     scales: dict[str, Dyadic] = {}
-    if recipe.smooth is not None and (norms := _norms_to_smooth(outline, recipe, ranges)):
+    if recipe.smooth is not None and norms:
         largest = {name: MinMax(granularity=Granularity(kind="channel", axis=-1)) for name in norms}
         yield _Pass(weights, [(name, found.update) for name, found in largest.items()])
         for name, found in largest.items():
             low, high = found.range()
-            scales[name] = smoothing(np.maximum(-low, high), weights, norms[name], alpha=recipe.smooth)
+            scales[name] = smoothing(np.maximum(-low, high), weights, norms[name], alpha=recipe.smooth.alpha)
         weights = smooth_channels(weights, outline, scales)
 
     matched: dict[str, ActivationRule] = dict(rules.activations)
@@ -376,11 +376,29 @@ def _hidden_in_groups(outline: Outline, rules: Matched) -> dict[str, MinMax]:
     return per_channel
 
 
-def _norms_to_smooth(outline: Outline, recipe: Recipe, trained: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _norms_to_smooth(checkpoint: Checkpoint, recipe: Recipe, given: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the norms whose scales go into the weights that read them, and these."""
+    outline, asked = checkpoint.outline, recipe.smooth
+    if asked is None:
+        return {}
     norms = readers(outline)
-    if fixed := [name for name in norms if name in trained]:
-        msg = f"activation '{fixed[0]}' must have its range as in training, got smooth = {recipe.smooth}"
+    if asked.roles:
+        return {
+            norm: weights
+            for norm, weights in norms.items()
+            if norm not in given and not checkpoint.quantized.keys() & {*weights}
+            if any(is_role(role, outline.activations[norm].role) for role in asked.roles)
+        }
+    if checkpoint.quantized:
+        _refuse_to_change_weights(recipe, f"smooth = {asked.alpha}")
+    if fixed := [name for name in norms if name in given]:
+        msg = f"activation '{fixed[0]}' must have its range as in training, got smooth = {asked.alpha}"
         raise IntsimError(msg)
     if not norms:
         log.warning("recipe %s: there is no norm that products alone read, and nothing is smoothed", recipe.name)
     return norms
+
+
+def _refuse_to_change_weights(recipe: Recipe, got: str) -> NoReturn:
+    msg = f"recipe {recipe.name!r} must leave weights as they are for integers to be taken over, got {got}"
+    raise IntsimError(msg)

@@ -103,7 +103,8 @@ def simulation(
     order = model.tensors.get("order")
     if order is not None:
         floats = permute_channels(floats, checkpoint.outline, np.argsort(order))
-    scales = {name: model.ratio(f"{name}.smooth") for name in readers(model.outline) if recipe.smooth is not None}
+    smoothed = [name for name in readers(model.outline) if f"{name}.smooth.shift" in model.tensors]
+    scales = {name: model.ratio(f"{name}.smooth") for name in smoothed}
     weights = dict(smooth_channels(floats, checkpoint.outline, scales))
     for name, rule in match(recipe, checkpoint.outline).weights.items():
         if name in checkpoint.quantized:  # and its reals are those of its codes

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear complete or not at all, and take the place of nothing that is not theirs."""
+"""Files and folders that appear complete or not at all, and take the place of nothing that is not theirs."""
 
 import errno
 import os
 import secrets
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Generator
@@ -18,7 +19,15 @@ try:
 except ImportError:  # Windows: nothing tells a file that was left behind from one that is being written
     fcntl = None
 
-__all__ = ["Kind", "check_writable", "complete_file", "is_regular", "is_stdout"]
+__all__ = [
+    "Kind",
+    "check_folder_writable",
+    "check_writable",
+    "complete_file",
+    "complete_folder",
+    "is_regular",
+    "is_stdout",
+]
 
 TEMPORARY: Final = ".intsim-{}.tmp"  # short whatever the file is called: a name may have 255 bytes
 DESCRIPTORS: Final = ("/dev/fd", f"/proc/{os.getpid()}/fd")
@@ -73,7 +82,58 @@ def complete_file(path: Path, kind: Kind) -> Generator[BinaryIO]:
             if fcntl is None:
                 file.close()  # Windows renames no open file
             temporary.replace(target)
-            _sync_folder(target.parent)
+            _sync(target.parent)
+
+
+@contextmanager
+def complete_folder(path: Path, kind: Kind) -> Generator[Path]:
+    """Make a folder for files, which takes the place of ``path`` when the ``with`` block has ended without an error.
+
+    Parameters
+    ----------
+    path
+        What to write.
+    kind
+        What the files in it become, and the only ones that it may replace.
+
+    Raises
+    ------
+    IntsimError
+        If it cannot be written, or there is something of another kind.
+    """
+    with _one_sentence(path):
+        target = Path(os.path.realpath(path))
+        there = _replaceable_folder(path, target, kind)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target.parent)
+        with _temporary_folder(target.parent) as folder:
+            yield folder
+            for file in folder.iterdir():
+                _sync(file)
+            _sync(folder)
+            if there is None:
+                folder.rename(target)
+            else:
+                folder.chmod(stat.S_IMODE(there.st_mode))
+                with _temporary_folder(target.parent) as former:  # removed when the other has its name
+                    target.rename(former)
+                    folder.rename(target)
+            _sync(target.parent)
+
+
+def check_folder_writable(path: Path, kind: Kind) -> None:
+    """Refuse what ``complete_folder`` could not write, before the work whose result it would be.
+
+    Raises
+    ------
+    IntsimError
+        As ``complete_folder``.
+    """
+    with _one_sentence(path):
+        target = Path(os.path.realpath(path))
+        _replaceable_folder(path, target, kind)
+        with _temporary_folder(next(each for each in target.parents if each.exists())):
+            pass
 
 
 def check_writable(path: Path, kind: Kind) -> None:
@@ -168,6 +228,46 @@ def _replaceable(path: Path, target: Path, kind: Kind) -> os.stat_result | None:
     return there
 
 
+def _replaceable_folder(path: Path, target: Path, kind: Kind) -> os.stat_result | None:
+    """Return what is known of the folder that will be replaced, if there is one."""
+    try:
+        there = target.stat()
+    except FileNotFoundError:
+        return None
+    for file in target.iterdir():
+        _require_ours(path, file, kind)
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "")
+    return there
+
+
+def _require_ours(path: Path, file: Path, kind: Kind) -> None:
+    if file.is_file() and not file.is_symlink():
+        with file.open("rb") as content:
+            if kind.recognises(content):
+                return
+    msg = f"{path} must be new, empty or {kind.name} to be written, got '{file.name}' in it; name a new one"
+    raise IntsimError(msg)
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Generator[Path]:
+    """Make a folder that is locked while it is in use, and removed at the end if it still has its name."""
+    folder = parent / TEMPORARY.format(secrets.token_hex(8))
+    folder.mkdir()
+    try:
+        descriptor = None if fcntl is None else os.open(folder, os.O_RDONLY)
+        try:
+            if descriptor is not None:
+                _lock(descriptor, wait=True)
+            yield folder
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _temporary(folder: Path) -> Generator[tuple[BinaryIO, Path]]:
     """Make a file that is locked while it is open, and removed at the end if it still has its name."""
@@ -196,7 +296,7 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that nobody has locked: their writers were killed."""
+    """Remove the temporary files and folders that nobody has locked: their writers were killed."""
     if fcntl is None:
         return
     for left in folder.glob(TEMPORARY.format("*")):
@@ -204,14 +304,14 @@ def _remove_abandoned(folder: Path) -> None:
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 if _lock(descriptor, wait=False):
-                    left.unlink()
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync(path: Path) -> None:
     with suppress(OSError):  # Windows opens no folder, some network file systems sync none
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

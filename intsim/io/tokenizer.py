@@ -42,6 +42,8 @@ __all__ = [
 
 WINDOW: Final = 512
 """Tokens that a decoder reads of a text at a time, where its context has as many."""
+MAX_IDS: Final = 1 << 22
+"""Ids of a vocabulary, gaps included, for each of which tokenizers takes memory: the largest in use have a million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +132,12 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
     except (OSError, ValueError) as error:
         msg = f"{file} must be a readable text file, got {said(error)}"
         raise CheckpointError(msg) from None
-    canonical = parse_tokenizer(text).to_str()
+    tokenizer = parse_tokenizer(text)
+    if (largest := max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0)) >= MAX_IDS:
+        msg = f"{file} must number its tokens below {MAX_IDS}, got {largest}"
+        raise CheckpointError(msg)
     try:
-        folded = fold_config(text, canonical, Path(path))
+        folded = fold_config(text, tokenizer.to_str(), Path(path))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {said(error)}"
         raise CheckpointError(msg) from None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
-from intsim._checked import check_choice, check_kind
+from intsim._checked import check_choice, check_kind, check_range
 from intsim._trace import Call, Level, Trace
 from intsim.errors import CheckpointError, IntsimError, said
 from intsim.fixedpoint import Dyadic, IntRange, Rounding
@@ -22,7 +22,7 @@ from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
 
-__all__ = ["TRACE", "check_manifest", "read_trace", "write_trace"]
+__all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "write_trace"]
 
 FORMAT_VERSION: Final = 1
 TRACE: Final = carrying("trace", "a trace of intsim")
@@ -31,15 +31,30 @@ TRACE: Final = carrying("trace", "a trace of intsim")
 def write_trace(path: Path, trace: Trace, model: Constants) -> None:
     """Write ``trace``, taken of ``model``, as one safetensors file.
 
-    The manifest lists the arrays in forward order: index, name, operator (``step`` for what happens inside one), dtype,
-    shape, bits, and what a code stands for, real = (code - zero_point) * scale: the scale is an exact rational,
-    ``"p/q"``, and scale and zero point are one, or one per channel. At level ``steps`` each operator's operands and
-    constants go with it, so that its call can be repeated from the file alone.
-
     Raises
     ------
     CheckpointError
         If the file cannot be written.
+    """
+    tensors, manifest = describe_trace(trace, model)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "level": trace.level,
+        "profile": model.profile.to_json(),
+        "profile_hash": model.profile.hash,
+        "model_digest": model.digest,
+        "trace": manifest,
+    }
+    write(path, tensors, metadata, TRACE)
+
+
+def describe_trace(trace: Trace, model: Constants) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]:
+    """Return the arrays of a trace, taken of ``model``, and its manifest.
+
+    The manifest lists the arrays in forward order: index, name, operator (``step`` for what happens inside one), dtype,
+    shape, bits, and what a code stands for, real = (code - zero_point) * scale: the scale is an exact rational,
+    ``"p/q"``, and scale and zero point are one, or one per channel. At level ``steps`` each operator's operands and
+    constants go with it, as values or as ``{"tensor": NAME}``, so that its call can be repeated from them alone.
     """
     tensors: dict[str, NDArray[Any]] = dict(trace)
     names = {id(values): name for name, values in trace.items()}
@@ -81,7 +96,7 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
             "operator": "step" if call is None else call.operator.__name__,
             "dtype": str(values.dtype),
             "shape": list(values.shape),
-            "bits": 8 * values.dtype.itemsize if out is None else out.range.bits,
+            "bits": _bits(values, call, model.profile) if out is None else out.range.bits,
             "scale": None if scale is None else [str(s) for s in scale] if scale.ndim else str(scale),
             "zero_point": None if scale is None else zero_point,
         }
@@ -91,15 +106,16 @@ def write_trace(path: Path, trace: Trace, model: Constants) -> None:
                 key: encode(value, f"{name}@{key}") for key, value in call.constants.items() if key != "carrier"
             }
         manifest.append(entry)
-    metadata = {
-        "format_version": FORMAT_VERSION,
-        "level": trace.level,
-        "profile": model.profile.to_json(),
-        "profile_hash": model.profile.hash,
-        "model_digest": model.digest,
-        "trace": manifest,
-    }
-    write(path, tensors, metadata, TRACE)
+    return tensors, manifest
+
+
+def _bits(values: NDArray[Any], call: Call | None, profile: Profile) -> int:
+    """Return the true width of a result that no format gives: an accumulator's where requantization saturates it."""
+    bits, narrow = 8 * values.dtype.itemsize, profile.requantization.accumulator_bits
+    if call is None or call.operator is not ops.matmul or narrow >= bits or not values.size:
+        return bits
+    low, high = int(values.min()), int(values.max())
+    return narrow if -(1 << narrow - 1) <= low <= high < 1 << narrow - 1 else bits
 
 
 def _scales(trace: Trace, model: Constants) -> dict[str, NDArray[Any]]:
@@ -189,8 +205,9 @@ def _checked_entry(entry: Mapping[str, Any]) -> tuple[str, str, list[int]]:
     KeyError, TypeError, ValueError
         If they have not.
     """
-    for key, kind in {"name": str, "dtype": str, "shape": list, "operator": str}.items():
+    for key, kind in {"name": str, "dtype": str, "shape": list, "operator": str, "bits": int}.items():
         check_kind(key, entry[key], kind)
+    check_range("bits", entry["bits"], 1, 64)
     if "operands" in entry:
         check_kind("operands", entry["operands"], list)
         check_kind("constants", entry["constants"], dict)
@@ -234,6 +251,7 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
     try:
         trace = Trace(metadata["level"])
         trace.model_digest = metadata.get("model_digest")
+        trace.bits = {entry["name"]: entry["bits"] for entry in metadata["trace"]}
         for entry in cast("Sequence[Mapping[str, Any]]", metadata["trace"]):
             name = entry["name"]
             trace[name] = tensors[name]

@@ -59,16 +59,21 @@ class CodeSoftmax(Checked):
         """Real value of one input code."""
         return Fraction(1, 1 << self.input_fraction)
 
+    @property
+    def exp_ratio(self) -> Dyadic:
+        """From what its exp gives to the 16-bit activation."""
+        _, _, q_c = ibert.exp_constants(self.input_scale)
+        shift = 15 + q_c.bit_length()
+        return Dyadic(((CODE_EXP_MAX << shift + 1) + q_c) // (2 * q_c), shift)
+
     def row_sum(self, tokens: int) -> int:  # noqa: ARG002  only others' sums depend on it
         """Return the most that a row of ``tokens`` probabilities sums to."""
         return self.one
 
     def __call__(self, x_q: Integers, mask: Mask | None = None) -> Integers:
         """Return rows of uint8 codes of 1 / one."""
-        _, _, q_c = ibert.exp_constants(self.input_scale)
-        shift = 15 + q_c.bit_length()
-        ratio = Dyadic(((CODE_EXP_MAX << shift + 1) + q_c) // (2 * q_c), shift)
-        return saturate(ibert.softmax(x_q.astype(np.int64), scale=self.input_scale, ratio=ratio, mask=mask), UINT8)
+        probs = ibert.softmax(x_q.astype(np.int64), scale=self.input_scale, ratio=self.exp_ratio, mask=mask)
+        return saturate(probs, UINT8)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -531,7 +531,7 @@ def _attended(
     size, done = QUERIES if causal else queries, list[Integers]()
     for start in range(0, queries, size):
         rows = slice(start, start + size)
-        columns = int(np.flatnonzero(keep[..., rows, :].any(axis=(0, 1, 2)))[-1:].sum()) + 1 if causal else k.shape[-2]
+        columns = k.shape[-2] - max(0, queries - rows.stop) if causal else k.shape[-2]  # none is before a later query
         part, kept = q[..., rows, :], keep[..., rows, :columns]
         if (group := heads // k.shape[1]) > 1:  # queries of the heads that share keys, one below the other
             part = part.reshape(batch, -1, group * part.shape[-2], part.shape[-1])

@@ -62,7 +62,7 @@ __all__ = [
 Steps: TypeAlias = dict[str, Integers]  # ":STEP" -> its ends, in forward order; the result is ""
 Run: TypeAlias = Callable[..., Steps]
 
-AT_ONCE: Final = 1 << 22  # weights
+AT_ONCE: Final = 1 << 20  # weights
 CODES: Final = np.arange(INT16.min, INT16.max + 1).astype(np.int16)
 
 

@@ -121,8 +121,8 @@ def is_role(role: str, of: str) -> bool:
 
 def tensor_name(name: str) -> str:
     """Return the checkpoint's name of a layer that runs several times: ``NAME@3`` is the fourth use of ``NAME``."""
-    layer, _, rest = name.partition("@")
-    return layer + rest.lstrip("0123456789")
+    layer, used, rest = name.partition("@")
+    return layer + rest.lstrip("0123456789") if used else name
 
 
 def term_name(total: str) -> str:

@@ -67,7 +67,8 @@ def dynamic_bound(
         msg = f"x_q must have codes that fit int32, got {x_q.dtype}"
         raise TypeError(msg)
     dtype = np.int32 if x_q.dtype.itemsize <= 2 else np.int64
-    highest, lowest = (end(x_q, axis=-1, initial=zero_point).astype(dtype) for end in (np.max, np.min))
+    highest = x_q.max(axis=-1, initial=zero_point).astype(dtype)
+    lowest = x_q.min(axis=-1, initial=zero_point).astype(dtype)
     maxima = np.maximum(highest - dtype(zero_point), dtype(zero_point) - lowest)  # (..., T)
     if per == "token":
         if clip:

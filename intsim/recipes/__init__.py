@@ -2,13 +2,23 @@
 """Quantization recipes; the presets are the TOML files beside this one."""
 
 from intsim.recipes.match import Matched, match
-from intsim.recipes.recipe import ActivationRule, InputRule, Recipe, WeightRule, load_recipe, parse_recipe, recipe_names
+from intsim.recipes.recipe import (
+    ActivationRule,
+    InputRule,
+    Recipe,
+    Smoothing,
+    WeightRule,
+    load_recipe,
+    parse_recipe,
+    recipe_names,
+)
 
 __all__ = [
     "ActivationRule",
     "InputRule",
     "Matched",
     "Recipe",
+    "Smoothing",
     "WeightRule",
     "load_recipe",
     "match",

@@ -27,7 +27,16 @@ from intsim.quantizers import (
     Scheme,
 )
 
-__all__ = ["ActivationRule", "InputRule", "Recipe", "WeightRule", "load_recipe", "parse_recipe", "recipe_names"]
+__all__ = [
+    "ActivationRule",
+    "InputRule",
+    "Recipe",
+    "Smoothing",
+    "WeightRule",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_names",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,11 +196,28 @@ Rule = TypeVar("Rule", WeightRule, ActivationRule, InputRule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Smoothing:
+    """How much of the range of a norm's output goes into the weights that read it: ``intsim.convert.smoothing``.
+
+    ``alpha`` alone asks it of every norm, and what stands against it is refused. With ``roles`` it is for norms of
+    these, where only products read them and neither their ranges nor those weights are given.
+    """
+
+    alpha: float
+    roles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_roles(self.roles, ROLES)
+        if type(self.alpha) is not float or not 0 <= self.alpha <= 1:
+            msg = f"smooth must be a number from 0.0 to 1.0, got {self.alpha!r}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A named quantization recipe; the first rule that matches a tensor's name decides.
 
-    ``permutation = "range"`` orders the channels of the hidden states by their range, ``smooth`` is the alpha of
-    ``intsim.convert.smoothing``, where there is one.
+    ``permutation = "range"`` orders the channels of the hidden states by their range.
     """
 
     name: str
@@ -201,7 +227,7 @@ class Recipe:
     inputs: tuple[InputRule, ...]
     permutation: Literal["none", "range"]
     bias_correction: bool
-    smooth: float | None
+    smooth: Smoothing | None
     source: Mapping[str, Any]
 
     @property
@@ -303,10 +329,6 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
             raise TypeError(msg)
     _check("permutation", data.get("permutation", "none"), ("none", "range"))
     _check("bias_correction", data.get("bias_correction", False), (True, False))
-    smooth = data.get("smooth")
-    if "smooth" in data and (not isinstance(smooth, float) or not 0 <= smooth <= 1):
-        msg = f"smooth must be a number from 0.0 to 1.0, got {smooth!r}"
-        raise ValueError(msg)
 
     def rules(kind: type[Rule], key: str) -> tuple[Rule, ...]:
         tables = _tables(key, data.get(key, []))
@@ -327,9 +349,14 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         inputs=rules(InputRule, "inputs"),
         permutation=data.get("permutation", "none"),
         bias_correction=data.get("bias_correction", False),
-        smooth=smooth,
+        smooth=_smoothing(data["smooth"]) if "smooth" in data else None,
         source=data,
     )
+
+
+def _smoothing(value: object) -> Smoothing:
+    table = cast("dict[str, Any]", value) if isinstance(value, dict) else {"alpha": value}
+    return made(Smoothing, {**table, "roles": _texts("roles", table.get("roles", []))})
 
 
 def _tables(key: str, value: object) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ SAME_SIGMOID: Final = "all results of sigmoid agree"
 # (operator, profile) -> changes that no input tells from the golden model, and why
 _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
     ("requantize", "intsim"): {COMMUTES: ("zero point before rounding",)},
+    ("linear", "intsim"): {COMMUTES: ("requantize: zero point before rounding",)},
+    ("linear", "intsim-wide"): {COMMUTES: ("requantize: zero point before rounding",)},
     ("add", "intsim"): {COMMUTES: ("zero point before rounding",)},
     ("requantize", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},
     ("add", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},
@@ -34,7 +36,7 @@ _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
     },
     ("exp", "ibert"): {NEVER_NEGATIVE: ("rounding toward-zero", "half added, then truncated", "logical shift")},
     ("softmax", "intsim"): {
-        NEVER_NEGATIVE: ("probabilities: rounding half-away",),
+        NEVER_NEGATIVE: ("probabilities: rounding half-away", "probabilities: half added, then truncated"),
         "differences are never positive": ("rounding half-toward-zero",),
         "probabilities are at most 255": ("256 wraps",),
         "exp of its lowest input is 0": ("masked positions as the lowest input of exp",),
@@ -47,11 +49,13 @@ _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
         "results fit 16 bits": ("result saturates at 16 bits", "result wraps at 16 bits"),
     },
     ("gelu", "ibert"): {"the input 0 gives 0 under every sign": ("sign of 0 is +1",)},
-    ("tanh", "intsim"): {EVERY_INPUT: (*NO_TIES, "rounding half-away", "rounded after the sign")},
+    ("tanh", "intsim"): {
+        EVERY_INPUT: (*NO_TIES, "rounding half-away", "rounded after the sign", "half added, then truncated"),
+    },
     ("tanh", "ibert"): {NEVER_NEGATIVE: ("rounding toward-zero",), EVERY_INPUT: ("exp: shift at most 15",)},
     ("sigmoid", "intsim"): {
         EVERY_INPUT: (*NO_TIES, "negative side divided by itself", "exp: shift at most 15"),
-        NEVER_NEGATIVE: ("rounding half-away",),
+        NEVER_NEGATIVE: ("rounding half-away", "half added, then truncated"),
     },
     ("rms_norm", "ibert"): {
         "shifted values are floored, and fit 16 bits": (

@@ -2,6 +2,7 @@
 """A user's own kernels, run on every recorded call of an operator."""
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,19 @@ from intsim.io.trace_file import read_trace
 from intsim.models.constants import Constants
 from intsim.verify.compare import Comparison, compare
 
-__all__ = ["replay"]
+__all__ = ["replay", "run_calls"]
 
 
 def replay(
-    trace: Trace | str | Path, kernels: Mapping[str, Callable[..., Any]], *, model: Constants | None = None
+    trace: Trace | str | Path,
+    kernels: Mapping[str, Callable[..., Any]],
+    *,
+    model: Constants | None = None,
+    layer: str = "*",
 ) -> Comparison:
     """Run ``kernels`` on the recorded calls of their operators and compare bit for bit.
+
+    With a simulator behind it: ``intsim.verify.simulator``.
 
     Parameters
     ----------
@@ -30,6 +37,8 @@ def replay(
         ``intsim.ops`` and returns what NumPy can view as integers.
     model
         The model that the kernels were made for.
+    layer
+        Pattern of the names of the calls, such as ``encoder.layer.0.*``.
 
     Returns
     -------
@@ -43,14 +52,28 @@ def replay(
         If no call of the trace is of such an operator.
     """
     recorded = trace if isinstance(trace, Trace) else read_trace(trace)[0]
-    calls = [call for call in recorded.calls.values() if call.operator.__name__ in kernels]
-    if not calls:
-        msg = f"trace must hold calls of {', '.join(sorted(kernels))}, got none; take it at level steps"
-        raise IntsimError(msg)
-    expected, actual = Trace(recorded.level), Trace(recorded.level)
-    expected.model_digest = recorded.model_digest
+    actual = run_calls(recorded, kernels, layer=layer)
     actual.model_digest = None if model is None else model.digest
-    for call in calls:
-        expected[call.name] = call.result
-        actual[call.name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
+    expected = Trace(recorded.level)
+    expected.update((name, recorded[name]) for name in actual)
+    expected.model_digest = recorded.model_digest
     return compare(expected, actual)
+
+
+def run_calls(recorded: Trace, kernels: Mapping[str, Callable[..., Any]], *, layer: str = "*") -> Trace:
+    """Return what ``kernels`` make of the recorded calls of their operators, in forward order.
+
+    Raises
+    ------
+    IntsimError
+        As ``replay``.
+    """
+    calls = {name: call for name, call in recorded.calls.items() if call.operator.__name__ in kernels}
+    calls = {name: call for name, call in calls.items() if fnmatchcase(name, layer)}
+    if not calls:
+        msg = f"trace must hold calls of {', '.join(sorted(kernels))} named {layer}, got none; take it at level steps"
+        raise IntsimError(msg)
+    actual = Trace(recorded.level)
+    for name, call in calls.items():
+        actual[name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
+    return actual

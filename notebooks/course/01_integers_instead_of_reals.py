@@ -37,7 +37,7 @@ from intsim.quantizers import AffineParams, MeanSquaredError, MinMax, Scheme, de
 from intsim.requantization import RULES
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 # %% [markdown]
 # ## A ruler
@@ -366,7 +366,8 @@ print(f"\n{np.mean(once != twice):.2%} of all codes differ, by at most {np.abs(o
 # ## Plant a bug
 #
 # Here is a requantization in a hurry. It divides in floating point and lets NumPy round. Change it, if you like: shift
-# without adding half, saturate at −127, use 16 bits of the multiplier. The next cells should catch you.
+# without adding half, saturate at −127, multiply in int32, or by the 7-bit 101 / 2**19. The next cells should catch
+# you.
 
 # %%
 planted_ratio = Dyadic.from_real(201 / 2**20)
@@ -394,7 +395,7 @@ print(f"{(mine(random_accs) != golden(random_accs)).sum()} of {random_accs.size:
 # %% [markdown]
 # Looks fine. Now ask [hypothesis](https://hypothesis.readthedocs.io) for an accumulator that tells the two apart.
 # `strategies.accumulators` of intsim draws what breaks requantizers: ties, their neighbours, the ends of every range.
-# Hypothesis then shrinks what it found to the simplest case.
+# Hypothesis then shrinks what it found to the simplest case. (Where there is no bug it says `NoSuchExample`.)
 
 # %%
 from hypothesis import find, settings

@@ -38,7 +38,7 @@ from intsim.models.widths import recorded, signed_bits
 from intsim.reference.ops.gelu import gelu
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 intsim, ibert, wide = (PROFILES[name] for name in ("intsim", "ibert", "intsim-wide"))
 LN2 = np.log(2)
 

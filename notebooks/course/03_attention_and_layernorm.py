@@ -33,7 +33,7 @@ from intsim.fixedpoint import Dyadic, isqrt
 from intsim.io.tokenizer import encode, parse_tokenizer
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 model = intsim.load(resources.files("intsim.embedded"))
 encoding = encode(parse_tokenizer(model.tokenizer), "It is not a bad film, just a long one.", longest=128)

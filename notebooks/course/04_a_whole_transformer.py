@@ -37,7 +37,7 @@ from intsim.io.tokenizer import encode, pad, parse_tokenizer
 from intsim.models.widths import widths
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 # %% [markdown]
 # ## The file
@@ -190,9 +190,11 @@ for name in layer:
 
 figure, axes = plt.subplots(figsize=(7.6, 5))
 places = np.arange(len(layer))
-axes.barh(places, given, color="#d5dae1", height=0.78)
-axes.barh(places, used, color=INK, height=0.5)
-axes.plot([proved[name] for name in layer], places, "|", color=RUST, markersize=11, markeredgewidth=2)
+axes.barh(places, given, color="#d5dae1", height=0.78, label="register")
+axes.barh(places, used, color=INK, height=0.5, label="used by one sentence")
+most = [proved[name] for name in layer]
+axes.plot(most, places, "|", color=RUST, markersize=11, markeredgewidth=2, label="most of any sentence, proved")
+axes.legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=3)
 assert max(bits for name, bits in proved.items() if name.endswith(".acc")) <= 24
 for place, bits in zip(places, used, strict=True):
     axes.text(bits - 0.25, place, bits, va="center", ha="right", fontsize=7.5, color="white")

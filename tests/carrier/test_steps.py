@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of several operators against these operators, one after the other."""
 
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 
@@ -540,6 +541,15 @@ def test_copies_of_weights_are_kept_only_where_all_of_a_model_fit(monkeypatch):
         kept = [weights.prepared(str(j), w) for j in range(i + 1)]
         assert {each.keeps for each in kept} == {i < 3}
         assert {each.transposed() is each.transposed() for each in kept} == {i < 3}
+
+
+def test_what_was_kept_is_let_go_of_once_a_model_is_too_large(monkeypatch):
+    monkeypatch.setattr(exact, "KEPT", 3 * 4 * 64)
+    weights, w = exact.Weights(), np.full((8, 8), 5, np.int8)
+    copies = [weakref.ref(weights.prepared(str(i), w).transposed()) for i in range(3)]
+    assert all(copy() is not None for copy in copies)
+    weights.prepared("3", w)
+    assert [copy() for copy in copies] == [None] * 3
 
 
 @pytest.mark.parametrize("carrier", ["nope", None, 1])

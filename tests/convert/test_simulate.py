@@ -173,7 +173,8 @@ def _simulated(path: Path, model: intsim.IntegerModel, inputs: Any) -> Case:
 
 CASES: Final = [("embedded", recipe) for recipe in (*FITTING, *TRAINED)]
 CASES += [
-    pytest.param("minilm", recipe, marks=[pytest.mark.slow] if recipe in {"w4a8", "w6"} else []) for recipe in MINILM
+    pytest.param("minilm", recipe, marks=[] if recipe in {"intsim", "peg", "zeroquant"} else [pytest.mark.slow])
+    for recipe in MINILM
 ]
 READING: Final = [("embedded", recipe) for recipe in (*FITTING, *TRAINED) if any(name in recipe for name in DYNAMIC)]
 READING += [("minilm", recipe) for recipe in DYNAMIC]

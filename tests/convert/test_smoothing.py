@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -265,6 +266,81 @@ def test_a_model_with_nothing_to_smooth_is_as_without_and_it_is_said(
     assert all(np.array_equal(values, plain.tensors[name]) for name, values in smoothed.tensors.items())
 
 
+# ---- norms of some roles, as the presets for decoders have it
+
+TWO: Final = '{ alpha = 0.5, roles = ["norm", "ffn-input"] }'
+
+
+def smoothed_norms(model: intsim.IntegerModel) -> set[str]:
+    return {name.removesuffix(".smooth.shift") for name in model.tensors if name.endswith(".smooth.shift")}
+
+
+@pytest.mark.parametrize(
+    ("smooth", "parts"),
+    [
+        (TWO, ("input_layernorm", "post_attention_layernorm")),
+        ('{ alpha = 0.5, roles = "ffn-input" }', ("post_attention_layernorm",)),
+        ('{ alpha = 0.5, roles = ["residual"] }', ()),
+        ("{ alpha = 0.5 }", ("input_layernorm", "post_attention_layernorm")),
+    ],
+)
+def test_norms_of_the_roles_are_smoothed(
+    folder: Callable[..., Path], tmp_path: Path, smooth: str, parts: tuple[str, ...]
+) -> None:
+    (tmp_path / "roles.toml").write_text(RECIPE.format(smooth))
+    model = intsim.quantize(folder("llama", "causal-lm"), recipe=tmp_path / "roles.toml", calibration=TEXTS)
+    assert smoothed_norms(model) == {f"layers.{n}.{part}" for n in (0, 1) for part in parts}
+
+
+@pytest.mark.parametrize("head", ["none", "two-classes", "masked-lm-untied"])
+@pytest.mark.parametrize("recipe", ["zeroquant", "zeroquant-w4"])
+def test_an_encoder_has_no_norms_of_these_roles_to_smooth_and_nothing_is_said(
+    folder: Callable[..., Path], caplog: pytest.LogCaptureFixture, tmp_path: Path, recipe: str, head: str
+) -> None:
+    path = folder("bert", head)
+    models = [intsim.quantize(path, recipe=each, calibration=TEXTS) for each in (recipe, rough(recipe, tmp_path))]
+    assert "smooth" not in caplog.text
+    assert models[0].tensors.keys() == models[1].tensors.keys()
+    assert all(np.array_equal(values, models[1].tensors[name]) for name, values in models[0].tensors.items())
+
+
+def rough(recipe: str, folder: Path) -> Path:
+    """Write a preset without its smoothing."""
+    lines = (resources.files("intsim.recipes") / f"{recipe}.toml").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith("smooth")]
+    assert len(kept) == len(lines) - 1
+    file = folder / f"{recipe}-rough.toml"
+    file.write_text("\n".join(kept))
+    return file
+
+
+@pytest.mark.parametrize(("recipe", "roles"), [("zeroquant", ("norm", "ffn-input")), ("zeroquant-w4", ("norm",))])
+@pytest.mark.parametrize("family", ["llama", "gemma", "gptj", "opt"])
+def test_a_loud_channel_costs_zeroquant_less_than_without(
+    folder: Callable[..., Path], tmp_path: Path, family: str, recipe: str, roles: tuple[str, ...]
+) -> None:
+    path = loud(folder(family, "causal-lm"), channel=3, factor=128)
+    outline = open_checkpoint(path).outline
+    norms = {norm for norm in readers(outline) if outline.activations[norm].role in roles}
+    feed = draw(outline.config, 2, 2, 9)
+    expected, errors = floats(path, feed), list[float]()
+    for each in (recipe, rough(recipe, tmp_path)):
+        model = intsim.quantize(path, recipe=each, calibration=TEXTS, profile="intsim-wide")
+        assert smoothed_norms(model) == (norms if each == recipe else set())
+        integers = model(feed.ids, attention_mask=feed.mask)
+        reals = integers.values * np.ldexp(1.0 * integers.scale.multiplier, -integers.scale.shift)
+        errors.append(float(np.square((reals - expected)[feed.mask > 0]).sum()))
+    assert errors[0] < 0.5 * errors[1], errors
+
+
+def test_a_norm_of_these_roles_whose_range_is_given_stays_as_it_is(folder: Callable[..., Path]) -> None:
+    path, norm = folder("llama", "causal-lm"), "layers.1.input_layernorm"
+    model = intsim.quantize(path, recipe="zeroquant", calibration=TEXTS, ranges={norm: [-3.0, 3.0]})
+    assert smoothed_norms(model) == {*readers(model.outline)} - {norm}
+    given = {name: [-2.0, 2.0] for name, each in model.outline.activations.items() if not each.like}
+    assert smoothed_norms(intsim.quantize(path, recipe="zeroquant", ranges=given)) == set()  # no text is read at all
+
+
 def test_a_trained_range_of_what_is_to_be_smoothed_is_refused(folder: Callable[..., Path]) -> None:
     path = folder("gpt2", "causal-lm")
     stored = load_file(path / "model.safetensors")
@@ -279,4 +355,23 @@ def test_a_migration_strength_that_is_none_is_refused(tmp_path: Path, value: str
     file = tmp_path / "recipe.toml"
     file.write_text(RECIPE.format(value))
     with pytest.raises(IntsimError, match=r"smooth must be a number from 0\.0 to 1\.0, got"):
+        intsim.recipes.load_recipe(file)
+    file.write_text(RECIPE.format(f'{{ alpha = {value}, roles = ["norm"] }}'))
+    with pytest.raises(IntsimError, match=r"smooth must be a number from 0\.0 to 1\.0, got"):
+        intsim.recipes.load_recipe(file)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('{ alpha = 0.5, roles = ["norms"] }', "roles must be among .*, got 'norms'"),
+        ("{ alpha = 0.5, roles = 3 }", "roles must be a text or a list of texts, got 3"),
+        ('{ roles = ["norm"] }', "alpha must be given, got nothing"),
+        ('{ alpha = 0.5, role = "norm" }', "fields must be among alpha, roles, got 'role'"),
+    ],
+)
+def test_a_table_that_does_not_say_how_to_smooth_is_refused(tmp_path: Path, table: str, message: str) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE.format(table))
+    with pytest.raises(IntsimError, match=message):
         intsim.recipes.load_recipe(file)

@@ -2,6 +2,7 @@
 """Kinds of files that are compared with each other: traces, dumps and answers of devices."""
 
 import io
+import json
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,9 @@ from fuzz.edits import Files, dumps
 from fuzz.kind import Kind
 
 import intsim
+from intsim.io.exported import model_contents
+from intsim.io.layout import Layout
+from intsim.io.memh_export import write_memh
 from intsim.io.trace_file import write_trace
 from intsim.profile import INTSIM
 from intsim.verify.vectors.cases import generate, minimum
@@ -108,11 +112,35 @@ def _memh(seed: str) -> Files:
 
 
 @cache
+def _export(seed: str) -> Files:
+    """Return the folder of a few tensors of a model, its manifest as a tree."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        contents = model_contents(seeds.model(*seed.split()), layer="*LayerNorm")
+        write_memh(out, contents, Layout(word_bits=24, tile=(2, 3), banks=2))
+        files = {f"out/{file.name}": file.read_text() for file in sorted(out.iterdir())}
+    manifest = json.loads(files.pop("out/manifest.json"))
+    good = {f"good/{name.partition('/')[2]}": text for name, text in files.items()}
+    return {"out/manifest.json": manifest, "good/manifest.json": json.dumps(manifest), **files, **good}
+
+
+def _arrays(seed: str) -> Files:
+    """Return raw bytes, decimals and an array of NumPy, each in a file of its own."""
+    name, values = next((name, each) for name, each in _traced(seed)[2].items() if each.dtype == np.int8)
+    file = io.BytesIO()
+    np.save(file, values)
+    text = " ".join(map(str, values.ravel().tolist()))
+    files: Files = {f"x/{name}.txt": text, f"y/{name}.npy": file.getvalue(), f"z/{name}.bin": values.tobytes()}
+    return {**files, "good": _traced(seed)[1]}
+
+
+@cache
 def _answers(name: str) -> str:
     operator = bind(name, INTSIM, None)
     batch = next(generate(operator, seed=1, level=1, cases=minimum(operator, 1)))[-CASES:]
     header = format_header(operator, seed=1, level=1, cases=CASES, operands_only=False)
     lines = format_lines([*operator.operands, operator.result], np.concatenate([batch, operator.results(batch)], 1))
+    header = [line for line in header if not line.startswith("seed: ")]  # the last cases of a level
     return "".join(f"# {line}\n" for line in header) + lines.tobytes().decode()
 
 
@@ -121,6 +149,7 @@ def _vectors(name: str) -> Files:
 
 
 _FIRST_MEMH: Final = next(file for file in _memh(TRACED[0]) if file != "good")
+_FIRST_IMAGE: Final = next(file for file in _export(TRACED[0]) if file.endswith(".memh"))
 KINDS: Final = {
     "trace": Kind(
         TRACED,
@@ -130,6 +159,18 @@ KINDS: Final = {
     ),
     "npz": Kind(TRACED, _npz, [("dump.npz",)], _compared("dump.npz"), write=_write_npz),
     "memh": Kind(TRACED[:1], _memh, [(_FIRST_MEMH,)], _compared("dump")),
+    "export": Kind(
+        TRACED[:1],
+        _export,
+        [("out/manifest.json", "tensors"), ("out/manifest.json",), (_FIRST_IMAGE,)],
+        ["compare FOLDER/good FOLDER/out", "compare FOLDER/out FOLDER/good"],
+    ),
+    "arrays": Kind(
+        TRACED[:1],
+        _arrays,
+        [(file,) for file in _arrays(TRACED[0]) if file != "good"],
+        [f"compare FOLDER/good FOLDER/{folder}" for folder in "xyz"],
+    ),
     "vectors": Kind(
         [*OPERATORS],
         _vectors,

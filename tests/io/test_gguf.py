@@ -266,6 +266,14 @@ def test_a_file_that_ends_early_is_refused_wherever_it_ends(llama: Path, tmp_pat
             open_checkpoint(cut)
 
 
+def test_a_command_refuses_a_file_that_ends_early_in_one_sentence(
+    llama: Path, tmp_path: Path, refusal: Callable[[Path], str]
+) -> None:
+    whole = (llama / "llama.gguf").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[:-100])
+    assert refusal(tmp_path / "cut.gguf").startswith("FILE must be a complete GGUF file, got")
+
+
 def _header(
     *, magic: bytes = b"GGUF", version: int = 3, tensors: int = 0, metadata: int = 0, rest: bytes = b""
 ) -> bytes:

@@ -6,6 +6,7 @@ import math
 import sys
 from fractions import Fraction
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from intsim.io.safetensors_file import read, write
 from intsim.io.trace_file import TRACE, read_trace, write_trace
 from intsim.verify.compare import compare
 
+FLOAT = Path(__file__).resolve().parents[1] / "data" / "embedded-float"
 IDS = [[2, 187, 1194, 16, 994, 3]]
 MANIFEST = ["index", "name", "operator", "dtype", "shape", "bits", "scale", "zero_point"]
 same_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -310,3 +312,24 @@ def test_an_integer_checkpoint_is_not_a_trace(model, tmp_path):
     model.save(tmp_path)
     with pytest.raises(CheckpointError, match="must be a trace"):
         read_trace(tmp_path / "model.safetensors")
+
+
+def test_an_accumulator_that_requantization_saturates_has_its_true_width(tmp_path):
+    texts = ["a nice day", "a film about love"]
+    ita = intsim.quantize(FLOAT, recipe="ibert", profile="ita", calibration=texts)
+    with intsim.trace("steps") as trace:
+        ita(IDS)
+    write_trace(tmp_path / "trace", trace, ita)
+    name = "encoder.layer.0.attention.self.query.acc"
+    golden = read_dump(tmp_path / "trace")
+    assert (golden.bits[name], golden.bits["encoder.layer.0.attention.self.query"]) == (26, 8)
+    assert read_trace(tmp_path / "trace")[0].bits[name] == 26
+    words = [f"{int(value) & 0x3FFFFFF:07x}" for value in trace[name].ravel()]
+    assert min(trace[name].ravel()) < 0
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device" / f"{name}.memh").write_text("\n".join(words))
+    assert compare(golden, read_dump(tmp_path / "device")).first is None
+    words[0] = f"{int(words[0], 16) ^ 1 << 25:07x}"
+    (tmp_path / "device" / f"{name}.memh").write_text("\n".join(words))
+    first = compare(golden, read_dump(tmp_path / "device")).first
+    assert (first.count, first.largest) == (1, 1 << 25)

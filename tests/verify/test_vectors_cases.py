@@ -18,11 +18,11 @@ from verify.vector_files import SIZES, call, every_binding, every_operator, gene
 
 from intsim.errors import IntsimError
 from intsim.profile import INTSIM, Softmax
-from intsim.verify.vectors import bind, minimum
+from intsim.verify.vectors import bind, generate, minimum
 from intsim.verify.vectors.cases import SCALAR, UNARY
 from intsim.verify.vectors.cases.edges import edge_table
 from intsim.verify.vectors.draw import Draw
-from intsim.verify.vectors.operators import parse_size
+from intsim.verify.vectors.operators import RANGES, parse_size
 
 # SHA-256 of the cases of seed 1, first 16 digits. These never change: users keep the files.
 GOLDEN: Final = {
@@ -102,6 +102,10 @@ GOLDEN: Final = {
     ("matmul", "intsim", 2): "0dfc3560cc052575",
     ("matmul", "ibert", 1): "313a93269101fbee",
     ("matmul", "ibert", 2): "304131f272af14fd",
+    ("linear", "intsim", 1): "c19b7e4ce4487cd6",
+    ("linear", "intsim", 2): "a44d02a7cc3fe42a",
+    ("linear", "ibert", 1): "7adbf1a3b562d766",
+    ("linear", "ibert", 2): "e6c2210d4acf0570",
     ("quantize", "intsim", 1): "465fb179f78ac9da",
     ("quantize", "intsim", 2): "27435cf0db639bbe",
     ("quantize", "ibert", 1): "80d27df2c34547de",
@@ -159,6 +163,25 @@ def expected(operator, case):
             x, w, bias = values
             x_rows, w_rows = ([row[i : i + depth] for i in range(0, len(row), depth)] for row in (x, w))
             return [acc for row in oracle.matmul(x_rows, w_rows, bias) for acc in row]
+        case "linear":
+            rows, columns, depth = operator.size
+            x, w, bias, (x_zero_point,), m, t, (zero_point,) = values
+            to = operator.formats.to
+            x_rows, w_rows = ([row[i : i + depth] for i in range(0, len(row), depth)] for row in (x, w))
+            acc = oracle.matmul([[code - x_zero_point for code in row] for row in x_rows], w_rows, bias)
+            return [
+                oracle.requantize(
+                    acc[i][j],
+                    m[j],
+                    t[j],
+                    zero_point=zero_point,
+                    lo=to.min,
+                    hi=to.max,
+                    rounding=profile.requantization.rounding,
+                )
+                for i in range(rows)
+                for j in range(columns)
+            ]
         case "quantize":
             x, scale = (Fraction(struct.unpack("<f", struct.pack("<I", bits))[0]) for bits in scalars[:2])
             return [oracle.quantize(x, scale, scalars[2], -128, 127)]
@@ -186,6 +209,13 @@ def test_results_of_level_2_are_those_of_the_oracle(profile, name):
 def test_results_of_other_sizes_are_those_of_the_oracle(profile, name, size):
     operator, cases = sample(name, profile, size=parse_size(size), every=23)
     assert operator.size == parse_size(size)
+    assert_as_the_oracle(operator, cases)
+
+
+@pytest.mark.parametrize("to", RANGES)
+def test_results_of_other_ranges_are_those_of_the_oracle(to):
+    operator = bind("linear", INTSIM, to=to, activations="uint8")
+    cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::7]
     assert_as_the_oracle(operator, cases)
 
 

@@ -102,7 +102,7 @@ def test_any_flipped_bit_of_a_result_is_reported_at_its_line(texts, name, profil
     assert (verdict.cases, verdict.mismatches) == (len(lines), 1)
     (mismatch,) = mismatches
     assert isinstance(mismatch, Mismatch)
-    assert mismatch.line == len(header) + index + 1
+    assert mismatch.place == f"line: {len(header) + index + 1}"
     assert (np.flatnonzero(mismatch.observed != mismatch.expected)).tolist() == [word]
     assert abs(mismatch.observed - mismatch.expected)[word] == 1 << bit
     observed, answer = " ".join(words[operator.words :]), lines[index].decode().split()[operator.words :]

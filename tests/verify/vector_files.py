@@ -29,6 +29,7 @@ SIZES: Final = {
     "l2_normalize": ["1", "2", "48"],
     "rotary": ["2x1", "7x3", "16x8"],
     "matmul": ["1x1x1", "3x2x5"],
+    "linear": ["1x1x1", "3x2x5"],
 }
 
 

@@ -2,21 +2,23 @@
 """What the changes run on: the fields of test vectors, or the operands of a recorded call."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from intsim._trace import Call
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT8, INT16, IntRange
-from intsim.profile import Profile
+from intsim.kernels.rules import CodeLayerNorm
+from intsim.profile import PROFILES, Profile
 from intsim.requantization import RULES, Requantization
 from intsim.verify.bugs import (
     add,
     isqrt,
     l2_normalize,
     layer_norm,
+    linear,
     matmul,
     multiply,
     quantize,
@@ -25,14 +27,32 @@ from intsim.verify.bugs import (
     rotary,
     softmax,
 )
-from intsim.verify.bugs.parts import CONTROL, Changes, Int64, wraps
+from intsim.verify.bugs.parts import CONTROL, Changes, Int64, orders, resized, wraps
 from intsim.verify.bugs.unary import UNARY
 from intsim.verify.vectors.operators import Operator, bind
 
-__all__ = ["changes_of_call", "changes_of_operator"]
+__all__ = [
+    "Run",
+    "Sized",
+    "changes_of_call",
+    "changes_of_operator",
+    "rule_of_operator",
+    "widths_of_call",
+    "widths_of_operator",
+]
 
-Fields = tuple[Any, ...]
-Run = Callable[[], Integers]
+T = TypeVar("T")
+Fields: TypeAlias = tuple[Any, ...]
+Run: TypeAlias = Callable[[], Integers]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized(Generic[T]):
+    """A change of which there is one for each of some widths; some read rows together with those before them."""
+
+    widths: range
+    reads_all_rows: bool
+    at: Callable[[int], T]
 
 
 def _neighbours(rule: Requantization) -> dict[str, Requantization]:
@@ -47,11 +67,76 @@ def _neighbours(rule: Requantization) -> dict[str, Requantization]:
 def changes_of_operator(operator: Operator) -> dict[str, Operator]:
     """Return the operator of test vectors under every change, by its name; a result has the bits of its field."""
     rule = operator.profile.requantization
-    if operator.name == "requantize" and not rule.is_one_rounding:
+    if operator.name in ("requantize", "linear") and not rule.is_one_rounding:
         neighbours = {
             name: replace(operator.profile, requantization=other) for name, other in _neighbours(rule).items()
         }
-        return {name: bind(operator.name, profile, operator.size) for name, profile in neighbours.items()}
+        return {
+            name: bind(operator.name, profile, operator.size, **operator.options)
+            for name, profile in neighbours.items()
+        }
+    if _is_borrowed(operator):
+        return _borrowed(operator)
+    under = _of_words(operator)
+    return {name: under(change) for name, change in _with_orders_of_words(operator).items()}
+
+
+class RuleOfWords(NamedTuple):
+    """The rule of an operator with nothing changed, and what makes its fields of cases."""
+
+    rule: Callable[..., Int64]
+    split: Callable[[Int64], Fields]
+
+
+def rule_of_operator(operator: Operator) -> "RuleOfWords | None":
+    """Return the rule that changes are made of, unless it is another project's."""
+    if _is_other(operator):
+        return None
+
+    def split(cases: Int64) -> Fields:
+        return tuple(_fields_of_words(operator, *operator.split(cases)))
+
+    return RuleOfWords(_changes_of_words(operator)[CONTROL], split)
+
+
+def widths_of_operator(operator: Operator) -> dict[str, Sized[Operator]]:
+    """Return the changes that there are at every width, by their names with ``{}`` for it."""
+    if _is_other(operator):
+        return {}
+    return _sized(_changes_of_words(operator), _of_words(operator))
+
+
+def _is_borrowed(operator: Operator) -> bool:
+    return {"gelu_tanh": "gelu"}.get(operator.name, operator.name) in operator.profile.borrowed
+
+
+def _is_other(operator: Operator) -> bool:
+    by_rule = operator.name in ("requantize", "linear") and not operator.profile.requantization.is_one_rounding
+    return by_rule or _is_borrowed(operator)
+
+
+def _borrowed(operator: Operator) -> dict[str, Operator]:
+    """Return another project's operator, its results in the wrong place, and other profiles' rules on its codes."""
+    stored = wraps(4 * operator.result.digits, signed=operator.result.signed)
+
+    def own(*words: Int64) -> Int64:
+        return stored(np.asarray(operator.evaluate(*words), np.int64))
+
+    moved = orders(own, axes=1 + (operator.result.count > 1))
+    rule = {"gelu_tanh": "gelu"}.get(operator.name, operator.name)
+    others: dict[str, Operator] = {}
+    for name, profile in PROFILES.items():
+        other = replace(operator.profile, **{rule: getattr(profile, rule)})
+        is_other = getattr(other, rule) != getattr(operator.profile, rule)
+        if is_other and not isinstance(getattr(other, rule), CodeLayerNorm):  # which divides by 0 in flat rows
+            bound = bind(operator.name, other, operator.size, **operator.options)
+            if bound.operands == operator.operands:
+                others[f"rule of profile {name}"] = replace(bound, result=operator.result)
+    under = {name: replace(operator, evaluate=change) for name, change in moved.items()}
+    return {CONTROL: replace(operator, evaluate=own), **others, **under}
+
+
+def _of_words(operator: Operator) -> Callable[[Callable[..., Int64]], Operator]:
     stored = wraps(4 * operator.result.digits, signed=operator.result.signed)
 
     def under(change: Callable[..., Int64]) -> Operator:
@@ -60,15 +145,34 @@ def changes_of_operator(operator: Operator) -> dict[str, Operator]:
 
         return replace(operator, evaluate=evaluate)
 
-    return {name: under(change) for name, change in _changes_of_words(operator).items()}
+    return under
+
+
+def _sized(changes: Changes, under: Callable[[Callable[..., Int64]], T]) -> dict[str, Sized[T]]:
+    sized: dict[str, Sized[T]] = {}
+    for name, change in changes.items():
+        if (found := resized(name, change)) is not None:
+            template, kind, at = found
+            sized[template] = Sized(
+                widths=kind.widths,
+                reads_all_rows=kind.reads_all_rows,
+                at=lambda bits, at=at: under(at(bits)),
+            )
+    return sized
+
+
+def _with_orders_of_words(operator: Operator) -> Changes:
+    changes = _changes_of_words(operator)
+    axes = 3 if operator.name in ("matmul", "linear") else 1 + (operator.result.count > 1)
+    return changes | orders(changes[CONTROL], axes=axes)
 
 
 def _changes_of_words(operator: Operator) -> Changes:
     match operator.name:
         case "requantize":
-            return requantize.changes(operator.profile.requantization.rounding, INT8)
+            return requantize.changes(operator.profile.requantization.rounding, operator.formats.to)
         case "add":
-            return add.changes(operator.profile, INT16, 2)
+            return add.changes(operator.profile, operator.formats.to, 2)
         case "softmax":
             return softmax.changes(operator.profile)
         case "multiply":
@@ -78,11 +182,15 @@ def _changes_of_words(operator: Operator) -> Changes:
         case "l2_normalize":
             return l2_normalize.changes(operator.profile)
         case "layer_norm":
-            return layer_norm.changes(operator.profile, INT8)
+            return layer_norm.changes(operator.profile, operator.formats.to)
         case "rms_norm":
-            return rms_norm.changes(operator.profile, INT8)
+            return rms_norm.changes(operator.profile, operator.formats.to)
         case "matmul":
-            return matmul.changes(INT8, INT8)
+            return matmul.changes(operator.formats.x, INT8)
+        case "linear":
+            return linear.changes(
+                operator.formats.x, INT8, operator.formats.to, operator.profile.requantization.rounding
+            )
         case "isqrt":
             return isqrt.changes()
         case "quantize":
@@ -98,6 +206,17 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
         case "matmul", (x, w, bias):
             rows, columns, depth = operator.size
             return x.reshape(-1, rows, depth), w.reshape(-1, columns, depth), bias.reshape(-1, 1, columns)
+        case "linear", (x, w, bias, x_zero_point, multiplier, shift, zero_point):
+            rows, columns, depth = operator.size
+            return (
+                x.reshape(-1, rows, depth),
+                w.reshape(-1, columns, depth),
+                bias.reshape(-1, 1, columns),
+                x_zero_point.reshape(-1, 1, 1),
+                multiplier.reshape(-1, 1, columns),
+                shift.reshape(-1, 1, columns),
+                zero_point.reshape(-1, 1, 1),
+            )
         case "softmax" | "layer_norm" | "rms_norm" | "l2_normalize" | "rotary", _:
             return tuple(word.reshape(len(word), -1) for word in words)
         case _:
@@ -124,11 +243,24 @@ def changes_of_call(call: Call) -> dict[str, Run]:
 
         return {name: by(other) for name, other in _neighbours(rule).items()}
     changes, fields = _changes_of_call(call)
+    if changes:
+        changes = changes | orders(changes[CONTROL], axes=4 if call.result.ndim > 3 else 3)
+    return {name: _of_call(call, fields, change) for name, change in changes.items()}
 
-    def under(change: Callable[..., Int64]) -> Run:
-        return lambda: change(*fields).astype(call.result.dtype)
 
-    return {name: under(change) for name, change in changes.items()}
+def widths_of_call(call: Call) -> dict[str, Sized[Run]]:
+    """Return the changes of a call that there are at every width, by their names with ``{}`` for it."""
+    profile, rule = call.constants.get("profile"), call.constants.get("rounding")
+    if (isinstance(profile, Profile) and call.operator.__name__ in profile.borrowed) or (
+        isinstance(rule, Requantization) and not rule.is_one_rounding
+    ):
+        return {}
+    changes, fields = _changes_of_call(call)
+    return _sized(changes, lambda change: _of_call(call, fields, change))
+
+
+def _of_call(call: Call, fields: Fields, change: Callable[..., Int64]) -> Run:
+    return lambda: change(*fields).astype(call.result.dtype)
 
 
 def _wide(x: Integers) -> Int64:

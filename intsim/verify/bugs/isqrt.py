@@ -23,6 +23,15 @@ def newton(n: Int64, *, updates: int, start: int | None = None) -> Int64:
     return root
 
 
+def one_short(n: Int64) -> Int64:
+    """Return Newton's iteration stopped one update before it has the root."""
+    root = before = np.int64(1) << (bit_length(n) + 1) // 2
+    while ((lower := (root + n // np.maximum(root, 1)) >> 1) < root).any():
+        is_lower = lower < root
+        before, root = np.where(is_lower, root, before), np.where(is_lower, lower, root)
+    return before
+
+
 def from_below(n: Int64) -> Int64:
     """Return Newton's iteration from 2**floor(bits / 2), below the root of numbers of odd width."""
     root = np.int64(1) << bit_length(n) // 2
@@ -53,6 +62,8 @@ def changes() -> dict[str, Part]:
     return {
         CONTROL: isqrt,
         **{f"{updates} Newton updates": partial(newton, updates=updates) for updates in UPDATES},
+        "one Newton update too few": one_short,
+        "last bit of the square root left out": lambda n: isqrt(n) >> 1 << 1,
         "4 Newton updates from 2**16": partial(newton, updates=4, start=1 << 16),
         "Newton from 2**floor(bits / 2)": from_below,
         "float32 square root": partial(in_float, dtype=np.float32),

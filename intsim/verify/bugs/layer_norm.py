@@ -19,16 +19,20 @@ from intsim.verify.bugs.parts import (
     Int64,
     Part,
     Shifter,
+    carried,
     dividers,
     finishes,
     keep,
+    late,
     multipliers,
     next_channel,
     prefixed,
+    previous_channel,
     product_shifters,
     reciprocals,
     registers,
     replaced,
+    reversed_lanes,
 )
 
 __all__ = ["changes"]
@@ -60,6 +64,7 @@ def rule(
     fewer: int = 0,
     variance: Part = keep,
     eps_of: Part = keep,
+    deviation: Part = keep,
     normalised: Part = AS_INT32,
     m: Part = keep,
     offset: Part = keep,
@@ -77,11 +82,12 @@ def rule(
         v = (c * c).sum(axis=-1, keepdims=True) // channels
     elif exact:
         c, moment = channels * x - centre(total), sum_of_squares(squares(x * x).sum(axis=-1, keepdims=True))
-        v = (channels * moment - about(total) ** 2) * channels // population
+        v = channels * moment - about(total) ** 2
+        v = v + v // population if fewer else v  # N / (N - 1) of it
     else:
         c = x - centre(mean(total, np.array(channels)))
         v = sum_of_squares(squares(c * c).sum(axis=-1, keepdims=True)) // population
-    std = np.maximum(root(variance(v + eps_of(eps)).clip(0, TOP)), 1)
+    std = np.maximum(deviation(root(variance(v + eps_of(eps)).clip(0, TOP))), 1)
     y = normalised(divided(c << fraction, std)) * m(multiplier)
     none = np.zeros((), np.int64)
     if bias_alone:
@@ -125,19 +131,32 @@ def changes(profile: Profile, to: IntRange) -> Changes:
         eps_of={"eps left out": np.zeros_like, "eps 1": np.ones_like},
         fewer={"variance over N - 1": 1},
         variance={**registers("variance", 32), **registers("variance", 32, signed=False)},
-        total_of={**registers("sum", 16), "sum left out": np.zeros_like},
+        total_of={
+            **registers("sum", 16),
+            "sum left out": np.zeros_like,
+            **carried("sum", 32),
+            "sum of the row before": late,
+        },
         added={"sum without the last channel": lambda x: x[..., :-1]},
-        sum_of_squares={**registers("sum of squares", 32), **registers("sum of squares", 32, signed=False)},
+        sum_of_squares={
+            **registers("sum of squares", 32),
+            **registers("sum of squares", 32, signed=False),
+            **carried("sum of squares", 40, signed=False),
+            "sum of squares of the row before": late,
+        },
+        deviation={"deviation of the row before": late},
         squares=registers("square", 16),
         centre={"mean not subtracted": np.zeros_like},
         normalised=registers("normalised value", 16, 18),
         fraction={"one fraction bit too few": fraction - 1, "one fraction bit too many": fraction + 1},
-        m={**multipliers(per_channel=True), "weight's sign dropped": np.abs},
+        m={**multipliers(per_channel=True), "weight's sign dropped": np.abs, "weight in reverse order": reversed_lanes},
         offset={
             "bias left out": np.zeros_like,
             "bias subtracted": np.negative,
-            "bias saturates at 32 bits": AS_INT32,
+            **registers("bias", 32),
             "bias of the next channel": next_channel,
+            "bias of the channel before": previous_channel,
+            "bias in reverse order": reversed_lanes,
         },
         bias_alone={"bias rounded by itself": True},
     )

@@ -2,8 +2,9 @@
 """What operators are made of, broken: shifts, saturations, multipliers and registers with one rule changed."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,26 +23,36 @@ __all__ = [
     "AS_INT16",
     "AS_INT32",
     "CONTROL",
+    "Carried",
     "Changes",
     "Divider",
     "Finish",
     "Int64",
     "Part",
+    "Register",
     "Shifter",
+    "Width",
+    "carried",
     "channel_0",
     "clamps",
     "dividers",
     "finishes",
     "inputs",
     "keep",
+    "late",
     "multipliers",
     "next_channel",
     "nonzero",
+    "orders",
     "prefixed",
+    "previous_channel",
     "product_shifters",
     "reciprocals",
     "registers",
     "replaced",
+    "resized",
+    "reversed_lanes",
+    "reversed_words",
     "saturates",
     "shifters",
     "significant",
@@ -105,14 +116,92 @@ def wraps(bits: int, *, signed: bool = True) -> Part:
     return lambda y: ((y + half) & ((1 << bits) - 1)) - half
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Width:
+    """A part of which there is one for every width: ``resized`` makes another of them."""
+
+    bits: int
+
+    widths: ClassVar[range] = range(2, 62)
+    reads_all_rows: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register(Width):
+    """A register that wraps or saturates."""
+
+    signed: bool
+    saturating: bool
+
+    def __call__(self, y: Int64) -> Int64:
+        """Return what it holds."""
+        return (saturates if self.saturating else wraps)(self.bits, signed=self.signed)(y)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried(Width):
+    """A sum of a row that begins with the one of the row before, in a register that wraps."""
+
+    signed: bool
+
+    reads_all_rows: ClassVar[bool] = True
+    widths: ClassVar[range] = range(16, 62)
+
+    def __call__(self, y: Int64) -> Int64:
+        """Return the sums (..., n) of all rows before, and of this one."""
+        return wraps(self.bits, signed=self.signed)(y.reshape(-1, y.shape[-1]).cumsum(axis=0).reshape(y.shape))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reciprocal(Width):
+    """Division by a reciprocal that has ``bits`` bits behind the point: two roundings."""
+
+    kept: Rounding
+    rounding: Rounding
+
+    widths: ClassVar[range] = range(8, 39)
+
+    def __call__(self, dividend: Int64, divisor: Int64) -> Int64:
+        """Return the quotient."""
+        reciprocal = rounding_divide(np.full_like(divisor, 1 << self.bits), divisor, self.kept)
+        return rounding_right_shift(dividend * reciprocal, np.array(self.bits), self.rounding)
+
+
 def registers(name: str, *widths: int, signed: bool = True) -> dict[str, Part]:
     """Return a register too narrow for what it holds."""
     kind = "bits" if signed else "unsigned bits"
     return {
-        f"{name} {verb} at {bits} {kind}": narrowed(bits, signed=signed)
+        f"{name} {verb} at {bits} {kind}": Register(bits=bits, signed=signed, saturating=verb == "saturates")
         for bits in widths
-        for verb, narrowed in (("wraps", wraps), ("saturates", saturates))
+        for verb in ("wraps", "saturates")
     }
+
+
+def carried(name: str, bits: int, *, signed: bool = True) -> dict[str, Part]:
+    """Return a sum that nothing clears between rows."""
+    return {f"{name} of {bits} bits not cleared between rows": Carried(bits=bits, signed=signed)}
+
+
+def resized(name: str, change: Any) -> tuple[str, type[Width], Callable[[int], Any]] | None:
+    """Return the name with ``{}`` for the width, its kind, and the change at every width, if it has one."""
+    if isinstance(change, Width):
+        own = change
+
+        def of(bits: int) -> Any:
+            return replace(own, bits=bits)
+
+        return name.replace(f"{own.bits} ", "{} ", 1), type(own), of
+    if isinstance(change, partial):
+        rule = cast("partial[Any]", change)
+        for key, part in rule.keywords.items():
+            if (found := resized(name, part)) is not None:
+                template, kind, at = found
+
+                def with_part(bits: int, key: str = key, at: Callable[[int], Any] = at) -> Any:
+                    return partial(rule, **{key: at(bits)})
+
+                return template, kind, with_part
+    return None
 
 
 def inputs() -> dict[str, Part]:
@@ -138,6 +227,50 @@ def next_channel(y: Int64) -> Int64:
     return np.roll(y, -1, axis=-1) if y.ndim else y
 
 
+def previous_channel(y: Int64) -> Int64:
+    """Return each channel's other neighbour's value."""
+    return np.roll(y, 1, axis=-1) if y.ndim else y
+
+
+def reversed_lanes(y: Int64) -> Int64:
+    """Return the last axis in reverse order."""
+    return y[..., ::-1]
+
+
+def reversed_words(y: Int64, *, lanes: int = 4) -> Int64:
+    """Return the last axis with the lanes of every whole word in reverse order, as bytes of the other end are."""
+    whole = y.shape[-1] // lanes * lanes
+    words = y[..., :whole].reshape(*y.shape[:-1], -1, lanes)[..., ::-1]
+    return np.concatenate([words.reshape(*y.shape[:-1], whole), y[..., whole:]], axis=-1)
+
+
+def late(y: Int64) -> Int64:
+    """Return each row's predecessor, and zeros first: a pipeline that is one row behind."""
+    rows = y.reshape(-1, y.shape[-1] if y.ndim > 1 else 1)
+    return np.concatenate([np.zeros_like(rows[:1]), rows[:-1]]).reshape(y.shape)
+
+
+def orders(golden: Callable[..., Int64], *, axes: int) -> Changes:
+    """Return right results in the wrong place, of ``axes`` axes: 1 for scalars, 2 for rows, 3 tiles, 4 heads."""
+    moved: dict[str, Part] = {"one row late": late}
+    if axes > 1:
+        moved |= {
+            "lanes reversed": reversed_lanes,
+            "lanes of each word of 4 reversed": reversed_words,
+            "lanes of each word of 2 reversed": partial(reversed_words, lanes=2),
+            "one lane late": previous_channel,
+        }
+    if axes > 2:
+        moved["rows reversed"] = lambda y: y[..., ::-1, :]
+    if axes > 3:
+        moved["heads reversed"] = lambda y: y[..., ::-1, :, :]
+
+    def under(part: Part) -> Callable[..., Int64]:
+        return lambda *fields: part(golden(*fields))
+
+    return {name: under(part) for name, part in moved.items()}
+
+
 def nonzero(y: Int64) -> Int64:
     """Return a divisor: 1 for 0."""
     return np.where(y == 0, 1, y)
@@ -159,24 +292,27 @@ def dividers(rounding: Rounding) -> dict[str, Divider]:
         "to-odd": lambda rest, _, quotient: (rest > 0) & (quotient & 1 == 0),
         "one too high": lambda rest, _, __: np.ones_like(rest),
     }
+
+    def truncated(dividend: Int64, divisor: Int64) -> Int64:
+        total = dividend + divisor // 2
+        return np.sign(total) * (abs(total) // divisor)
+
     return {
         CONTROL: partial(rounding_divide, rounding=rounding),
         **{f"rounding {other}": partial(rounding_divide, rounding=other) for other in Rounding if other != rounding},
         **{f"rounding {name}": partial(divided, raised=raised) for name, raised in more.items()},
+        "half added, then truncated": truncated,
     }
 
 
 def reciprocals() -> dict[str, Divider]:
-    """Return divisions by a reciprocal of fixed width, rounded down or half up."""
-
-    def by(dividend: Int64, divisor: Int64, *, bits: int, rounding: Rounding) -> Int64:
-        reciprocal = rounding_divide(np.full_like(divisor, 1 << bits), divisor, rounding)
-        return rounding_right_shift(dividend * reciprocal, np.array(bits), rounding)
-
+    """Return divisions by a reciprocal of fixed width: it and the product rounded down or half up."""
+    floor, half_up = Rounding.FLOOR, Rounding.HALF_UP
     return {
-        "reciprocal of 16 bits": partial(by, bits=16, rounding=Rounding.FLOOR),
-        "reciprocal of 31 bits": partial(by, bits=31, rounding=Rounding.FLOOR),
-        "reciprocal of 16 bits, rounded": partial(by, bits=16, rounding=Rounding.HALF_UP),
+        "reciprocal of 16 bits": Reciprocal(bits=16, kept=floor, rounding=floor),
+        "reciprocal of 31 bits": Reciprocal(bits=31, kept=floor, rounding=floor),
+        "reciprocal of 16 bits, rounded": Reciprocal(bits=16, kept=half_up, rounding=half_up),
+        "reciprocal of 16 bits truncated, product rounded": Reciprocal(bits=16, kept=floor, rounding=half_up),
     }
 
 
@@ -267,7 +403,11 @@ def multipliers(*, per_channel: bool = False) -> dict[str, Part]:
         },
         **{f"multiplier cut to {bits} bits": lambda m, drop=drop: m >> drop << drop for bits, drop in drops.items()},
         **(
-            {"multiplier of channel 0": channel_0, "multiplier of the next channel": next_channel}
+            {
+                "multiplier of channel 0": channel_0,
+                "multiplier of the next channel": next_channel,
+                "multiplier of the channel before": previous_channel,
+            }
             if per_channel
             else {}
         ),

@@ -18,6 +18,7 @@ from intsim.verify.bugs.parts import (
     finishes,
     keep,
     multipliers,
+    previous_channel,
     product_shifters,
     registers,
     replaced,
@@ -75,7 +76,7 @@ def changes(rounding: Rounding, to: IntRange, *, per_channel: bool = False) -> C
             m={**multipliers(per_channel=per_channel), "multiplier in float32": significant},
             x=registers("accumulator", 16, 24),
             product={**registers("product", 32), "product wraps at 48 bits": wraps(48)},
-            t={"shift of channel 0": channel_0} if per_channel else {},
+            t={"shift of channel 0": channel_0, "shift of the channel before": previous_channel} if per_channel else {},
         ),
         "float32 arithmetic": partial(golden, shifted=product_shifters(Rounding.HALF_EVEN)[CONTROL], **in_float32),
     }

@@ -16,10 +16,13 @@ from intsim.verify.bugs.parts import (
     Divider,
     Int64,
     Part,
+    Register,
     Shifter,
+    carried,
     clamps,
     dividers,
     keep,
+    late,
     multipliers,
     nonzero,
     prefixed,
@@ -27,6 +30,7 @@ from intsim.verify.bugs.parts import (
     reciprocals,
     registers,
     replaced,
+    reversed_lanes,
     wraps,
 )
 from intsim.verify.bugs.unary import exp_inside
@@ -89,6 +93,12 @@ def changes(profile: Profile) -> Changes:
     def by_reciprocal(dividend: Int64, divisor: Int64) -> Int64:  # as I-BERT's code: floor(2**32 / sum), then 24 bits
         return rounding_right_shift(dividend // one * ((1 << 32) // divisor), np.array(24), Rounding.FLOOR)
 
+    def highest(seen: Int64) -> Int64:
+        return seen.max(axis=-1, keepdims=True)
+
+    def never_cleared(seen: Int64) -> Int64:
+        return np.maximum.accumulate(highest(seen).reshape(-1)).reshape(*seen.shape[:-1], 1)
+
     def without_last(seen: Int64) -> Int64:
         return seen[..., : max(seen.shape[-1] - 1, 1)].max(axis=-1, keepdims=True)
 
@@ -120,19 +130,27 @@ def changes(profile: Profile) -> Changes:
                 "mask left out": np.ones_like,
                 "mask inverted": lambda mask: 1 - mask,
                 "last key masked": lambda mask: mask & np.roll(mask, -1, axis=-1),
+                "mask lanes reversed": reversed_lanes,
             },
             masked_in=masked_in,
             empty={"fully masked row uniform": lambda length: -(-one // length)},
             maximum={
-                "maximum at least 0": lambda seen: seen.max(axis=-1, keepdims=True).clip(0),
+                "maximum at least 0": lambda seen: highest(seen).clip(0),
+                "maximum not cleared between rows": never_cleared,
+                "maximum of the row before": lambda seen: late(highest(seen)),
                 "maximum without the last key": without_last,
                 "maximum not subtracted": lambda seen: np.zeros_like(seen[..., :1]),
             },
-            scores={"scores wrap at 16 bits": wraps(16)},
-            difference={"difference wraps at 16 bits": wraps(16)},
+            scores={"scores wrap at 16 bits": Register(bits=16, signed=True, saturating=False)},
+            difference=registers("difference", 16),
             m=multipliers(),
             x_of={**registers("input of exp", 12, 13, 15), "input of exp wraps at 16 bits": wraps(16)},
-            total={**registers("sum", 16, 18), **registers("sum", 16, signed=False)},
+            total={
+                **registers("sum", 16, 18),
+                **registers("sum", 16, signed=False),
+                **carried("sum", 32, signed=False),
+                "sum of the row before": late,
+            },
             summed={"sum without the last key": lambda e: e[..., :-1]},
             exp=prefixed("exp", exps),
         ),

@@ -22,12 +22,14 @@ from intsim.verify.vectors.operators import Field, Operator
 __all__ = [
     "VECTORS",
     "c_header",
+    "lane_bits",
     "memh",
     "named_arrays",
     "pack_lanes",
     "packed_header",
     "system_verilog_package",
     "unpack_lanes",
+    "words_of",
     "write_npz",
     "write_safetensors",
 ]
@@ -47,7 +49,7 @@ VECTORS: Final = Kind("a file of intsim vectors", _is_vectors)
 HEX_OF_BYTE: Final = np.array([list(b"%02x" % byte) for byte in range(256)], np.uint8)
 
 
-def _lane_bits(field: Field) -> int:
+def lane_bits(field: Field) -> int:
     """Return the bits that store a word: 1, or the next of 8, 16, 32, 64."""
     return 1 if field.bits == 1 else max(8, 1 << (field.bits - 1).bit_length())
 
@@ -68,13 +70,13 @@ def _parts(operator: Operator, cases: Int64, results: Int64 | None) -> Iterator[
 
 def _lanes(field: Field, values: Int64) -> NDArray[np.integer]:
     """Return the words of a field in the smallest dtype that holds them."""
-    return values.astype(np.dtype(f"{'' if field.signed else 'u'}int{max(8, _lane_bits(field))}"))
+    return values.astype(np.dtype(f"{'' if field.signed else 'u'}int{max(8, lane_bits(field))}"))
 
 
 def pack_lanes(field: Field, values: Int64, *, word_bits: int) -> NDArray[np.uint8]:
     """Return the words of a field (cases, count) as little-endian lanes: bytes (cases, words, word_bits / 8)."""
     cases, word_bytes = len(values), word_bits // 8
-    if _lane_bits(field) == 1:
+    if lane_bits(field) == 1:
         lanes = np.packbits(values.astype(np.uint8), axis=1, bitorder="little")
     else:
         signed = _lanes(field, values)
@@ -89,9 +91,9 @@ def pack_lanes(field: Field, values: Int64, *, word_bits: int) -> NDArray[np.uin
 def unpack_lanes(field: Field, packed: NDArray[np.uint8]) -> Int64:
     """Return the words (cases, count) that ``pack_lanes`` packed."""
     lanes = packed.reshape(len(packed), -1)
-    if _lane_bits(field) == 1:
+    if lane_bits(field) == 1:
         return np.unpackbits(lanes, axis=1, count=field.count, bitorder="little").astype(np.int64)
-    dtype = np.dtype(f"<{'i' if field.signed else 'u'}{_lane_bits(field) // 8}")
+    dtype = np.dtype(f"<{'i' if field.signed else 'u'}{lane_bits(field) // 8}")
     return np.ascontiguousarray(lanes[:, : field.count * dtype.itemsize]).view(dtype).astype(np.int64)
 
 
@@ -130,7 +132,7 @@ def _layout(operator: Operator, results: Int64 | None, word_bits: int) -> list[t
     layout: list[tuple[str, Field, int, int]] = []
     offset = 0
     for side, field in _fields(operator, results):
-        words = -(-field.count * _lane_bits(field) // word_bits)
+        words = words_of(field, word_bits)
         layout.append((side, field, offset, words))
         offset += words
     return layout
@@ -161,7 +163,8 @@ def system_verilog_package(
     lines += [f"  localparam int CASES = {len(cases)};", f"  localparam int WORD_BITS = {word_bits};"]
     lines += [f"  localparam int CASE_WORDS = {case_words};", "  localparam int DEPTH = CASES * CASE_WORDS;"]
     for name, value in operator.constants.items():
-        kind, shown = ("int", str(value)) if isinstance(value, int) else ("string", json.dumps(value))
+        # a string parameter compiles nowhere but in the newest tools; a vector of its bytes compares with a literal
+        kind, shown = ("int", str(value)) if isinstance(value, int) else (f"bit [{8 * len(value) - 1}:0]", f'"{value}"')
         lines.append(f"  localparam {kind} {name.upper()} = {shown};")
     for _, field, offset, words in layout:
         name = field.name.upper()
@@ -170,7 +173,7 @@ def system_verilog_package(
             f"  localparam int {name}_OFFSET = {offset};",
             f"  localparam int {name}_WORDS = {words};",
             f"  localparam int {name}_LANES = {field.count};",
-            f"  localparam int {name}_LANE_BITS = {_lane_bits(field)};",
+            f"  localparam int {name}_LANE_BITS = {lane_bits(field)};",
             f"  localparam int {name}_BITS = {field.bits};",
             f"  localparam bit {name}_SIGNED = {int(field.signed)};",
         ]
@@ -207,3 +210,8 @@ def _literal(value: int, dtype: np.dtype[np.integer]) -> str:
     if dtype.kind == "u":
         return f"UINT{bits}_C({value})"
     return f"(-INT{bits}_C({-value - 1}) - 1)" if value == -(1 << (bits - 1)) else f"INT{bits}_C({value})"
+
+
+def words_of(field: Field, word_bits: int) -> int:
+    """Return how many words a field of a case is packed in."""
+    return -(-field.count * lane_bits(field) // word_bits)

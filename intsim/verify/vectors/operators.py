@@ -6,30 +6,48 @@ One function per operator binds it to a profile and a size. A case is one row of
 results the same way. It raises ``ValueError`` for operands on which the operator is not defined.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from intsim import ops
 from intsim.errors import IntsimError
-from intsim.fixedpoint import INT8, INT16, INT32, Dyadic, IntRange, Rounding, saturate
+from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, saturate
+from intsim.kernels.rules import CodeLayerNorm
 from intsim.ops.l2_normalize import ROOT_FRACTION, UNIT_FRACTION
 from intsim.ops.rotary import TURN_FRACTION
-from intsim.profile import Gelu, LayerNorm, Profile, native
+from intsim.profile import Gelu, LayerNorm, Profile, Softmax, native
 from intsim.quantizers import AffineParams
 from intsim.quantizers import quantize as affine_quantize
 from intsim.rounded import RoundedExp, RoundedGelu, RoundedSigmoid, RoundedSilu, RoundedTanh
 from intsim.verify.vectors.draw import Int64
 
-__all__ = ["OPERATORS", "Field", "Operator", "bind", "parse_size"]
+__all__ = [
+    "OPERATORS",
+    "RANGES",
+    "Field",
+    "Formats",
+    "Kind",
+    "Operator",
+    "bind",
+    "input_range",
+    "max_bias",
+    "parse_size",
+]
 
 Size: TypeAlias = tuple[int, ...]
 
-MAX_WORDS: Final = 1 << 14  # of one field: the most channels of a layer norm
+MAX_WORDS: Final = 1 << 14  # of one operand: the most channels of a layer norm
+RANGES: Final[Mapping[str, IntRange]] = {
+    "narrow": IntRange(8, narrow=True),
+    "int8": INT8,
+    "uint8": UINT8,
+    "int16": INT16,
+    "int32": INT32,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +69,13 @@ class Field:
         return f"{self.name} {'' if self.signed else 'u'}int{self.bits}{of}"
 
 
+class Formats(NamedTuple):
+    """Range of the result, and of the activations of a product."""
+
+    to: IntRange
+    x: IntRange
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """An operator bound to a profile and a size."""
@@ -58,6 +83,8 @@ class Operator:
     name: str
     profile: Profile
     size: Size
+    formats: Formats
+    options: Mapping[str, str] = field(default_factory=dict[str, str])  # to and activations that are not the default
     operands: tuple[Field, ...]
     result: Field
     evaluate: Callable[..., Any]
@@ -66,19 +93,38 @@ class Operator:
     @property
     def words(self) -> int:
         """Words of the operands of one case."""
-        return sum(field.count for field in self.operands)
+        return sum(each.count for each in self.operands)
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of a case as text."""
+        return sum(each.count * (each.digits + 1) for each in (*self.operands, self.result))
 
     def split(self, cases: Int64) -> list[Int64]:
         """Return one array per operand of (cases, words)."""
-        ends = np.cumsum([field.count for field in self.operands])
+        ends = np.cumsum([each.count for each in self.operands])
         parts = np.split(cases, ends[:-1], axis=1)
-        return [part[:, 0] if field.count == 1 else part for field, part in zip(self.operands, parts, strict=True)]
+        return [part[:, 0] if each.count == 1 else part for each, part in zip(self.operands, parts, strict=True)]
 
     def results(self, cases: Int64) -> Int64:
         """Return the expected results (cases, result words) of (cases, operand words)."""
         if not len(cases):  # operators take the largest constant of a batch
             return np.empty((0, self.result.count), np.int64)
         return np.asarray(self.evaluate(*self.split(cases)), np.int64).reshape(len(cases), self.result.count)
+
+
+def input_range(name: str, profile: Profile) -> IntRange:
+    """Return the codes that a function of one code reads: int16, unless another project's GELU has its own."""
+    return INT16 if name not in ("gelu", "gelu_tanh") else profile.gelu.input_range
+
+
+def _field(name: str, codes: IntRange) -> Field:
+    return Field(name=name, bits=codes.bits, signed=codes.signed)
+
+
+def _borrowed(rule: Any) -> dict[str, int | str]:
+    """Return the constants of another project's rule."""
+    return {name: value for name, value in asdict(rule).items() if isinstance(value, int | str)}
 
 
 def _rounding(profile: Profile) -> dict[str, int | str]:
@@ -105,7 +151,9 @@ def _exp_constants(profile: Profile) -> dict[str, int | str]:
 def _gelu_constants(profile: Profile) -> dict[str, int | str]:
     if isinstance(profile.gelu, RoundedGelu):
         return _formats(profile.gelu.input_fraction, profile.gelu.output_fraction)
-    rule = native(profile.gelu, Gelu)
+    if not isinstance(profile.gelu, Gelu):
+        return _borrowed(profile.gelu)
+    rule = profile.gelu
     q_b, q_1 = rule.constants(profile.step_rounding)
     return {"q_b": q_b, "q_1": q_1, "output_shift": rule.output_shift, **_steps(profile)}
 
@@ -129,43 +177,45 @@ def _silu_constants(profile: Profile) -> dict[str, int | str]:
     return {**formats, **_sigmoid_constants(profile)}
 
 
-def _requantize(profile: Profile, size: Size) -> Operator:
+def _requantize(profile: Profile, size: Size, formats: Formats) -> Operator:
     def evaluate(acc: Int64, multiplier: Int64, shift: Int64, zero_point: Int64) -> Any:
         y = np.empty(acc.shape, np.int64)
         for common in np.unique(zero_point).tolist():  # the operator takes one
             of = zero_point == common
             ratio = Dyadic(multiplier[of], shift[of])
-            y[of] = ops.requantize(acc[of], ratio, to=INT8, rounding=profile.requantization, zero_point=common)
+            y[of] = ops.requantize(acc[of], ratio, to=formats.to, rounding=profile.requantization, zero_point=common)
         return y
 
     return Operator(
         name="requantize",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
             Field(name="acc", bits=32),
             Field(name="multiplier", bits=32),
             Field(name="shift", bits=6, signed=False),
-            Field(name="zero_point", bits=8),
+            _field("zero_point", formats.to),
         ),
-        result=Field(name="y", bits=8),
+        result=_field("y", formats.to),
         evaluate=evaluate,
         constants={"rule": profile.requantization.name, "rounding": str(profile.requantization.rounding)},
     )
 
 
-def _add(profile: Profile, size: Size) -> Operator:
+def _add(profile: Profile, size: Size, formats: Formats) -> Operator:
     once = profile.sum == "once"
 
     def evaluate(acc: Int64, residual: Int64, acc_multiplier: Int64, residual_multiplier: Int64, *last: Int64) -> Any:
         *shifts, zero_point = last
         ratios = [Dyadic(acc_multiplier, shifts[0]), Dyadic(residual_multiplier, shifts[-1])]
-        return saturate(ops.add([acc, residual], ratios, to=INT32, profile=profile) + zero_point, INT16)
+        return saturate(ops.add([acc, residual], ratios, to=INT32, profile=profile) + zero_point, formats.to)
 
     return Operator(
         name="add",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
             Field(name="acc", bits=32),
             Field(name="residual", bits=16),
@@ -175,15 +225,15 @@ def _add(profile: Profile, size: Size) -> Operator:
                 Field(name=name, bits=6, signed=False)
                 for name in (["shift"] if once else ["acc_shift", "residual_shift"])
             ),
-            Field(name="zero_point", bits=16),
+            _field("zero_point", formats.to),
         ),
-        result=Field(name="y", bits=16),
+        result=_field("y", formats.to),
         evaluate=evaluate,
         constants={"sum": profile.sum, **_rounding(profile)},
     )
 
 
-def _multiply(profile: Profile, size: Size) -> Operator:
+def _multiply(profile: Profile, size: Size, formats: Formats) -> Operator:
     def evaluate(a: Int64, b: Int64, multiplier: Int64, shift: Int64, *zero_points: Int64) -> Any:
         y, table = np.empty(a.shape, np.int64), np.column_stack(zero_points)
         for common in np.unique(table, axis=0):  # the operator takes one of each
@@ -198,6 +248,7 @@ def _multiply(profile: Profile, size: Size) -> Operator:
         name="multiply",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
             Field(name="a", bits=16),
             Field(name="b", bits=16),
@@ -211,7 +262,7 @@ def _multiply(profile: Profile, size: Size) -> Operator:
     )
 
 
-def _rotary(profile: Profile, size: Size) -> Operator:
+def _rotary(profile: Profile, size: Size, formats: Formats) -> Operator:
     channels, pairs = size
     if 2 * pairs > channels:
         msg = f"size of rotary must have at least 2 channels for each pair, got {channels}x{pairs}"
@@ -228,6 +279,7 @@ def _rotary(profile: Profile, size: Size) -> Operator:
         name="rotary",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
             Field(name="x", bits=16, count=channels),
             Field(name="cos", bits=16, count=pairs),
@@ -242,16 +294,19 @@ def _rotary(profile: Profile, size: Size) -> Operator:
 
 def _unary(
     name: str, function: Callable[..., Any], bits: int, constants: Callable[[Profile], dict[str, int | str]]
-) -> Callable[[Profile, Size], Operator]:
-    def build(profile: Profile, size: Size) -> Operator:
+) -> Callable[[Profile, Size, Formats], Operator]:
+    def build(profile: Profile, size: Size, formats: Formats) -> Operator:
+        codes = input_range(name, profile)
+
         def evaluate(x: Int64) -> Any:
-            return function(saturate(x, INT16), profile=profile)
+            return function(saturate(x[:, None], codes), profile=profile)[:, 0]  # I-ViT's GELU reads rows
 
         return Operator(
             name=name,
             profile=profile,
             size=size,
-            operands=(Field(name="x", bits=16),),
+            formats=formats,
+            operands=(_field("x", codes),),
             result=Field(name="y", bits=bits),
             evaluate=evaluate,
             constants=constants(profile),
@@ -260,11 +315,12 @@ def _unary(
     return build
 
 
-def _isqrt(profile: Profile, size: Size) -> Operator:
+def _isqrt(profile: Profile, size: Size, formats: Formats) -> Operator:
     return Operator(
         name="isqrt",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(Field(name="n", bits=62, signed=False),),
         result=Field(name="root", bits=31, signed=False),
         evaluate=ops.isqrt,
@@ -272,7 +328,7 @@ def _isqrt(profile: Profile, size: Size) -> Operator:
     )
 
 
-def _softmax(profile: Profile, size: Size) -> Operator:
+def _softmax(profile: Profile, size: Size, formats: Formats) -> Operator:
     (length,) = size
 
     def evaluate(acc: Int64, mask: Int64, multiplier: Int64, shift: Int64) -> Any:
@@ -288,6 +344,7 @@ def _softmax(profile: Profile, size: Size) -> Operator:
         name="softmax",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
             Field(name="acc", bits=32, count=length),
             Field(name="mask", bits=1, signed=False, count=length),
@@ -296,18 +353,28 @@ def _softmax(profile: Profile, size: Size) -> Operator:
         ),
         result=Field(name="probs", bits=profile.probability_range.bits, signed=False, count=length),
         evaluate=evaluate,
-        constants={"one": profile.softmax.one, **_rounding(profile), **_exp_constants(profile)},
+        constants=(
+            {"one": profile.softmax.one, **_rounding(profile), **_exp_constants(profile)}
+            if isinstance(profile.softmax, Softmax)
+            else {**_borrowed(profile.softmax), "requantization": profile.requantization.name}
+        ),
     )
 
 
-def _layer_norm(profile: Profile, size: Size) -> Operator:
-    centring = {"centring": native(profile.layer_norm, LayerNorm).centring}
-    return _norm("layer_norm", ops.layer_norm, INT16, profile, size, centring)
+def _layer_norm(profile: Profile, size: Size, formats: Formats) -> Operator:
+    rule = profile.layer_norm
+    if isinstance(rule, CodeLayerNorm) and size == (1,):
+        msg = (
+            f"size of layer_norm must be at least 2 in profile '{profile.name}', which divides by the deviation, got 1"
+        )
+        raise IntsimError(msg)
+    own: dict[str, int | str] = {"centring": rule.centring} if isinstance(rule, LayerNorm) else _borrowed(rule)
+    return _norm("layer_norm", ops.layer_norm, INT16, profile, size, formats, own)
 
 
-def _rms_norm(profile: Profile, size: Size) -> Operator:
+def _rms_norm(profile: Profile, size: Size, formats: Formats) -> Operator:
     row_bits = {"row_bits": native(profile.layer_norm, LayerNorm).row_bits}
-    return _norm("rms_norm", ops.rms_norm, INT32, profile, size, row_bits)
+    return _norm("rms_norm", ops.rms_norm, INT32, profile, size, formats, row_bits)
 
 
 def _norm(
@@ -316,6 +383,7 @@ def _norm(
     codes: IntRange,
     profile: Profile,
     size: Size,
+    formats: Formats,
     constants: Mapping[str, int | str],
 ) -> Operator:
     (channels,) = size
@@ -329,13 +397,18 @@ def _norm(
                 bias=bias[rows][0],
                 eps=int(eps[rows][0]),
             )
-            y[rows] = function(saturate(x[rows], codes), params, to=INT8, profile=profile)
+            y[rows] = function(saturate(x[rows], codes), params, to=formats.to, profile=profile)
         return y
+
+    fraction = (
+        {"output_fraction": profile.layer_norm.output_fraction} if isinstance(profile.layer_norm, LayerNorm) else {}
+    )
 
     return Operator(
         name=name,
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
             Field(name="x", bits=codes.bits, count=channels),
             Field(name="multiplier", bits=32, count=channels),
@@ -343,18 +416,18 @@ def _norm(
             Field(name="shift", bits=6, signed=False),
             Field(name="eps", bits=61, signed=False),
         ),
-        result=Field(name="y", bits=8, count=channels),
+        result=replace(_field("y", formats.to), count=channels),
         evaluate=evaluate,
         constants={
             **constants,
-            "output_fraction": native(profile.layer_norm, LayerNorm).output_fraction,
+            **fraction,
             **_rounding(profile),
             **_steps(profile),
         },
     )
 
 
-def _l2_normalize(profile: Profile, size: Size) -> Operator:
+def _l2_normalize(profile: Profile, size: Size, formats: Formats) -> Operator:
     (channels,) = size
 
     def evaluate(x: Int64) -> Any:
@@ -364,6 +437,7 @@ def _l2_normalize(profile: Profile, size: Size) -> Operator:
         name="l2_normalize",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(Field(name="x", bits=16, count=channels),),
         result=Field(name="y", bits=32, count=channels),
         evaluate=evaluate,
@@ -371,16 +445,21 @@ def _l2_normalize(profile: Profile, size: Size) -> Operator:
     )
 
 
-def _matmul(profile: Profile, size: Size) -> Operator:
+def max_bias(depth: int, x: IntRange) -> int:
+    """Return the largest bias with which ``depth`` products of codes ``x`` and int8 stay inside int32."""
+    return INT32.max - depth * max(-x.min, x.max) * 128
+
+
+def _matmul(profile: Profile, size: Size, formats: Formats) -> Operator:
     rows, columns, depth = size
-    max_bias = INT32.max - (depth << 14)
+    most = max_bias(depth, formats.x)
 
     def evaluate(x: Int64, w: Int64, bias: Int64) -> Any:
-        if bias.size and (largest := int(abs(bias).max())) > max_bias:
-            msg = f"bias must be at most {max_bias} in magnitude for an int32 accumulator, got {largest}"
+        if bias.size and (largest := int(abs(bias).max())) > most:
+            msg = f"bias must be at most {most} in magnitude for an int32 accumulator, got {largest}"
             raise ValueError(msg)
         return ops.matmul(
-            saturate(x, INT8).reshape(-1, rows, depth),
+            saturate(x, formats.x).reshape(-1, rows, depth),
             saturate(w, INT8).reshape(-1, columns, depth),
             bias=bias.reshape(-1, 1, columns),
         )
@@ -389,8 +468,9 @@ def _matmul(profile: Profile, size: Size) -> Operator:
         name="matmul",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
-            Field(name="x", bits=8, count=rows * depth),
+            replace(_field("x", formats.x), count=rows * depth),
             Field(name="w", bits=8, count=columns * depth),
             Field(name="bias", bits=32, count=columns),
         ),
@@ -400,7 +480,58 @@ def _matmul(profile: Profile, size: Size) -> Operator:
     )
 
 
-def _quantize(profile: Profile, size: Size) -> Operator:
+def _linear(profile: Profile, size: Size, formats: Formats) -> Operator:
+    rows, columns, depth = size
+
+    def evaluate(
+        x: Int64,
+        w: Int64,
+        bias: Int64,
+        x_zero_point: Int64,
+        multiplier: Int64,
+        shift: Int64,
+        zero_point: Int64,
+    ) -> Any:
+        centred = x.reshape(-1, rows, depth) - x_zero_point[:, None, None]
+        acc = ops.matmul(saturate(centred, INT16), saturate(w, INT8).reshape(-1, columns, depth))
+        total = acc.astype(np.int64) + bias.reshape(-1, 1, columns)
+        if total.size and (largest := int(abs(total).max())) > INT32.max:
+            msg = f"accumulators must fit int32, got {largest}"
+            raise ValueError(msg)
+        y = np.empty(total.shape, np.int64)
+        for cases in _runs(multiplier.reshape(-1, columns), shift.reshape(-1, columns), zero_point):
+            ratio = Dyadic(multiplier.reshape(-1, columns)[cases][0], shift.reshape(-1, columns)[cases][0])
+            common = int(zero_point[cases][0])
+            y[cases] = ops.requantize(
+                saturate(total[cases], INT32),
+                ratio,
+                to=formats.to,
+                rounding=profile.requantization,
+                zero_point=common,
+            )
+        return y
+
+    return Operator(
+        name="linear",
+        profile=profile,
+        size=size,
+        formats=formats,
+        operands=(
+            replace(_field("x", formats.x), count=rows * depth),
+            Field(name="w", bits=8, count=columns * depth),
+            Field(name="bias", bits=32, count=columns),
+            _field("x_zero_point", formats.x),
+            Field(name="multiplier", bits=32, count=columns),
+            Field(name="shift", bits=6, signed=False, count=columns),
+            _field("zero_point", formats.to),
+        ),
+        result=replace(_field("y", formats.to), count=rows * columns),
+        evaluate=evaluate,
+        constants={"rule": profile.requantization.name, "rounding": str(profile.requantization.rounding)},
+    )
+
+
+def _quantize(profile: Profile, size: Size, formats: Formats) -> Operator:
     def evaluate(x: Int64, scale: Int64, zero_point: Int64) -> Any:
         # float64 holds every float32; the integers of the files are the bits
         real, step = (bits.astype(np.uint32).view(np.float32).astype(np.float64) for bits in (x, scale))
@@ -410,6 +541,7 @@ def _quantize(profile: Profile, size: Size) -> Operator:
         name="quantize",
         profile=profile,
         size=size,
+        formats=formats,
         operands=(
             Field(name="x", bits=32, signed=False),
             Field(name="scale", bits=32, signed=False),
@@ -430,25 +562,34 @@ def _runs(*constants: Int64) -> Iterator[slice]:
             yield slice(start, stop)
 
 
-# operator -> its builder and its default size
-OPERATORS: Final[Mapping[str, tuple[Callable[[Profile, Size], Operator], Size]]] = {
-    "requantize": (_requantize, ()),
-    "add": (_add, ()),
-    "exp": (_unary("exp", ops.exp, 32, _exp_constants), ()),
-    "softmax": (_softmax, (16,)),
-    "gelu": (_unary("gelu", ops.gelu, 32, _gelu_constants), ()),
-    "gelu_tanh": (_unary("gelu_tanh", ops.gelu_tanh, 32, _gelu_constants), ()),
-    "tanh": (_unary("tanh", ops.tanh, 16, _tanh_constants), ()),
-    "sigmoid": (_unary("sigmoid", ops.sigmoid, 16, _sigmoid_constants), ()),
-    "silu": (_unary("silu", ops.silu, 32, _silu_constants), ()),
-    "isqrt": (_isqrt, ()),
-    "layer_norm": (_layer_norm, (16,)),
-    "rms_norm": (_rms_norm, (16,)),
-    "l2_normalize": (_l2_normalize, (32,)),  # fewer have no ties
-    "rotary": (_rotary, (8, 3)),
-    "multiply": (_multiply, ()),
-    "matmul": (_matmul, (4, 4, 16)),
-    "quantize": (_quantize, ()),
+class Kind(NamedTuple):
+    """How an operator is bound, its default size, and its default formats where there is a choice."""
+
+    build: Callable[[Profile, Size, Formats], Operator]
+    size: Size = ()
+    to: str = ""
+    activations: str = ""
+
+
+OPERATORS: Final[Mapping[str, Kind]] = {
+    "requantize": Kind(_requantize, to="int8"),
+    "add": Kind(_add, to="int16"),
+    "exp": Kind(_unary("exp", ops.exp, 32, _exp_constants)),
+    "softmax": Kind(_softmax, (16,)),
+    "gelu": Kind(_unary("gelu", ops.gelu, 32, _gelu_constants)),
+    "gelu_tanh": Kind(_unary("gelu_tanh", ops.gelu_tanh, 32, _gelu_constants)),
+    "tanh": Kind(_unary("tanh", ops.tanh, 16, _tanh_constants)),
+    "sigmoid": Kind(_unary("sigmoid", ops.sigmoid, 16, _sigmoid_constants)),
+    "silu": Kind(_unary("silu", ops.silu, 32, _silu_constants)),
+    "isqrt": Kind(_isqrt),
+    "layer_norm": Kind(_layer_norm, (16,), to="int8"),
+    "rms_norm": Kind(_rms_norm, (16,), to="int8"),
+    "l2_normalize": Kind(_l2_normalize, (32,)),  # fewer have no ties
+    "rotary": Kind(_rotary, (8, 3)),
+    "multiply": Kind(_multiply),
+    "matmul": Kind(_matmul, (4, 4, 16), activations="int8"),
+    "linear": Kind(_linear, (4, 4, 16), to="int8", activations="int8"),
+    "quantize": Kind(_quantize),
 }
 
 
@@ -467,25 +608,46 @@ def parse_size(text: str) -> Size:
     return tuple(int(part) for part in parts)
 
 
-def bind(name: str, profile: Profile, size: Size | None = None) -> Operator:
-    """Return an operator bound to a profile and a size, by default its own.
+def bind(
+    name: str,
+    profile: Profile,
+    size: Size | None = None,
+    *,
+    to: str | None = None,
+    activations: str | None = None,
+) -> Operator:
+    """Return an operator bound to a profile, a size and formats, by default its own.
 
     Raises
     ------
     IntsimError
-        If there is no such operator, it cannot have that size, or the profile has another project's rules.
+        If there is no such operator, or it cannot have that size, profile or format.
     """
-    profile.require_native("profile of vectors")
     if name not in OPERATORS:
         msg = f"operator must be one of {', '.join(OPERATORS)}, got {name!r}"
         raise IntsimError(msg)
-    build, default = OPERATORS[name]
-    size = default if size is None else size
-    if len(size) != len(default):
-        rule = f"have {len(default)} numbers, such as {'x'.join(map(str, default))}" if default else "be left out"
+    if name == "rms_norm" and "layer_norm" in profile.borrowed:
+        msg = f"profile of rms_norm must have intsim's own layer_norm, got another project's in '{profile.name}'"
+        raise IntsimError(msg)
+    kind = OPERATORS[name]
+    size = kind.size if size is None else size
+    if len(size) != len(kind.size):
+        rule = f"have {len(kind.size)} numbers, such as {'x'.join(map(str, kind.size))}" if kind.size else "be left out"
         msg = f"size of {name} must {rule}, got {'x'.join(map(str, size))}"
         raise IntsimError(msg)
-    if size and math.prod(size) > MAX_WORDS:
-        msg = f"size of {name} must multiply to at most {MAX_WORDS}, got {'x'.join(map(str, size))}"
+    given = {"to": to, "activations": activations}
+    own, choices = {"to": kind.to, "activations": kind.activations}, {"to": [*RANGES], "activations": ["int8", "uint8"]}
+    for option, value in given.items():
+        allowed = choices[option] if own[option] else []
+        if value is not None and value not in allowed:
+            rule = f"be one of {', '.join(allowed)}" if allowed else "be left out"
+            msg = f"{option} of {name} must {rule}, got {value!r}"
+            raise IntsimError(msg)
+    chosen = {option: own[option] if value is None else value for option, value in given.items()}
+    formats = Formats(RANGES[chosen["to"] or "int8"], RANGES[chosen["activations"] or "int8"])
+    operator = kind.build(profile, size, formats)
+    if (longest := max(each.count for each in operator.operands)) > MAX_WORDS:
+        msg = f"size of {name} must make operands of at most {MAX_WORDS} words, got {longest}"
         raise IntsimError(msg)
-    return build(profile, size)
+    options = {option: value for option, value in chosen.items() if value != own[option]}
+    return replace(operator, options=options)

@@ -2,20 +2,37 @@
 """What the edges of several operators are made of."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from itertools import cycle, islice, product
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from intsim.fixedpoint import INT32
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
-__all__ = ["INT8_EDGES", "MAX_MULTIPLIER", "RUN", "Case", "Drawn", "Edges", "Level", "Row", "edge_table", "near_ties"]
+__all__ = [
+    "INT8_EDGES",
+    "LEVELS",
+    "MAX_MULTIPLIER",
+    "RUN",
+    "Case",
+    "Drawn",
+    "Edges",
+    "Level",
+    "Row",
+    "crossed",
+    "edge_table",
+    "is_huge",
+    "near_ties",
+]
 
-Level: TypeAlias = Literal[1, 2]
+Level: TypeAlias = Literal[0, 1, 2]
+LEVELS: Final = get_args(Level)
 Row: TypeAlias = Sequence[int]
 Case: TypeAlias = tuple[int, ...]
 Edges: TypeAlias = Mapping[str, Callable[[Operator, Level], Iterator[Case]]]  # by the operator's name
 Drawn: TypeAlias = Mapping[str, Callable[[Operator, Draw, int], Int64]]
 
+HUGE: Final = 10_000  # bytes of a line of text
 RUN: Final = 16  # random rows that share their constants
 MAX_MULTIPLIER: Final = (1 << 31) - 1
 INT8_EDGES: Final = (0, -128, 127, 3, -1, 1, -127)
@@ -29,6 +46,20 @@ def edge_table(low: int, high: int) -> list[int]:
     around = {0, low, high, low // 2, high // 2} | {sign << k for sign in (1, -1) for k in range(64)}
     near = {value + step for value in around for step in (-2, -1, 0, 1)}
     return sorted((value for value in near if low <= value <= high), key=lambda value: (abs(value), value))
+
+
+def is_huge(operator: Operator) -> bool:
+    """Say whether a case is a line so long that a level takes fewer."""
+    return operator.line_bytes > HUGE
+
+
+def crossed(operator: Operator, *lists: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield all combinations, or of a huge operator one for every element of the longest list, the others in turn."""
+    if not is_huge(operator):
+        yield from product(*lists)
+        return
+    longest = max(map(len, lists))
+    yield from islice(zip(*(cycle(values) for values in lists), strict=False), longest)
 
 
 def near_ties(quotients: Sequence[int], multiplier: int, shift: int, offset: int = 0) -> Iterator[int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from intsim.fixedpoint import INT16
 from intsim.ops.l2_normalize import UNIT_FRACTION
-from intsim.verify.vectors.cases.edges import Case, Drawn, Edges, Level, edge_table
+from intsim.verify.vectors.cases.edges import Case, Drawn, Edges, Level, edge_table, is_huge
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
@@ -33,16 +33,17 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
     (channels,) = operator.size
 
     def row(*pattern: int) -> Case:
-        return tuple((list(pattern) * channels)[:channels])
+        return tuple((list(pattern) * -(-channels // len(pattern)))[:channels])
 
-    for value in edge_table(INT16.min, INT16.max):
+    step = 5 if is_huge(operator) else 1
+    for value in edge_table(INT16.min, INT16.max)[::step]:
         yield row(value)
         for place in sorted({0, channels // 2, channels - 1}):
             yield tuple(value if j == place else j % 2 for j in range(channels))
             yield tuple(value if j == place else 0 for j in range(channels))
     yield from (row(low, high) for low in (-1, -7, INT16.min) for high in (0, 1, 2, 100, INT16.max))
     yield from (tuple(step * (j - at) for j in range(channels)) for step in (1, -3, 100) for at in (0, 5))
-    for j in range(1, 100 * level):  # 2**16 times the sum is one less than a square, or beside it
+    for j in range(1, 100 * level, step):  # 2**16 times the sum is one less than a square, or beside it
         for total in (j * j << 14, (j * j << 14) - j, (j * j << 14) + j, j, (j * j << 14) + 2 * j):
             signs = (1, -1) * channels
             yield tuple(s * v for s, v in zip(signs, _squares(total, channels), strict=False))

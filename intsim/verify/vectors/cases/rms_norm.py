@@ -3,15 +3,15 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import cycle, product
+from itertools import cycle
 from typing import Final
 
 import numpy as np
 
 from intsim.fixedpoint import INT16, INT32
 from intsim.profile import LayerNorm, native
-from intsim.verify.vectors.cases.edges import MAX_MULTIPLIER, Case, Drawn, Edges, Level, Row
-from intsim.verify.vectors.cases.layer_norm import random_constants
+from intsim.verify.vectors.cases.edges import MAX_MULTIPLIER, Case, Drawn, Edges, Level, Row, crossed
+from intsim.verify.vectors.cases.layer_norm import affine_edges, random_constants
 from intsim.verify.vectors.draw import Draw, Int64
 from intsim.verify.vectors.operators import Operator
 
@@ -27,10 +27,10 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
     fraction, top = rule.output_fraction, 1 << rule.row_bits - 1
 
     def row(pattern: Sequence[int]) -> list[int]:
-        return (list(pattern) * channels)[:channels]
+        return (list(pattern) * -(-channels // len(pattern)))[:channels]
 
     def case(x: Row, multiplier: Row, bias: Row, shift: int, eps: int) -> Case:
-        return *row(x), *row(multiplier), *row(bias), shift, eps
+        return *(min(max(v, INT32.min), INT32.max) for v in row(x)), *row(multiplier), *row(bias), shift, eps
 
     def one_hot(value: int, position: int) -> list[int]:
         return [value if j == position else 0 for j in range(channels)]
@@ -48,22 +48,18 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
     constants += [([GAIN, -GAIN, 0, 3 << 28], [0, 5 << 41, -(3 << 40), 1 << 40], 41, 1)]
     constants += [([-MAX_MULTIPLIER, MAX_MULTIPLIER], [-(1 << 48), 1 << 47], 40, 7), ([GAIN], [-128 << 41], 41, 1000)]
     constants += [([1], [0], 0, MAX_EPS), ([GAIN], [1 << 61, -(1 << 62)], 62, 1), ([1, -1], [0], 10, 1 << 40)]
-    for values, x in product(constants, rows):
+    for values, x in crossed(operator, constants, rows):
         yield case(x, *values)
 
     for shift in (1, 2, 16, 41, 53):  # the affine part on and beside every tie and on the saturation edges
-        halves = [
-            (2 * k + 1 << shift - 1) + near for k in (0, -1, 1, -2, 2, 126, 127, -128, -129) for near in (0, -1, 1)
-        ]
-        whole = [(k << shift) + near for k in (127, 128, -128, -129, 300, -300, 255, 256) for near in (0, -1)]
-        biases = halves + whole
+        biases = affine_edges(operator.formats.to, shift)
         for start in range(0, len(biases), channels):
             yield case([0], [0], biases[start : start + channels], shift, 1)
             yield case([1, -1], [1], biases[start : start + channels], shift, 1 << 40)
 
     # eps makes the root 2**(f+1) times the power of two in N, so that an odd code is normalised to an exact tie
     root = (channels & -channels) << fraction + 1
-    for low, high in product(range(-9, 10), (3, 4, 5) if level == 1 else range(1, 16)):
+    for low, high in crossed(operator, range(-9, 10), (3, 4, 5) if level == 1 else range(1, 16)):
         for x in (row([low, low + high]), one_hot(low * 2 + 1, 0), row([low, 0, high, 1])):
             eps = root**2 - channels * sum(v * v for v in x)
             if 0 < eps < MAX_EPS - root * 2:
@@ -72,7 +68,7 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
 
     # The bias takes the normalised values into the range of the result, so that all their bits show: of rows that are
     # shifted beside a power of two, or whose largest is rounded up to one,
-    for k, sign in product(range(17), (1, -1)):
+    for k, sign in crossed(operator, range(17), (1, -1)):
         for largest in (-top << k, (top << k) - 1, 1 - (top << k), (top << k) - (1 << k >> 1)):
             x = [max(min(v, INT32.max), INT32.min) for v in row([largest, sign * top * 5 << k >> 3, (1 << k) + 1, -3])]
             for eps in (1, 1 << 50):
@@ -83,9 +79,10 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
     totals = [1_105_030_547, *(k * k + near for k in roots for near in (-1, 0, k, 2 * k))]
     wide = [one_hot(v, 0) for v in (1, -9, 2047, 8000, 1 - top, top - 1)]
     wide += [row([v, -v]) for v in (5, 4095, top - 1)] + [[31 * j - 77 for j in range(channels)]]
-    for total, x, k in product(totals, wide, (0, 1, 5, 13) if level == 1 else range(17)):
+    for total, x, k in crossed(operator, totals, wide, (0, 1, 5, 13) if level == 1 else range(17)):
         eps = total - channels * sum(v * v for v in x) << 2 * k
-        shifts = max(map(abs, x)) >= top >> 1  # by k, where the row is multiplied by 2**k
+        largest: int = max(abs(v) for v in x)
+        shifts = largest >= top >> 1  # by k, where the row is multiplied by 2**k
         if 0 < eps <= MAX_EPS and (shifts or k == 0):
             normalised = [(channels * v << fraction) // math.isqrt(total) for v in x]
             raised, signs = [v << k for v in x], [GAIN, -GAIN]
@@ -95,7 +92,7 @@ def _edges(operator: Operator, level: Level) -> Iterator[Case]:
 
 def _random(operator: Operator, draw: Draw, n: int) -> Int64:
     (channels,) = operator.size
-    constants = random_constants(channels, draw, n)
+    constants = random_constants(operator, draw, n)
     x = draw.integers(INT32.min, INT32.max, (n, channels)) >> draw.integers(0, 31, (n, 1))
     x = np.where(draw.integers(0, 3, (n, 1)) == 0, x >> draw.integers(0, 15, (n, channels)), x)
     return np.column_stack([x, *constants])

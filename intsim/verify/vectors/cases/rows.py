@@ -8,11 +8,25 @@ from typing import Final
 import numpy as np
 
 from intsim.fixedpoint import INT32, MAX_SHIFT
-from intsim.verify.vectors.cases.edges import MAX_MULTIPLIER, RUN, Case, Drawn, Edges, Level, Row, near_ties
+from intsim.verify.vectors.cases.edges import (
+    MAX_MULTIPLIER,
+    RUN,
+    Case,
+    Drawn,
+    Edges,
+    Level,
+    Row,
+    crossed,
+    is_huge,
+    near_ties,
+)
 from intsim.verify.vectors.draw import Draw, Int64
-from intsim.verify.vectors.operators import Operator
+from intsim.verify.vectors.operators import Operator, max_bias
 
 __all__ = ["DRAWN", "EDGES"]
+
+FEW: Final = 48  # keys of long rows of which most are masked, so that probabilities show the bits of exp
+ONE_HOT: Final = 48  # one-hot rows of a huge tile
 
 
 def _softmax_edges(operator: Operator, level: Level) -> Iterator[Case]:
@@ -43,32 +57,41 @@ def _softmax_edges(operator: Operator, level: Level) -> Iterator[Case]:
         for away, mask in product((INT32.max, INT32.min, 1 << 20), masks)
     ]
     dyadics = [(1, 0), (1 << 30, 30), (1, 1), (MAX_MULTIPLIER, 31), (1_583_594_044, 34), (1 << 30, 36)]
-    for (multiplier, shift), (acc, mask) in product(dyadics, patterns):
+    for (multiplier, shift), (acc, mask) in crossed(operator, dyadics, patterns):
         yield *acc, *mask, multiplier, shift
 
     for multiplier, shift in ((1, 1), (1 << 28, 30), (1_583_594_044, 33)):  # ties of the difference, its code in view
-        for k in range(1000 * level * level):
+        for k in range(0, 1000 * level * level, 20 * level * level if is_huge(operator) else 1):
             acc = list(near_ties([-k - 1], multiplier, shift))[1]
             yield *filled(1 + k % 3, acc), *filled(2 + k % 5, 0, 1), multiplier, shift
 
 
 def _matmul_edges(operator: Operator, level: Level) -> Iterator[Case]:
     rows, columns, depth = operator.size
-    max_bias = INT32.max - (depth << 14)
+    codes = operator.formats.x
+    most = max_bias(depth, codes)
     patterns = [[v] for v in (0, 1, -1, -128, 127, 64)] + [[-128, 127], [127, -128, 0], [1, 2, 3, 5, 7]]
     patterns += [[1 << k for k in range(7)] + [-128], [~(1 << k) for k in range(7)] + [127]]
 
     def tile(pattern: Row, height: int) -> list[int]:
-        return (list(pattern) * (height * depth))[: height * depth]
+        return (list(pattern) * -(-height * depth // len(pattern)))[: height * depth]
 
-    biases = [[0], [1, -1], [max_bias, -max_bias], [-128, 127, 255, -32_768], [1 << k for k in range(30)]]
-    for x, w, bias in product(patterns, patterns, biases if level == 2 else biases[:3]):
-        yield *tile(x, rows), *tile(w, columns), *(list(bias) * columns)[:columns]
-    for i, k in product(range(rows), range(depth)):  # one-hot rows read single weights
+    biases = [[0], [1, -1], [most, -most], [-128, 127, 255, -32_768], [1 << k for k in range(30)]]
+    pairs = [*product(patterns, patterns)]
+    for (x, w), bias in crossed(operator, pairs, biases if level == 2 else biases[:3]):
+        yield (
+            *tile([value & 255 for value in x] if codes.min == 0 else x, rows),
+            *tile(w, columns),
+            *(list(bias) * -(-columns // len(bias)))[:columns],
+        )
+    places = product(range(rows), range(depth))
+    if is_huge(operator):
+        places = ((k * (rows // 7 | 1) % rows, k * depth // ONE_HOT) for k in range(ONE_HOT))
+    for i, k in places:  # one-hot rows read single weights
         x = [0] * (rows * depth)
-        x[i * depth + k] = (1, -128, 127)[k % 3]
+        x[i * depth + k] = (1, codes.min or codes.max, 127)[k % 3]
         w = [(37 * j + 11 * k + i) % 256 - 128 for j in range(columns * depth)]
-        yield *x, *w, *(list(biases[3]) * columns)[:columns]
+        yield *x, *w, *(list(biases[3]) * -(-columns // len(biases[3])))[:columns]
 
 
 # Random cases
@@ -80,15 +103,15 @@ def _random_softmax(operator: Operator, draw: Draw, n: int) -> Int64:
     width = draw.integers(4, 29, runs)  # of the scores
     multiplier = draw.integers(1 << 30, MAX_MULTIPLIER, runs)
     # the spread of the scores becomes 2**10 ... 2**16 codes of the input of exp
-    shift = (31 + width - draw.integers(10, 16, runs)).clip(0, MAX_SHIFT)
+    shift = (31 + width - draw.integers(10, 16, runs) + 3 * is_huge(operator)).clip(0, MAX_SHIFT)
     power = draw.integers(0, 2, runs) == 0
     multiplier = np.where(power, 1 << 30, multiplier)
     width, multiplier, shift = (np.repeat(values, RUN)[:n] for values in (width, multiplier, shift))
     limit = (np.int64(1) << width)[:, None]
     acc = draw.integers(-(1 << 40), 1 << 40, (n, length)) % (2 * limit) - limit
     peaked = np.where(draw.integers(0, 3, (n, 1)) == 0, acc >> draw.integers(0, 12, (n, length)), acc)
-    kept = draw.integers(0, length, (n, 1))
-    padding = np.arange(length) < np.where(draw.integers(0, 1, (n, 1)), length, kept)
+    kept = draw.integers(0, min(length, FEW) if is_huge(operator) else length, (n, 1))
+    padding = np.arange(length) < np.where(draw.integers(0, 1, (n, 1)) > is_huge(operator) * (kept > 2), length, kept)
     holes = draw.integers(0, 7, (n, length)) > 0
     mask = np.where(draw.integers(0, 3, (n, 1)) == 0, holes, padding)
     return np.column_stack([peaked, mask, multiplier, shift])
@@ -96,9 +119,11 @@ def _random_softmax(operator: Operator, draw: Draw, n: int) -> Int64:
 
 def _random_matmul(operator: Operator, draw: Draw, n: int) -> Int64:
     rows, columns, depth = operator.size
-    x = draw.integers(-128, 127, (n, rows * depth))
+    codes = operator.formats.x
+    most = max_bias(depth, codes)
+    x = draw.integers(codes.min, codes.max, (n, rows * depth))
     w = draw.integers(-128, 127, (n, columns * depth))
-    bias = draw.any_width(-(INT32.max - (depth << 14)), INT32.max - (depth << 14), (n, columns))
+    bias = draw.any_width(-most, most, (n, columns))
     return np.column_stack([x, w, bias])
 
 

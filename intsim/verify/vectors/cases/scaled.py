@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from intsim.fixedpoint import INT16, INT32, MAX_SHIFT
+from intsim.fixedpoint import INT16, INT32, MAX_SHIFT, IntRange
 from intsim.verify.vectors.cases.edges import (
     INT8_EDGES,
     MAX_MULTIPLIER,
@@ -23,9 +23,21 @@ from intsim.verify.vectors.operators import Operator
 
 __all__ = ["DRAWN", "EDGES"]
 
+ADD_ZEROS: Final = (0, -1, 1, 5, INT16.min, INT16.max, 128)
 
-def _requantize_edges(_: Operator, level: Level) -> Iterator[Case]:
-    accs, zero_points = edge_table(INT32.min, INT32.max), cycle(INT8_EDGES)
+
+def _zero_points(to: IntRange) -> tuple[int, ...]:
+    """Return edges of the codes that stand for 0, in a range and in an order that ``INT8_EDGES`` gives for int8."""
+    if to.bits == 8 and to.signed:
+        return INT8_EDGES
+    middle = 0 if to.signed else to.max // 2 + 1
+    return middle, to.min, to.max, middle + 3, middle - 1, middle + 1, to.min + 1
+
+
+def _requantize_edges(operator: Operator, level: Level) -> Iterator[Case]:
+    to = operator.formats.to
+    own = _zero_points(to)
+    accs, zero_points = edge_table(INT32.min, INT32.max), cycle(own)
     dyadics = [(1, 0), (1, 1), (1, 8), (-1, 0), (0, 0), (1 << 30, 31), (1 << 30, 53), (MAX_MULTIPLIER, 31)]
     dyadics += [(MAX_MULTIPLIER, 54), (MAX_MULTIPLIER, 62), (-MAX_MULTIPLIER, 61), (1_583_594_044, 40), (1, 62)]
     if level == 2:
@@ -38,13 +50,21 @@ def _requantize_edges(_: Operator, level: Level) -> Iterator[Case]:
     powers = [(1, 1), (1, 2), (1, 9), (1, 23), (1 << 8, 31), (1 << 30, 31), (1 << 30, 38), (1 << 30, 53), (-1, 1)]
     others = [(1_583_594_044, 40), (1_431_655_765, 39), (MAX_MULTIPLIER, 38), ((1 << 30) + 1, 40), (-(1 << 30), 36)]
     others += [(-1_583_594_044, 40), (1_234_567_891, 45), (2_015_213_371, 52), (3, 12), (1_859_775_393, 35)]
-    for (multiplier, shift), zero_point in product(powers + others, INT8_EDGES if level == 2 else (0, -1, 3)):
+    for (multiplier, shift), zero_point in product(powers + others, own if level == 2 else (own[0], own[4], own[3])):
         yield from ((acc, multiplier, shift, zero_point) for acc in near_ties(quotients, multiplier, shift))
 
-    targets = [-130, -129, -128, -127, -126, 125, 126, 127, 128, 129, 255, 256, -256, 300, -300, 1 << 16, -(1 << 16)]
-    for zero_point, target, (multiplier, shift) in product(INT8_EDGES, targets, ((1, 0), (1 << 30, 30), (1, 8))):
+    low, high, both = -to.max - 1 if to.signed else to.min, to.max, 2 * to.max
+    targets = [*range(low - 2, low + 3), *range(high - 2, high + 3), both + 1, both + 2, -both - 2, 300, -300]
+    targets += [1 << 16, -(1 << 16)]
+    for zero_point, target, (multiplier, shift) in product(own, targets, ((1, 0), (1 << 30, 30), (1, 8))):
         exact = (target - zero_point) * (1 << shift) // multiplier
-        yield from ((exact + step, multiplier, shift, zero_point) for step in (0, multiplier == 1 and shift >> 1))
+        accs = (exact + step for step in (0, multiplier == 1 and shift >> 1))
+        yield from ((acc, multiplier, shift, zero_point) for acc in accs if INT32.min <= acc <= INT32.max)
+    if to.bits == 32:  # the ends are reached by a ratio above 1
+        for zero_point, target, multiplier in product(own, targets, (3, 1 << 30, -5)):
+            for near in range(-2, 3):
+                acc = ((target - zero_point) << 20) // multiplier + near
+                yield from ((a, multiplier, 20, zero_point) for a in (acc,) if INT32.min <= a <= INT32.max)
 
 
 def _add_edges(operator: Operator, level: Level) -> Iterator[Case]:
@@ -59,7 +79,8 @@ def _add_edges(operator: Operator, level: Level) -> Iterator[Case]:
         return not each or max(abs(acc * m) >> shift, abs(residual * n) >> other) < INT32.max
 
     accs, residuals = edge_table(INT32.min, INT32.max), edge_table(INT16.min, INT16.max)
-    zero_points = cycle((0, -1, 1, 5, INT16.min, INT16.max, 128))
+    to = operator.formats.to
+    zero_points = cycle(ADD_ZEROS if to == INT16 else _zero_points(to))
     pairs = [(1, 1, 0), (1, -1, 1), (1 << 30, 1 << 30, 30), (1 << 29, 1 << 30, 31), (1 << 30, 1 << 14, 46)]
     pairs += [(1_073_741_823, 715_827_883, 33), (-536_870_913, 1_073_741_823, 45), (1 << 30, 0, 62), (0, 1 << 30, 30)]
     for m, n, shift in pairs:
@@ -67,16 +88,19 @@ def _add_edges(operator: Operator, level: Level) -> Iterator[Case]:
             if fits(acc, residual, m, n, shift, shift):
                 yield case(acc, residual, m, n, shift, next(zero_points))
 
-    yield from _add_ties(case, fits)
+    yield from _add_ties(case, fits, ADD_ZEROS if to == INT16 else _zero_points(to))
     for acc, residual in product((INT32.max, INT32.min), (32_767, -32_768)):  # the sum passes 32 bits
-        for zero_point in (0, -1, 1):
+        for zero_point in (0, -1, 1) if to.signed else (0, 1):
             yield case(acc, residual, (1 << 30) - 1, (1 << 30) - 1, 30, zero_point)
-    for total, zero_point in product((-32_769, -32_768, 32_767, 32_768, 65_535, -65_536, 1 << 20), (0, 1, -1, 300)):
-        yield case(total - zero_point - 7, 7, 1, 1, 0, zero_point)
+    low, high = to.min - to.narrow, to.max
+    totals = (low - 1, low, high, high + 1, 2 * high + 1, -2 * high - 2, 1 << 20)
+    for total, zero_point in product(totals, (0, 1, -1, 300) if to == INT16 else _zero_points(to)):
+        acc = total - zero_point - 7
+        yield from (case(a, 7, 1, 1, 0, zero_point) for a in (acc,) if INT32.min <= a <= INT32.max)
 
 
-def _add_ties(case: Callable[..., Case], fits: Callable[..., bool]) -> Iterator[Case]:
-    zero_points = cycle((0, -1, 1, 5, INT16.min, INT16.max, 128))
+def _add_ties(case: Callable[..., Case], fits: Callable[..., bool], own: tuple[int, ...]) -> Iterator[Case]:
+    zero_points = cycle(own)
     quotients = [0, -1, 1, -2, 2, 3, -4, 126, 127, -128, 32_766, 32_767, -32_768, -32_769]
     ties = [(1, 1, 1), (1 << 29, 1 << 29, 30), (1 << 29, 1 << 28, 31), (1 << 30, 1 << 22, 38), (-1, 1, 1), (4, 2, 3)]
     ties += [(1_073_741_789, 805_306_457, 40), (715_827_882, 1_000_000_007, 41), (600_000_001, 1_073_741_827, 43)]
@@ -107,16 +131,19 @@ def _random_dyadics(draw: Draw, n: int) -> tuple[Int64, Int64, Int64]:
     return multiplier, np.where(draw.integers(0, 7, n) == 0, -1, 1), width
 
 
-def _random_requantize(_: Operator, draw: Draw, n: int) -> Int64:
+def _random_requantize(operator: Operator, draw: Draw, n: int) -> Int64:
+    to = operator.formats.to
+    reach = min(max(to.max, 128) * 160 >> 7, 1 << 20) if to.bits > 8 or not to.signed else 160
     magnitude, sign, width = _random_dyadics(draw, n)
     shift = width + draw.integers(0, 22, n)
-    quotient = draw.any_width(-160, 160, n)
+    shift = shift if to.bits == 8 else (shift - (reach.bit_length() - 8)).clip(1)
+    quotient = draw.any_width(-reach, reach, n)
     # |2 k + 1| < 2**9 and shift <= 53: the tie is below 2**62
     near_tie = ((2 * quotient + 1) << shift - 1) // magnitude + draw.integers(-1, 2, n)
     is_tie = draw.integers(0, 1, n) == 1
     acc = np.where(is_tie, sign * near_tie, draw.any_width(INT32.min, INT32.max, n)).clip(INT32.min, INT32.max)
     shift = np.where(is_tie, shift, draw.integers(0, MAX_SHIFT, n))
-    return np.column_stack([acc, sign * magnitude, shift, draw.integers(-128, 127, n)])
+    return np.column_stack([acc, sign * magnitude, shift, draw.integers(to.min - to.narrow, to.max, n)])
 
 
 def _random_add(operator: Operator, draw: Draw, n: int) -> Int64:
@@ -124,8 +151,10 @@ def _random_add(operator: Operator, draw: Draw, n: int) -> Int64:
     shift = width + draw.integers(0, 15, n)
     residual = draw.any_width(INT16.min, INT16.max, n)
     other = draw.integers(0, (1 << 30) - 1, n) >> draw.integers(0, 29, n)
-    zero_point = np.where(draw.integers(0, 1, n), 0, draw.any_width(INT16.min, INT16.max, n))
-    quotient = draw.any_width(-33_000, 33_000, n)
+    to = operator.formats.to
+    zero_point = np.where(draw.integers(0, 1, n), 0, draw.any_width(to.min - to.narrow, to.max, n))
+    reach = 33_000 if to.bits >= 16 else 160
+    quotient = draw.any_width(-reach, reach, n)
     tie = (2 * quotient + 1) << shift - 1  # below 2**17 * 2**45
     if operator.profile.sum == "once":
         acc = sign * ((tie - residual * other) // magnitude + draw.integers(-1, 2, n))

@@ -11,7 +11,7 @@ from intsim.profile import Gelu, native
 from intsim.rounded import RoundedExp, RoundedGelu, RoundedSigmoid, RoundedSilu, RoundedTanh
 from intsim.verify.vectors.cases.edges import Case, Drawn, Edges, Level, edge_table
 from intsim.verify.vectors.draw import Draw, Int64
-from intsim.verify.vectors.operators import Operator
+from intsim.verify.vectors.operators import Operator, input_range
 
 __all__ = ["DRAWN", "EDGES"]
 
@@ -33,6 +33,11 @@ def _gelu_edges(operator: Operator, _: Level) -> Iterator[Case]:
     rule = operator.profile.gelu
     if isinstance(rule, RoundedGelu):
         yield from _rounded_edges(operator, _)
+        return
+    if not isinstance(rule, Gelu):  # another project's, on codes of its own
+        codes = rule.input_range
+        yield from ((x,) for x in edge_table(codes.min, codes.max))
+        yield from ((x,) for x in range(codes.min, codes.max + 1, 1 if codes.bits == 8 else 61))
         return
     q_b = native(operator.profile.gelu, Gelu).constants(operator.profile.step_rounding)[0]
     yield from ((x,) for x in edge_table(INT16.min, INT16.max))
@@ -77,9 +82,10 @@ def _random_exp(_: Operator, draw: Draw, n: int) -> Int64:
     return -abs(draw.any_width(INT16.min, 0, n))[:, None]
 
 
-def _random_int16(_: Operator, draw: Draw, n: int) -> Int64:
-    spread = draw.integers(INT16.min, INT16.max, n)
-    return np.where(draw.integers(0, 1, n), spread, draw.any_width(INT16.min, INT16.max, n))[:, None]
+def _random_code(operator: Operator, draw: Draw, n: int) -> Int64:
+    codes = input_range(operator.name, operator.profile)
+    spread = draw.integers(codes.min, codes.max, n)
+    return np.where(draw.integers(0, 1, n), spread, draw.any_width(codes.min, codes.max, n))[:, None]
 
 
 def _random_isqrt(_: Operator, draw: Draw, n: int) -> Int64:
@@ -100,10 +106,10 @@ EDGES: Final[Edges] = {
 }
 DRAWN: Final[Drawn] = {
     "exp": _random_exp,
-    "gelu": _random_int16,
-    "gelu_tanh": _random_int16,
-    "tanh": _random_int16,
-    "sigmoid": _random_int16,
-    "silu": _random_int16,
+    "gelu": _random_code,
+    "gelu_tanh": _random_code,
+    "tanh": _random_code,
+    "sigmoid": _random_code,
+    "silu": _random_code,
     "isqrt": _random_isqrt,
 }

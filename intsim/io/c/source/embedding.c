@@ -1,0 +1,7 @@
+/* The rows of a table (V, columns) that ids name. */
+static void embedding(int32_t *y, const int32_t *ids, const int8_t *table, int32_t rows, int32_t columns)
+{
+    for (int32_t row = 0; row < rows; row++)
+        for (int32_t c = 0; c < columns; c++)
+            *y++ = table[(size_t)ids[row] * columns + c];
+}

@@ -1,0 +1,2 @@
+/* Whether an operator met what the golden model refuses. */
+static int failed;

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors of one layer of a model: cases of its operator whose constants, formats and shapes are the model's own."""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from intsim._trace import Call, trace
+from intsim.errors import IntsimError
+from intsim.fixedpoint import INT32, IntRange
+from intsim.integer_model import IntegerModel
+from intsim.verify.vectors.draw import Draw, Int64
+from intsim.verify.vectors.operators import RANGES, Operator, Size, bind
+
+__all__ = ["LAYERED", "Layer", "layer_of"]
+
+LAYERED: Final = ("requantize", "softmax", "layer_norm", "rms_norm", "matmul")
+PROBE: Final = [[0, 1, 2, 3]]  # ids whose calls show every layer
+
+
+class Layer(NamedTuple):
+    """An operator of a model: bound as the model has it, and what puts the model's constants into cases."""
+
+    operator: Operator
+    header: list[str]
+    constants: Callable[[Int64, Draw], Int64]
+
+
+def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> Layer:
+    """Return the operator ``name`` of the layer that a trace calls ``layer``.
+
+    Parameters
+    ----------
+    size
+        Of a row of softmax or a tile of matmul; a norm has the model's.
+
+    Raises
+    ------
+    IntsimError
+        If there is no such layer, or its constants do not fit the fields of vectors.
+    """
+    if name not in LAYERED:
+        msg = f"operator of a layer must be one of {', '.join(LAYERED)}, got {name!r}"
+        raise IntsimError(msg)
+    with trace("steps") as recorded:
+        model(PROBE)
+    calls = {key: call for key, call in recorded.calls.items() if call.operator.__name__ == name}
+    if layer not in calls:
+        near = ", ".join(key for key in calls if layer in key) or ", ".join(list(calls)[:5])
+        msg = f"layer must be a {name} of the model, such as {near or 'none'}, got {layer!r}"
+        raise IntsimError(msg)
+    call = calls[layer]
+    if name in ("layer_norm", "rms_norm"):
+        size = (call.operands[0].shape[-1],)
+        if not np.can_cast(call.operands[0].dtype, np.int16) and name == "layer_norm":
+            msg = f"layer {layer} must read at most 16 bits to have vectors, got {call.operands[0].dtype}"
+            raise IntsimError(msg)
+    if name == "matmul" and (call.constants.get("x_zero_point", 0) or call.operands[1].dtype != np.int8):
+        msg = f"layer {layer} must multiply by int8 codes without a zero point to have vectors, got another"
+        raise IntsimError(msg)
+    to = None if "to" not in call.constants else _name_of(call.constants["to"], layer)
+    signed = name != "matmul" or call.operands[0].dtype.kind == "i"
+    operator = bind(name, model.profile, size, to=to, activations="uint8" if not signed else None)
+    header = [f"model: {model.digest}", f"layer: {layer}"]
+
+    def constants(cases: Int64, draw: Draw) -> Int64:
+        return FILLED[name](operator, call, cases, draw)
+
+    return Layer(operator, header, constants)
+
+
+def _name_of(codes: IntRange, layer: str) -> str:
+    for name, named in RANGES.items():
+        if named == codes:
+            return name
+    msg = f"range of layer {layer} must be one of {', '.join(RANGES)}, got [{codes.min}, {codes.max}]"
+    raise IntsimError(msg)
+
+
+def _requantize(operator: Operator, call: Call, cases: Int64, draw: Draw) -> Int64:
+    """Return accumulators at ties, beside them, and anywhere, of the layer's channels in turn."""
+    ratio, to, n = call.operands[1], operator.formats.to, len(cases)
+    channel = np.arange(n) % ratio.multiplier.size
+    multiplier, shift = (np.asarray(each, np.int64).reshape(-1)[channel] for each in (ratio.multiplier, ratio.shift))
+    zero = np.asarray(call.constants.get("zero_point", 0), np.int64).reshape(-1)
+    zero_point = zero[channel % zero.size]
+    quotient = draw.integers(to.min - 3, min(to.max, 1 << 20) + 3, n) - zero_point
+    tie = (2 * quotient + 1 << (shift - 1).clip(0, 38)) // np.where(multiplier == 0, 1, multiplier)
+    near = (tie + draw.integers(-1, 2, n)).clip(INT32.min, INT32.max)
+    acc = np.where(draw.integers(0, 3, n) > 0, near, cases[:, 0])
+    return np.column_stack([acc, multiplier, shift, zero_point])
+
+
+def _softmax(_: Operator, call: Call, cases: Int64, __: Draw) -> Int64:
+    ratio = call.operands[1]
+    rows = cases.copy()
+    rows[:, -2:] = int(ratio.multiplier), int(ratio.shift)
+    return rows
+
+
+def _norm(operator: Operator, call: Call, cases: Int64, _: Draw) -> Int64:
+    (channels,), params = operator.size, call.operands[1]
+    constants = [params.weight.multiplier, params.bias, params.weight.shift[:1], np.array([params.eps])]
+    row = np.concatenate([np.asarray(each, np.int64) for each in constants])
+    return np.concatenate([cases[:, :channels], np.broadcast_to(row, (len(cases), len(row)))], axis=1)
+
+
+def _matmul(operator: Operator, call: Call, cases: Int64, draw: Draw) -> Int64:
+    """Return tiles of the layer's weights at random places; the bias is that of their columns."""
+    rows, columns, depth = operator.size
+    w = np.asarray(call.operands[1], np.int64).reshape(-1, call.operands[1].shape[-1])
+    bias = call.constants.get("bias")
+    if w.shape[0] < columns or w.shape[1] < depth:
+        msg = f"size of the tile must fit the layer's weights {w.shape[0]}x{w.shape[1]}, got {columns}x{depth}"
+        raise IntsimError(msg)
+    first = draw.integers(0, w.shape[0] - columns, len(cases)), draw.integers(0, w.shape[1] - depth, len(cases))
+    n, k = (start[:, None] + np.arange(count) for start, count in zip(first, (columns, depth), strict=True))
+    tiles = w[n[:, :, None], k[:, None, :]].reshape(len(cases), -1)
+    offsets = np.zeros((len(cases), columns), np.int64) if bias is None else np.asarray(bias, np.int64)[n]
+    return np.concatenate([cases[:, : rows * depth], tiles, offsets], axis=1)
+
+
+FILLED: Final[dict[str, Callable[[Operator, Call, Int64, Draw], Any]]] = {
+    "requantize": _requantize,
+    "softmax": _softmax,
+    "layer_norm": _norm,
+    "rms_norm": _norm,
+    "matmul": _matmul,
+}

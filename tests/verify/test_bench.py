@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benches pass on the reference RTL in both simulators, and catch and name what is planted in it."""
+
+import sys
+from importlib.util import find_spec
+from io import BytesIO
+
+import pytest
+from click.testing import CliRunner
+from verify.rtl import make, make_bench, require, telling_cases, write_cases
+from verify.rtl_bugs import BUGS
+
+from intsim.cli import cli
+from intsim.verify.bench import BENCHES, write_bench
+from intsim.verify.diagnose import diagnose_files
+from intsim.verify.vectors.judge import Verdict, verify
+
+CASES = {"requantize": 2000, "softmax": 200, "layer_norm": 120, "matmul": 150}
+NAMED = 22
+UNOPTIMISED = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")  # compiling takes longer than running
+
+every_unit = pytest.mark.parametrize("name", list(BENCHES))
+
+
+def verdict(path, name):
+    (last,) = [found for found in verify(BytesIO(path.read_bytes()), name) if isinstance(found, Verdict)]
+    return last
+
+
+def assert_all_answered(folder, simulator, name, *, cases):
+    judged = verdict(folder / f"answers_{simulator}.txt", name)
+    assert (judged.mismatches, judged.cases) == (0, cases)
+
+
+@every_unit
+def test_icarus_passes_the_reference_with_stalls_and_resets(name, tmp_path):
+    require("iverilog")
+    folder = make_bench(name, tmp_path / name, count=CASES[name])
+    for options in ("+stall=0 +resets=0", "+stall=30 +resets=20", "+stall=85 +resets=7 +seed=5"):
+        done = make(folder, "icarus", f"PLUSARGS={options}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "bench: passed" in done.stdout
+        assert "warning" not in done.stderr
+        assert_all_answered(folder, "icarus", name, cases=CASES[name])
+
+
+@every_unit
+def test_verilator_passes_the_reference_with_the_same_answers(name, tmp_path):
+    require("verilator")
+    folder = make_bench(name, tmp_path / name, count=CASES[name])
+    lint = make(folder, "lint")
+    assert (lint.returncode, lint.stderr) == (0, "")
+    done = make(folder, "verilator", *UNOPTIMISED, "TRACE=", "PLUSARGS=+stall=30 +resets=20")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bench: passed" in done.stdout
+    assert_all_answered(folder, "verilator", name, cases=CASES[name])
+
+
+@pytest.mark.parametrize(("name", "size"), [("softmax", (1,)), ("layer_norm", (1,)), ("matmul", (3, 5, 7))])
+def test_units_of_another_size_pass(name, size, tmp_path):
+    require("iverilog")
+    folder = make_bench(name, tmp_path / name, count=40, size=size)
+    done = make(folder, "icarus")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_unit
+def test_cocotb_passes_the_reference(name, tmp_path):
+    require("iverilog")
+    require("cocotb", is_there=find_spec("cocotb") is not None)
+    folder = make_bench(name, tmp_path / name, count=30)
+    done = make(folder, "cocotb", f"PYTHON={sys.executable}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_all_answered(folder, "cocotb", name, cases=30)
+
+
+def test_the_c_model_judges_the_unit_through_dpi(tmp_path):
+    require("verilator")
+    folder = make_bench("requantize", tmp_path / "bench", count=1)
+    unit = folder / "requantize.sv"
+    unit.write_text(unit.read_text().replace("_1 <= zero_point;", "_1 <= acc == 999 ? 8'sd7 : zero_point;"))
+    constants = ("MULTIPLIER=1073741824", "SHIFT=34", "FIRST=-1000")
+    done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=1999")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dpi: passed: 1999 accumulators from -1000" in done.stdout
+    done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=2000")
+    assert done.returncode != 0
+    assert "dpi: requantize(999) gives 69, expected 59" in done.stdout
+
+
+def test_a_bench_goes_into_an_empty_folder_only(tmp_path):
+    runner = CliRunner()
+    assert runner.invoke(cli, ["vectors", "bench", "softmax", "--out", str(tmp_path / "new" / "bench")]).exit_code == 0
+    assert {path.name for path in (tmp_path / "new" / "bench").iterdir()} == {
+        *("Makefile", "bench.sv", "cocotb_bench.py"),
+        *("softmax.sv", "i_exp.sv", "divide.sv", "tb_softmax.sv"),
+    }
+    again = runner.invoke(cli, ["vectors", "bench", "softmax", "--out", str(tmp_path / "new" / "bench")])
+    assert "must be a new or empty folder" in str(again.exception)
+
+
+def test_planted_bugs_are_caught_and_named(tmp_path):
+    require("iverilog")
+    assert len(BUGS) >= 25
+    for name in BENCHES:
+        write_bench(name, tmp_path / name)
+        write_cases(*telling_cases(name), tmp_path / name)
+    named, table = 0, []
+    for bug in BUGS:
+        folder, file = tmp_path / bug.unit, bug.file or f"{bug.unit}.sv"
+        correct = (folder / file).read_text()
+        assert correct.count(bug.old) == 1, bug.what
+        (folder / file).write_text(correct.replace(bug.old, bug.new))
+        done = make(folder, "icarus", f"PLUSARGS=+resets={0 if bug.names else 20}")
+        (folder / file).write_text(correct)
+        assert done.returncode != 0, bug.what
+        assert "bench: failed" in done.stdout, (bug.what, done.stdout, done.stderr)
+        first = "none" if not bug.names else _first_named(folder)
+        named += first in bug.names
+        table.append(f"{bug.unit}: {bug.what}: {first}")
+    print("\n" + "\n".join(table))
+    assert named >= NAMED, table
+
+
+def _first_named(folder):
+    found = diagnose_files(str(folder / "vectors.txt"), str(folder / "answers_icarus.txt"))
+    return next(iter((*found.explain_all, *(cause.change for cause in found.explain_some))), "none")

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of the embedded model through the reference RTL: to the bit, and a wrong unit is seen where it is wrong."""
+
+import shutil
+from importlib import resources
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from verify.rtl import require
+
+import intsim
+from intsim import ops
+from intsim.cli import cli
+from intsim.errors import IntsimError
+from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding
+from intsim.profile import IBERT, INTSIM
+from intsim.verify.bench import write_bench
+from intsim.verify.replay import replay
+from intsim.verify.simulator import simulated
+
+RATIO = Dyadic(1610612736, 33)
+
+
+def run(*arguments):
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture
+def kernels(tmp_path):
+    require("iverilog")
+    return simulated(tmp_path / "sim", stall=20, resets=2)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Return the trace of the embedded model on a short sentence."""
+    model = intsim.load(resources.files("intsim.embedded"))
+    with intsim.trace("steps") as trace:
+        model([[1, 7, 42, 2]])
+    return trace
+
+
+def test_a_softmax_and_a_norm_of_a_model_pass_through_the_units(recorded, kernels):
+    some = {name: kernels[name] for name in ("softmax", "layer_norm")}
+    assert replay(recorded, some, layer="encoder.layer.0.*").first is None
+    found = replay(recorded, {"requantize": kernels["requantize"]}, layer="encoder.layer.0.attention.self.query")
+    assert (found.first, found.compared) == (None, 1)
+
+
+@pytest.mark.slow
+def test_layer_0_of_the_embedded_model_through_the_units_is_equal_to_the_bit(tmp_path):
+    require("iverilog")
+    trace, device = tmp_path / "trace.safetensors", tmp_path / "device.npz"
+    with resources.as_file(resources.files("intsim.embedded")) as model:
+        assert run("run", model, "--text", "a quiet film", "--trace", trace, "--level", "steps").exit_code == 0
+    layer = ("--layer", "encoder.layer.0.*", "--out", device, "--work", tmp_path / "sim")
+    assert run("vectors", "replay", trace, *layer, "--stall", 10).exit_code == 0
+    with np.load(device) as results:
+        assert len(results.files) == 17  # all but two sums and a GELU, of which there is no unit
+    compared = run("compare", trace, device)
+    assert compared.exit_code == 0
+    assert "equal: 17 tensors, to the bit" in compared.output
+
+
+def test_a_wrong_unit_is_found_at_the_first_call_that_shows_it(recorded, tmp_path):
+    require("iverilog")
+    write_bench("softmax", tmp_path / "mine")
+    unit = tmp_path / "mine" / "softmax.sv"
+    correct = unit.read_text()
+    wrong = correct.replace("+ (PROB_BITS + 2)'({remainder, 1'b0} >= {1'b0, total})", "")
+    assert wrong != correct
+    unit.write_text(wrong)
+    kernels = simulated(tmp_path / "sim", units=tmp_path / "mine")
+    found = replay(recorded, {"softmax": kernels["softmax"]})
+    assert found.first is not None
+    assert found.first.name == "encoder.layer.0.attention.self.probs"
+
+
+@pytest.mark.parametrize(("x", "w", "bias"), [(np.int8, (6, 5), True), (np.uint8, (2, 3, 6, 5), False)])
+def test_products_of_any_shape_are_cut_into_tiles_and_put_together(kernels, x, w, bias):
+    random = np.random.default_rng(0)
+    limits = np.iinfo(x)
+    codes = random.integers(limits.min, limits.max, (2, 3, 7, 5), x, endpoint=True)
+    weights = random.integers(-128, 127, w, np.int8, endpoint=True)
+    offset = random.integers(-1000, 1000, 6, np.int32) if bias else None
+    expected = ops.matmul(codes, weights, bias=offset)
+    result = kernels["matmul"](codes, weights, bias=offset)
+    assert result.dtype == expected.dtype
+    assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("to", [INT8, INT16, IntRange(8, narrow=True), IntRange(16, narrow=True)], ids=str)
+def test_codes_of_every_format_are_requantized(kernels, to):
+    acc = np.array([[-(2**31), -5, 0, 3], [2**31 - 1, 7, 100, -1_000_000]], np.int32)
+    ratio = Dyadic([1, 1 << 30, 3, 1610612736], [0, 30, 1, 33])
+    constants = {"to": to, "rounding": INTSIM.requantization, "zero_point": np.array([0, 5, -7, 1])}
+    expected = ops.requantize(acc, ratio, **constants)
+    assert expected.min() == to.min
+    assert np.array_equal(kernels["requantize"](acc, ratio, **constants), expected)
+
+
+def test_calls_that_no_unit_computes_are_refused(kernels):
+    acc, x = np.zeros((2, 4), np.int32), np.zeros((2, 4), np.int8)
+    calls = [
+        ("requantize", (acc, RATIO), {"to": UINT8, "rounding": INTSIM.rounding}),
+        ("requantize", (acc, RATIO), {"to": INT8, "rounding": Rounding.HALF_EVEN}),
+        ("requantize", (acc, RATIO), {"to": INT8, "rounding": INTSIM.rounding, "addend": np.array(1)}),
+        ("softmax", (acc, RATIO), {"profile": IBERT}),
+        ("matmul", (x, x), {"x_zero_point": 1}),
+        ("matmul", (x.astype(np.int16), x), {}),
+    ]
+    for name, operands, constants in calls:
+        with pytest.raises(IntsimError, match="must be a call that the reference units compute"):
+            kernels[name](*operands, **constants)
+
+
+def test_a_unit_that_does_not_compile_or_answer_is_named(tmp_path):
+    require("iverilog")
+    acc, constants = np.zeros((1, 4), np.int32), {"to": INT8, "rounding": INTSIM.rounding}
+    (tmp_path / "mine").mkdir()
+    unit = tmp_path / "mine" / "requantize.sv"
+    unit.write_text("module requantize(;")
+    with pytest.raises(IntsimError, match="iverilog must succeed in"):
+        simulated(tmp_path / "a", units=tmp_path / "mine")["requantize"](acc, RATIO, **constants)
+    write_bench("requantize", tmp_path / "reference")
+    correct = (tmp_path / "reference" / "requantize.sv").read_text()
+    unit.write_text(correct.replace("valid_2 <= valid_1;", "valid_2 <= 1'b0;"))
+    with pytest.raises(IntsimError, match=r"vvp must succeed in .* 0 of 4 cases answered"):
+        simulated(tmp_path / "b", units=tmp_path / "mine")["requantize"](acc, RATIO, **constants)
+
+
+def test_without_a_simulator_nothing_is_replayed(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(IntsimError, match="simulator must be installed"):
+        simulated(tmp_path)

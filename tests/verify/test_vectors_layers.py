@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors of a model's layer hold the model's constants, and pass verify."""
+
+from importlib import resources
+
+import numpy as np
+import pytest
+from verify.vector_files import call
+
+import intsim
+from intsim.io.safetensors_file import read
+
+MODEL = intsim.load(resources.files("intsim.embedded"))
+FOLDER = resources.files("intsim.embedded")
+LAYERS = {
+    "requantize": "encoder.layer.0.attention.self.query",
+    "softmax": "encoder.layer.1.attention.self.probs",
+    "layer_norm": "encoder.layer.0.output.LayerNorm",
+    "matmul": "encoder.layer.0.intermediate.dense.acc",
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("layers")
+    for name, layer in LAYERS.items():
+        path = folder / name
+        arguments = ["gen", name, "--from", FOLDER, "--layer", layer, "--level", 0, "--format", "safetensors"]
+        status, _, err = call(*arguments, "-o", path)
+        assert status == 0, err
+    return {name: (folder / name, *read(folder / name)) for name in LAYERS}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layers_vectors_pass_verify(files, name):
+    path, _, metadata = files[name]
+    assert f"model: {MODEL.digest}" in metadata["vectors"]
+    assert f"layer: {LAYERS[name]}" in metadata["vectors"]
+    assert call("verify", name, path)[0] == 0
+
+
+def test_the_constants_are_those_of_the_model(files):
+    with intsim.trace("steps") as trace:
+        MODEL([[0, 1, 2, 3]])
+    calls = {name: trace.calls[layer] for name, layer in LAYERS.items()}
+
+    arrays, ratio = files["requantize"][1], calls["requantize"].operands[1]
+    pairs = {*zip(ratio.multiplier.reshape(-1).tolist(), ratio.shift.reshape(-1).tolist(), strict=True)}
+    given = {*zip(arrays["inputs.multiplier"].tolist(), arrays["inputs.shift"].tolist(), strict=True)}
+    assert given == pairs
+    assert {*arrays["inputs.zero_point"].tolist()} == {calls["requantize"].constants.get("zero_point", 0)}
+    whole = arrays["inputs.acc"].astype(np.int64) * arrays["inputs.multiplier"]
+    assert len({*np.unique(arrays["outputs.y"]).tolist()}) > 50
+    assert (abs(whole) < 1 << 62).all()
+
+    arrays, params = files["layer_norm"][1], calls["layer_norm"].operands[1]
+    assert (arrays["inputs.multiplier"] == params.weight.multiplier).all()
+    assert (arrays["inputs.bias"] == params.bias).all()
+    assert {*arrays["inputs.eps"].tolist()} == {params.eps}
+
+    arrays, ratio = files["softmax"][1], calls["softmax"].operands[1]
+    assert {*arrays["inputs.multiplier"].tolist()} == {int(ratio.multiplier)}
+    assert {*arrays["inputs.shift"].tolist()} == {int(ratio.shift)}
+
+    arrays, (_, w) = files["matmul"][1], calls["matmul"].operands
+    rows = {tuple(row) for row in np.lib.stride_tricks.sliding_window_view(w, 16, axis=1).reshape(-1, 16).tolist()}
+    assert {tuple(row) for row in arrays["inputs.w"].reshape(-1, 16).tolist()} <= rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (["gen", "softmax", "--from", FOLDER], 2, "--from DIR and --layer NAME must be given together"),
+        (["gen", "softmax", "--layer", "x"], 2, "--from DIR and --layer NAME must be given together"),
+        (["gen", "exp", "--from", FOLDER, "--layer", "x"], 3, "operator of a layer must be one of requantize"),
+        (["gen", "softmax", "--from", FOLDER, "--layer", "x"], 3, "layer must be a softmax of the model, such as"),
+        (
+            ["gen", "matmul", "--size", "4x4x999", "--from", FOLDER, "--layer", LAYERS["matmul"]],
+            3,
+            "must fit the layer",
+        ),
+    ],
+)
+def test_what_is_no_layer_is_refused(arguments, status, complaint):
+    got, _, err = call(*arguments)
+    assert (got, complaint in err) == (status, True), err
+
+
+def test_answers_alone_do_not_tell_a_models_layer():
+    status, out, _ = call("gen", "softmax", "--from", FOLDER, "--layer", LAYERS["softmax"], "--level", 0)
+    assert status == 0
+    lines = out.splitlines(keepends=True)
+    alone = [line if line.startswith(b"#") else b" ".join(line.split()[-16:]) + b"\n" for line in lines]
+    status, _, err = call("verify", "softmax", data=b"".join(alone))
+    assert status == 3
+    assert "keep the operands" in err
