@@ -13,7 +13,7 @@ from intsim.cli.printing import print_json, say
 __all__ = ["COMMANDS"]
 
 
-@click.command()
+@click.command(short_help="Find where a device's integers first differ.")
 @click.argument("expected")
 @click.argument("actual")
 @click.option("--max-errors", type=click.IntRange(min=0), default=20, show_default=True, help="0 lists all.")
@@ -32,7 +32,7 @@ def compare(expected: str, actual: str, max_errors: int, json_: bool) -> None:
         sys.exit(MISMATCH)
 
 
-@click.command()
+@click.command(short_help="Say which changed rule explains the difference.")
 @click.argument("expected")
 @click.argument("actual")
 @as_json

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import click
 
-from intsim.cli.options import as_json
+from intsim.cli.options import as_json, quiet
 from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import read_texts
 from intsim.profile import PROFILES, find_profile
@@ -16,19 +16,20 @@ from intsim.profile import PROFILES, find_profile
 __all__ = ["COMMANDS"]
 
 
-@click.command()
+@click.command(short_help="Show what a checkpoint or a trace holds, and how wide.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--widths", is_flag=True, help="Show the range that no text can leave, and its bits.")
 @click.option("--observe", type=click.Path(path_type=Path), help="Texts, one per line: show the ranges they reach too.")
+@quiet
 @as_json
-def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None:
+def inspect(path: Path, widths: bool, observe: Path | None, quiet: bool, json_: bool) -> None:
     """Summarise an integer checkpoint, a Hugging Face folder, a GGUF file or a trace."""
     from intsim.report.inspect import summarise, summarise_widths  # noqa: PLC0415
 
     if observe is not None and not widths:
         msg = "give --observe together with --widths"
         raise click.UsageError(msg)
-    texts = None if observe is None else read_texts(observe)
+    texts = None if observe is None else read_texts(observe, progress=not quiet)
     summary = summarise_widths(path, texts) if widths else summarise(path)
     if json_:
         print_json(summary)
@@ -43,7 +44,7 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
         say("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
 
 
-@click.command()
+@click.command(short_help="List the rules that decide a bit, and who follows them.")
 @click.argument("name", required=False)
 @click.option("--witnesses", is_flag=True, help="Show which kernels were found equal to which rules, and how often.")
 @as_json
@@ -70,7 +71,7 @@ def profiles(name: str | None, witnesses: bool, json_: bool) -> None:
             click.echo(f"{profile.name:<12} version {profile.version}  {profile.hash}")
 
 
-@click.command()
+@click.command(short_help="Print what a bug report needs.")
 @as_json
 def info(json_: bool) -> None:
     """Print what a bug report needs: versions, BLAS, processor, whether the embedded models are the committed ones."""

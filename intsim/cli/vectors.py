@@ -41,12 +41,12 @@ size_option = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Write test vectors for an operator; judge the answers.")
 def vectors() -> None:
     """Test vectors for one operator: gen OP | your device | verify OP."""
 
 
-@vectors.command()
+@vectors.command(short_help="Write cases of an operator, edges first.")
 @operator_argument
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
@@ -132,7 +132,7 @@ def gen(
             file.writelines(part.encode() for part in formats.c_header(operator, header, arrays))
 
 
-@vectors.command("verify")
+@vectors.command("verify", short_help="Judge a device's results.")
 @operator_argument
 @click.argument("path", metavar="[FILE]", default="-", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--profile", "profile_name", type=click.Choice(list(NATIVE)), help="By default the header's.")
@@ -166,7 +166,7 @@ def verify_(name: str, *, path: Path, profile_name: str | None, errors: int, siz
                 sys.exit(MISMATCH)
 
 
-@vectors.command()
+@vectors.command(short_help="Say which known bugs the vectors catch.")
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))
 def kill(names: tuple[str, ...], *, profile_name: str) -> None:

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Sphinx makes the site of this folder: ``sphinx-build -W notebooks site``. It runs every notebook, offline."""
+
+from pathlib import Path
+
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
+
+HERE = Path(__file__).parent
+
+project = "intsim"
+author = "intsim's authors"
+html_title = "intsim"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_click"]
+
+# pages are Markdown and the Python files here that are notebooks
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+scripts = [path for path in HERE.rglob("*.py") if "\n# %%" not in path.read_text(encoding="utf-8")]
+exclude_patterns = [str(path.relative_to(HERE)) for path in scripts]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"  # beside the site: a page that has not changed is not run again
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = ["Bounds", "Error", "Source", ("Yields", "returns_style")]
+
+html_theme = "furo"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_math_renderer_name = "mathml"
+
+
+def _mathml(self, node):
+    """Write a formula as browsers draw it themselves: without scripts from elsewhere."""
+    self.body.append(tex2mathml(node.astext(), as_block=node.tagname == "math_block"))
+    raise SkipNode
+
+
+def _skip(app, what, name, value, skip, options):
+    """Leave undocumented members of classes out: the docstring of the class has its fields."""
+    return True if what == "class" and not getattr(value, "__doc__", None) else None
+
+
+def _escape(app, what, name, value, options, lines):
+    """Take |x| as it is meant, not as a substitution; between backquotes it stands as it is."""
+    for i, line in enumerate(lines):
+        pieces = line.split("``")
+        lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-docstring", _escape)
