@@ -6,6 +6,9 @@ from pathlib import Path
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
+from intsim.cli import cli
+from intsim.profile import PROFILES
+
 HERE = Path(__file__).parent
 
 project = "intsim"
@@ -56,7 +59,16 @@ def _escape(app, what, name, value, options, lines):
         lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
 
 
+def _specify(app):
+    """Write the specification of every profile, as far as this intsim does."""
+    if any(option.name == "spec" for option in cli.commands["profiles"].params):
+        for name in PROFILES:
+            page = HERE / "reference" / f"numerics-{name}.md"
+            cli.main(["profiles", name, "--spec", str(page)], standalone_mode=False)
+
+
 def setup(app):
+    app.connect("builder-inited", _specify)
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _escape)

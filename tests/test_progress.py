@@ -8,7 +8,6 @@ import pytest
 from intsim import _progress
 from intsim._progress import watched
 
-
 Capture = pytest.CaptureFixture[str]
 
 
