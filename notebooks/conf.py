@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How Sphinx makes the site of this folder: ``sphinx-build -W notebooks site``. It runs every notebook, offline."""
 
+import re
+import sys
+from inspect import ismemberdescriptor
 from pathlib import Path
 
+import jupytext
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
@@ -17,7 +21,8 @@ html_title = "intsim"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_click"]
 
 # pages are Markdown and the Python files here that are notebooks
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+sys.path.insert(0, str(HERE))
+nb_custom_formats = {".py": "conf.read_notebook"}
 scripts = [path for path in HERE.rglob("*.py") if "\n# %%" not in path.read_text(encoding="utf-8")]
 exclude_patterns = [str(path.relative_to(HERE)) for path in scripts]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
@@ -47,9 +52,18 @@ def _mathml(self, node):
     raise SkipNode
 
 
+def read_notebook(text):
+    """Return a notebook without the line of its licence."""
+    notebook = jupytext.reads(text, fmt="py:percent")
+    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("# SPDX-License-Identifier")]
+    return notebook
+
+
 def _skip(app, what, name, value, skip, options):
     """Leave undocumented members of classes out: the docstring of the class has its fields."""
-    return True if what == "class" and not getattr(value, "__doc__", None) else None
+    if what == "class" and (ismemberdescriptor(value) or not getattr(value, "__doc__", None)):
+        return True
+    return None
 
 
 def _escape(app, what, name, value, options, lines):
@@ -57,6 +71,17 @@ def _escape(app, what, name, value, options, lines):
     for i, line in enumerate(lines):
         pieces = line.split("``")
         lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
+
+
+def _name_arrays(app, domain, kind, content):
+    """Call an array what it is of: its type in full is longer than a line."""
+    array = re.compile(
+        r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[~?(?:numpy|typing)\.(\w+)\]\]"
+    )
+    elements = {"integer": "integers", "floating": "floats", "bool": "booleans", "Any": "array"}
+    for types in app.env.current_document.autodoc_annotations.values():
+        for name, annotation in types.items():
+            types[name] = array.sub(lambda found: elements.get(found[1], found[1]), annotation)
 
 
 def _specify(app):
@@ -69,6 +94,7 @@ def _specify(app):
 
 def setup(app):
     app.connect("builder-inited", _specify)
+    app.connect("object-description-transform", _name_arrays, priority=400)  # before autodoc writes them
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _escape)
