@@ -3,7 +3,6 @@
 
 import re
 import sys
-from inspect import ismemberdescriptor
 from pathlib import Path
 
 import jupytext
@@ -61,7 +60,7 @@ def read_notebook(text):
 
 def _skip(app, what, name, value, skip, options):
     """Leave undocumented members of classes out: the docstring of the class has its fields."""
-    if what == "class" and (ismemberdescriptor(value) or not getattr(value, "__doc__", None)):
+    if what == "class" and (type(value).__module__.startswith("sphinx") or not getattr(value, "__doc__", None)):
         return True
     return None
 
