@@ -2,7 +2,7 @@
 """What shows what there is: inspect, profiles, info."""
 
 import json
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -11,6 +11,8 @@ import click
 from intsim.cli.options import as_json, quiet
 from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import read_texts
+from intsim.errors import IntsimError
+from intsim.io.atomic import check_writable
 from intsim.profile import PROFILES, find_profile
 
 __all__ = ["COMMANDS"]
@@ -20,17 +22,42 @@ __all__ = ["COMMANDS"]
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--widths", is_flag=True, help="Show the range that no text can leave, and its bits.")
 @click.option("--observe", type=click.Path(path_type=Path), help="Texts, one per line: show the ranges they reach too.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Of a trace: picture to write, .png or .html.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), help="Of a plot: float checkpoint to draw errors against."
+)
 @quiet
 @as_json
-def inspect(path: Path, widths: bool, observe: Path | None, quiet: bool, json_: bool) -> None:
+def inspect(
+    path: Path,
+    widths: bool,
+    observe: Path | None,
+    plot: Path | None,
+    reference: Path | None,
+    quiet: bool,
+    json_: bool,
+) -> None:
     """Summarise an integer checkpoint, a Hugging Face folder, a GGUF file or a trace."""
     from intsim.report.inspect import summarise, summarise_widths  # noqa: PLC0415
 
     if observe is not None and not widths:
         msg = "give --observe together with --widths"
         raise click.UsageError(msg)
+    if reference is not None and plot is None:
+        msg = "give --reference together with --plot"
+        raise click.UsageError(msg)
+    if plot is not None and widths:
+        msg = "give --plot without --widths"
+        raise click.UsageError(msg)
+    if plot is not None:
+        check_writable(plot, import_module("intsim.report.trace_plot").kind_of(plot))
     texts = None if observe is None else read_texts(observe, progress=not quiet)
     summary = summarise_widths(path, texts) if widths else summarise(path)
+    if plot is not None:
+        if summary["kind"] != "trace":
+            msg = f"a plot must be of a trace, got the {summary['kind']} {path}"
+            raise IntsimError(msg)
+        import_module("intsim.report.trace_plot").plot_trace(path, plot, reference=reference)
     if json_:
         print_json(summary)
         return
