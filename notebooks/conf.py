@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jupytext
 from docutils.nodes import SkipNode
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 
 from intsim.cli import cli
 from intsim.profile import PROFILES
@@ -47,7 +47,7 @@ html_math_renderer_name = "mathml"
 
 def _mathml(self, node):
     """Write a formula as browsers draw it themselves: without scripts from elsewhere."""
-    self.body.append(tex2mathml(node.astext(), as_block=node.tagname == "math_block"))
+    self.body.append(convert(node.astext(), display="block" if node.tagname == "math_block" else "inline"))
     raise SkipNode
 
 
