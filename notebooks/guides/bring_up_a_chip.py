@@ -56,7 +56,7 @@ for line in sys.stdin:
     scaled += half > 0 or (half == 0 and scaled % 2)
     print(line.strip(), f"{max(-128, min(127, scaled + zero_point)) & 0xFF:02x}")
 """
-Path("/tmp/device.py").write_text(DEVICE, encoding="utf-8")
+_ = Path("/tmp/device.py").write_text(DEVICE, encoding="utf-8")
 
 # %% language="bash"
 # intsim vectors gen requantize > /tmp/golden.txt

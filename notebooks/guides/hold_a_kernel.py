@@ -47,7 +47,7 @@ void my_kernel(const int32_t *acc, int8_t *out, int n, int32_t multiplier, int s
     }
 }
 """
-Path("/tmp/my_kernel.c").write_text(SOURCE, encoding="utf-8")
+_ = Path("/tmp/my_kernel.c").write_text(SOURCE, encoding="utf-8")
 subprocess.run(["cc", "-std=c99", "-O2", "-shared", "-fPIC", "/tmp/my_kernel.c", "-o", "/tmp/my_kernel.so"], check=True)
 library = ctypes.CDLL("/tmp/my_kernel.so")
 
@@ -102,7 +102,7 @@ assert telling_neighbours(mine) == {"half-even"}
 from dataclasses import replace
 
 SOURCE_WRONG = SOURCE.replace("(x + (1LL << (shift - 1))) >> shift", "(x + (1LL << (shift - 1)) - 1) >> shift")
-Path("/tmp/wrong.c").write_text(SOURCE_WRONG, encoding="utf-8")
+_ = Path("/tmp/wrong.c").write_text(SOURCE_WRONG, encoding="utf-8")
 subprocess.run(["cc", "-std=c99", "-O2", "-shared", "-fPIC", "/tmp/wrong.c", "-o", "/tmp/wrong.so"], check=True)
 library = ctypes.CDLL("/tmp/wrong.so")
 examine(replace(mine, device=my_kernel)).differing

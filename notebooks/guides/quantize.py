@@ -38,7 +38,8 @@ os.chdir("../..")  # the commands are typed in the folder of the repository
 # %%
 import intsim
 
-model = intsim.quantize("tests/data/embedded-float", recipe="intsim", calibration=["A fine film.", "Two dull hours."])
+texts = ["A fine film.", "Two dull hours."]
+model = intsim.quantize("tests/data/embedded-float", recipe="intsim", calibration=texts)
 with intsim.trace() as trace:
     result = model([[2, 187, 1403, 4]])
 result.values, result.scale, len(trace)
@@ -61,10 +62,10 @@ result.values, result.scale, len(trace)
 
 # %% language="bash"
 # printf 'sentence\tlabel\n' > /tmp/dev.tsv
-# printf '%s\t%s\n' "a warm , funny and moving film ." 1 "two hours of my life that i want back ." 0 \
-#     "the plot is thin , the jokes are thinner ." 0 "quietly powerful from the first shot to the last ." 1 >> /tmp/dev.tsv
-# intsim report tests/data/embedded-float --recipes intsim,ibert,w8a8,w4a8 --task sst2 --data /tmp/dev.tsv \
-#     --plot /tmp/report.png | head -8
+# printf '%s\t%s\n' "a warm , funny and moving film ." 1 "two hours i want back ." 0 \
+#     "the plot is thin , the jokes thinner ." 0 "quietly powerful to the end ." 1 >> /tmp/dev.tsv
+# intsim report tests/data/embedded-float --recipes intsim,ibert,zeroquant,w4a8 \
+#     --task sst2 --data /tmp/dev.tsv --plot /tmp/report.png | head -8
 
 # %% tags=["remove-input"]
 from IPython.display import Image
@@ -90,7 +91,7 @@ Image("/tmp/report.png")
 
 # %% language="bash"
 # intsim eval /tmp/film --task sst2 --data /tmp/dev.tsv --reference tests/data/embedded-float
-# intsim inspect /tmp/film | head -12
+# intsim inspect /tmp/film | cut -c1-90 | head -12
 
 # %% [markdown]
 # ## Ranges from elsewhere

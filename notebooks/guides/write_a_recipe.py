@@ -70,7 +70,7 @@ symmetric = false
 estimator = "percentile"
 percentile = 99.9
 """
-Path("/tmp/mine.toml").write_text(RECIPE, encoding="utf-8")
+_ = Path("/tmp/mine.toml").write_text(RECIPE, encoding="utf-8")
 
 # %% [markdown]
 # See what it would do to a checkpoint before anything is computed, then let it be compared with the recipe you come
@@ -78,9 +78,9 @@ Path("/tmp/mine.toml").write_text(RECIPE, encoding="utf-8")
 
 # %% language="bash"
 # intsim recipes /tmp/mine.toml --checkpoint tests/data/embedded-float | grep -E "name|ffn"
-# printf 'sentence\tlabel\n%s\t1\n%s\t0\n' "a warm , funny and moving film ." "two hours that i want back ." > /tmp/two.tsv
-# intsim report tests/data/embedded-float --recipes intsim,/tmp/mine.toml,/tmp/mine.toml:bits=3 --task sst2 --data /tmp/two.tsv \
-#     | head -7
+# printf 'sentence\tlabel\n%s\t1\n%s\t0\n' "a moving film ." "two hours i want back ." > /tmp/two.tsv
+# intsim report tests/data/embedded-float --recipes intsim,/tmp/mine.toml,/tmp/mine.toml:bits=3 \
+#     --task sst2 --data /tmp/two.tsv | head -7
 
 # %% [markdown]
 # ## What a rule may say
