@@ -8,7 +8,6 @@ from pathlib import Path
 import jupytext
 from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
-from nbclient import NotebookClient
 
 from intsim.cli import cli
 from intsim.profile import PROFILES
@@ -31,7 +30,6 @@ nb_execution_mode = "cache"  # beside the site: a page that has not changed is n
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
-NotebookClient.coalesce_streams.default_value = True  # before it: merging breaks lines where a command paused
 
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
 autodoc_typehints = "description"

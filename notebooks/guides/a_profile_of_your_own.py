@@ -21,9 +21,7 @@
 # [numerics](../reference/numerics.md).
 
 # %% tags=["remove-cell"]
-import os
-
-os.chdir("../..")  # the commands are typed in the folder of the repository
+import shell  # the commands are typed in the folder of the repository
 
 # %%
 from dataclasses import replace

@@ -20,9 +20,7 @@
 # that are aimed at ties, near ties and the ends of every range.
 
 # %% tags=["remove-cell"]
-import os
-
-os.chdir("../..")  # the commands are typed in the folder of the repository
+import shell  # the commands are typed in the folder of the repository
 
 # %% [markdown]
 # ## A kernel in C

@@ -20,9 +20,7 @@
 # in its place. Which architectures there are is listed under [families](../reference/families.md).
 
 # %% tags=["remove-cell"]
-import os
-
-os.chdir("../..")  # the commands are typed in the folder of the repository
+import shell  # the commands are typed in the folder of the repository
 
 # %% language="bash"
 # intsim quantize tests/data/embedded-float -o /tmp/film

@@ -19,9 +19,7 @@
 # with intsim goes on with a text:
 
 # %% tags=["remove-cell"]
-import os
-
-os.chdir("../..")  # the commands are typed in the folder of the repository
+import shell  # the commands are typed in the folder of the repository
 
 # %% language="bash"
 # intsim generate --text "Once upon a time" --max-new-tokens 40

@@ -22,9 +22,7 @@
 # Rules speak of *roles*, so that one recipe serves every family, or of names, as shell patterns.
 
 # %% tags=["remove-cell"]
-import os
-
-os.chdir("../..")  # the commands are typed in the folder of the repository
+import shell  # the commands are typed in the folder of the repository
 
 # %%
 from intsim.models.world import ROLES, WEIGHT_ROLES
