@@ -20,6 +20,8 @@ from intsim.io.atomic import Kind, complete_file
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.safetensors_file import read
 from intsim.io.trace_file import read_trace
+from intsim.models.outline import Outline
+from intsim.models.world import tensor_name
 from intsim.reference.world import run
 from intsim.report.plot import PICTURE
 
@@ -132,17 +134,17 @@ def _activations(trace: Trace, manifest: Sequence[Mapping[str, Any]]) -> list[_A
 
 def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str | Path) -> dict[str, float]:
     """Return sum (x - float)² / sum float² of every activation that the float model has under the same name."""
-    ids = _operand(trace, "word")
+    checkpoint = open_checkpoint(path)
+    ids = _ids(trace, checkpoint.outline, "embedding.word")
     if ids is None:
         msg = "trace must be of level steps to be held against a reference, got one without token ids"
         raise IntsimError(msg)
-    types = _operand(trace, "type")
+    types = _ids(trace, checkpoint.outline, "embedding.type")
     mask = np.ones(ids.shape, bool)
     for call in trace.calls.values():
         given = call.constants.get("mask")
         if call.operator.__name__ == "softmax" and given is not None and given.size == ids.size:  # (B, 1, 1, T)
             mask = given.reshape(ids.shape)
-    checkpoint = open_checkpoint(path)
     seen: dict[str, Reals] = {}
 
     def observe(name: str, x: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -162,6 +164,8 @@ def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str
     errors: dict[str, float] = {}
     for each in activations:
         if (real := seen.get(each.name)) is not None:
+            if real.ndim > each.reals.ndim:  # the logits of the last token alone
+                real = real[:, -1]
             if real.shape != each.reals.shape:
                 msg = f"'{each.name}' must have the shape of the reference's, {real.shape}, got {each.reals.shape}"
                 raise IntsimError(msg)
@@ -172,11 +176,11 @@ def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str
     return errors
 
 
-def _operand(trace: Trace, table: str) -> NDArray[np.integer] | None:
-    """Return the ids that the table of words, or of types, was read by."""
-    names = {"word": ("word_embeddings", "embed_tokens", "wte", "embed_in"), "type": ("token_type_embeddings",)}
+def _ids(trace: Trace, outline: Outline, role: str) -> NDArray[np.integer] | None:
+    """Return the ids that the table of this role was read by."""
     for name, call in trace.calls.items():
-        if call.operator.__name__ == "embedding" and name.rpartition(".")[2] in names[table]:
+        table = outline.tensors.get(tensor_name(f"{name}.weight"))
+        if call.operator.__name__ == "embedding" and table is not None and table.role == role:
             return np.asarray(call.operands[0])
     return None
 
