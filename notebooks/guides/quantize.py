@@ -92,6 +92,17 @@ Image("/tmp/report.png")
 # intsim inspect /tmp/film | cut -c1-90 | head -12
 
 # %% [markdown]
+# A trace of one text becomes a picture, or with `.html` a page: the range of every activation, how it uses its codes,
+# its error beside the float model, and the attention of every head.
+
+# %% language="bash"
+# intsim run /tmp/film --text "A dull mess, but a warm one." --level steps --trace /tmp/trace.safetensors
+# intsim inspect /tmp/trace.safetensors --plot /tmp/trace.png --reference tests/data/embedded-float | head -4
+
+# %% tags=["remove-input"]
+Image("/tmp/trace.png")
+
+# %% [markdown]
 # ## Ranges from elsewhere
 #
 # Ranges that AIMET or Brevitas found, for example, come as `--ranges FILE.json`, `{"embeddings.sum": [-3.1, 4.2], ...}`
