@@ -52,8 +52,9 @@ def _mathml(self, node):
 
 
 def read_notebook(text):
-    """Return a notebook without the line of its licence."""
+    """Return a notebook without the line of its licence; its cells may have magics."""
     notebook = jupytext.reads(text, fmt="py:percent")
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("# SPDX-License-Identifier")]
     return notebook
 
