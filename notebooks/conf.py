@@ -76,7 +76,7 @@ def _escape(app, what, name, value, options, lines):
 def _name_arrays(app, domain, kind, content):
     """Call an array what it is of: its type in full is longer than a line."""
     array = re.compile(
-        r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[~?(?:numpy|typing)\.(\w+)\]\]"
+        r"~?numpy\.ndarray\[tuple\[(?:~?typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[(?:~?numpy\.|~?typing\.)?(\w+)\]\]"
     )
     elements = {"integer": "integers", "floating": "floats", "bool": "booleans", "Any": "array"}
     for types in app.env.current_document.autodoc_annotations.values():
