@@ -3,6 +3,7 @@
 
 import re
 import sys
+from inspect import cleandoc
 from pathlib import Path
 
 import jupytext
@@ -67,7 +68,9 @@ def _skip(app, what, name, value, skip, options):
 
 
 def _escape(app, what, name, value, options, lines):
-    """Take |x| as it is meant, not as a substitution; between backquotes it stands as it is."""
+    """Take |x| as it is meant, not as a substitution, but as it is between backquotes; a constant is not its type."""
+    if what == "data" and lines[:1] == cleandoc(getattr(value, "__doc__", None) or "").splitlines()[:1]:
+        lines.clear()
     for i, line in enumerate(lines):
         pieces = line.split("``")
         lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
