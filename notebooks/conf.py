@@ -72,19 +72,21 @@ def _escape(app, what, name, value, options, lines):
     if what == "data" and lines[:1] == cleandoc(getattr(value, "__doc__", None) or "").splitlines()[:1]:
         lines.clear()
     for i, line in enumerate(lines):
-        pieces = line.split("``")
+        pieces = name_arrays(line).split("``")
         lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
 
 
-def _name_arrays(app, domain, kind, content):
+def name_arrays(annotation):
     """Call an array what it is of: its type in full is longer than a line."""
-    array = re.compile(
-        r"~?numpy\.ndarray\[tuple\[(?:~?typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[(?:~?numpy\.|~?typing\.)?(\w+)\]\]"
-    )
+    array = r"~?numpy\.ndarray\[tuple\[(?:~?typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[(?:~?(?:numpy|typing)\.)?(\w+)\]\]"
     elements = {"integer": "integers", "floating": "floats", "bool": "booleans", "Any": "array"}
+    return re.sub(array, lambda found: elements.get(found[1], found[1]), annotation)
+
+
+def _name_arrays(app, domain, kind, content):
     for types in app.env.current_document.autodoc_annotations.values():
         for name, annotation in types.items():
-            types[name] = array.sub(lambda found: elements.get(found[1], found[1]), annotation)
+            types[name] = name_arrays(annotation)
 
 
 def _specify(app):
