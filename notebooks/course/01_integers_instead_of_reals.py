@@ -37,7 +37,7 @@ from intsim.quantizers import AffineParams, MeanSquaredError, MinMax, Scheme, de
 from intsim.requantization import RULES
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 # %% [markdown]
 # ## A ruler
@@ -138,9 +138,10 @@ plt.show()
 #
 # ## Rounding, and what happens in the middle
 #
-# To the nearest mark, yes. But what if a number lies exactly between two? With reals from a training run that never
-# happens. With integers it happens all the time: dropping the last bit of an odd number is a tie. Five rules are in
-# use, and chips disagree about them. The dots show where each rule sends the ties.
+# To the nearest mark, yes. But what if a number lies exactly between two? With reals from a training run that hardly
+# ever happens. With integers it happens all the time: dropping the last bit of an odd number is a tie. Five rules are
+# in use, two of which do not even take the nearest mark, and chips disagree about them. The dots show where each rule
+# sends the ties.
 
 # %%
 figure, panels = plt.subplots(1, 5, figsize=(9.2, 2.7), sharex=True, sharey=True)
@@ -167,13 +168,14 @@ plt.show()
 # *Bias* is the mean error in LSB over all 16-bit numbers when four bits are dropped. `floor` is what `>>` does, and it
 # costs nothing in hardware, but each use pulls everything down by almost half an LSB. `half-up` adds half and shifts;
 # it leaves a bias of half an LSB times the share of ties. `half-even` and `half-away` cost a comparison more and have
-# none.
+# none. Neither has `toward-zero`, the division of C, over both signs; but it makes every number smaller.
 
 # %%
 share_of_ties = 1 / 16
 assert bias["half-up"] == share_of_ties / 2
 assert bias["floor"] == -(0.5 - share_of_ties / 2)
 assert bias["half-even"] == 0
+assert abs(bias["toward-zero"]) < 1e-4
 assert abs(bias["half-away"]) < 1e-4
 
 # %% [markdown]
@@ -338,8 +340,9 @@ plt.show()
 # Integers are not like that. There is one right code, and its neighbour is wrong, however near. So differences are
 # counted in LSB, and the count that matters is zero.
 #
-# It takes very little to be off by one. LiteRT's older kernels round twice, once to 31 fraction bits and once to the
-# integer; the newer ones round once. For this accumulator the exact quotient is just below a half:
+# It takes very little to be off by one. TensorFlow Lite's kernels round twice by default, first the upper half of the
+# product and then the integer; built for single rounding, they round once. For this accumulator the exact quotient is
+# just below a half:
 
 # %%
 acc_one, double_trouble = np.array([7984], np.int32), Dyadic(1583594044, 40)
@@ -363,7 +366,8 @@ print(f"\n{np.mean(once != twice):.2%} of all codes differ, by at most {np.abs(o
 # ## Plant a bug
 #
 # Here is a requantization in a hurry. It divides in floating point and lets NumPy round. Change it, if you like: shift
-# without adding half, saturate at −127, use 16 bits of the multiplier. The next cells should catch you.
+# without adding half, saturate at −127, multiply in int32, or by the 7-bit 101 / 2**19. The next cells should catch
+# you.
 
 # %%
 planted_ratio = Dyadic.from_real(201 / 2**20)
@@ -391,7 +395,7 @@ print(f"{(mine(random_accs) != golden(random_accs)).sum()} of {random_accs.size:
 # %% [markdown]
 # Looks fine. Now ask [hypothesis](https://hypothesis.readthedocs.io) for an accumulator that tells the two apart.
 # `strategies.accumulators` of intsim draws what breaks requantizers: ties, their neighbours, the ends of every range.
-# Hypothesis then shrinks what it found to the simplest case.
+# Hypothesis then shrinks what it found to the simplest case. (Where there is no bug it says `NoSuchExample`.)
 
 # %%
 from hypothesis import find, settings

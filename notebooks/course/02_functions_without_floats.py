@@ -38,7 +38,7 @@ from intsim.models.widths import recorded, signed_bits
 from intsim.reference.ops.gelu import gelu
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 intsim, ibert, wide = (PROFILES[name] for name in ("intsim", "ibert", "intsim-wide"))
 LN2 = np.log(2)
 
@@ -261,7 +261,7 @@ plt.show()
 #
 # LayerNorm divides by a standard deviation. Its square root needs no polynomial and has no error: Newton's iteration on
 # integers, $r \leftarrow \lfloor (r + \lfloor n / r \rfloor) / 2 \rfloor$, started above the root, falls until it is
-# $\lfloor \sqrt n \rfloor$, and then no further. Each step doubles the correct digits.
+# $\lfloor \sqrt n \rfloor$, and then no further. Near the root each step about doubles the correct digits.
 
 # %%
 
@@ -313,9 +313,9 @@ assert wrong[k >= 4097].all()
 # %% [markdown]
 # ## A better polynomial
 #
-# I-BERT's parabola goes through chosen points of the curve. The best one does not: it spreads its error as evenly as it
-# can, and touches the bound with alternating signs (Chebyshev's **equioscillation**). To find it is a linear program:
-# choose coefficients and a bound $\varepsilon$, as small as possible, such that on a fine grid
+# I-BERT's parabola is far off at one place and better elsewhere. The best one spreads its error as evenly as it can,
+# and touches the bound with alternating signs (Chebyshev's **equioscillation**). To find it is a linear program: choose
+# coefficients and a bound $\varepsilon$, as small as possible, such that on a fine grid
 #
 # $$|c_d p^d + \dots + c_0 - e^p| \le \varepsilon\, e^p.$$
 
@@ -409,8 +409,8 @@ assert built[2, 20][0] > 0.99 * built[2, 16][0]
 assert built[2, 12][0] < 0.5 / 255
 
 # %% [markdown]
-# For GELU there are just two numbers to choose, $a$ and $b$, and the whole landscape fits in a picture. I-BERT fitted
-# erf in the mean square; we minimise the largest error of GELU itself.
+# For GELU there are just two numbers to choose, $a$ and $b$, and the whole landscape fits in a picture. I-BERT's are
+# nearly those of least squares; we make the largest error least.
 
 # %%
 x = np.linspace(0, 6, 1201)  # the error is even
@@ -422,6 +422,9 @@ def largest_error(pair: tuple[float, float]) -> float:
 
 
 best = minimize(largest_error, IBERT_AB, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
+squares = minimize(lambda pair: np.square(i_gelu(x, *pair) - gelu(x)).sum(), IBERT_AB, method="Nelder-Mead")
+print(f"least squares: a = {squares.x[0]:.4f}, b = {squares.x[1]:.4f}")
+assert np.abs(squares.x - IBERT_AB).max() < 0.005
 print(f"a = {best.x[0]:.4f}, b = {best.x[1]:.4f}: largest error {best.fun:.4f}, I-BERT's {largest_error(IBERT_AB):.4f}")
 grid_a, grid_b = np.linspace(-0.34, -0.2, 57), np.linspace(-2.1, -1.55, 56)
 landscape = np.array([[1000 * largest_error((a, b)) for a in grid_a] for b in grid_b])

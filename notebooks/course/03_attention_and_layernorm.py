@@ -33,7 +33,7 @@ from intsim.fixedpoint import Dyadic, isqrt
 from intsim.io.tokenizer import encode, parse_tokenizer
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 model = intsim.load(resources.files("intsim.embedded"))
 encoding = encode(parse_tokenizer(model.tokenizer), "It is not a bad film, just a long one.", longest=128)
@@ -46,12 +46,12 @@ print("logits", result.values.tolist(), "label", model.config.labels[result.labe
 print("tensors in the trace:", len(trace), "of kinds", sorted({str(values.dtype) for values in trace.values()}))
 
 # %% [markdown]
-# (The verdict is wrong, by the way. Twelve hundred thousand parameters do not make a film critic, on integers or not.)
+# (One could argue with the verdict. A little over a million parameters do not make a film critic, on integers or not.)
 
 # %%
 parameters = sum(values.size for name, values in model.tensors.items() if name.endswith(("weight", "bias")))
 print(f"{parameters:,} parameters")
-assert round(parameters / 1e5) == 12
+assert 1_000_000 < parameters < 1_300_000
 
 # %% [markdown]
 # ## Scores: an exact product
@@ -113,6 +113,7 @@ plt.show()
 
 # %%
 row = tokens.index("not")
+assert tokens[scores[row].argmax()] == "bad"
 steps = {
     name.rpartition(":")[2]: values[0, HEAD, row]
     for name, values in trace.items()
@@ -252,8 +253,8 @@ print(
 # ## The residual stream
 #
 # What a layer finds is *added* to what it was given. This sum runs through the whole network, and it is the widest
-# thing in it: large values in a few channels, small ones everywhere else. So it gets 16 bits where everything else has
-# 8.
+# thing in it: large values in a few channels, small ones everywhere else. So it gets 16 bits where other activations
+# have 8.
 
 # %%
 stages = ["embeddings.sum"] + [

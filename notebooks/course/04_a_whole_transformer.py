@@ -17,7 +17,7 @@
 # %% [markdown]
 # # 4. A whole transformer
 #
-# From a file to a decision, with nothing hidden: what is stored, the forward pass in forty lines, the trace that every
+# From a file to a decision, with nothing hidden: what is stored, the forward pass in one cell, the trace that every
 # chip and kernel can be held against, and then the float model beside it, to see what the integers cost and why.
 
 # %%
@@ -34,9 +34,10 @@ from intsim import ops
 from intsim.fixedpoint import INT16
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, pad, parse_tokenizer
+from intsim.models.widths import widths
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 # %% [markdown]
 # ## The file
@@ -92,7 +93,7 @@ plt.show()
 # %% [markdown]
 # ## The forward pass, all of it
 #
-# `ops` are pure functions on integer arrays. With five small helpers a BERT is this cell. Read it once from top to
+# `ops` are pure functions on integer arrays. With six small helpers a BERT is this cell. Read it once from top to
 # bottom: there is nothing else.
 
 # %%
@@ -172,12 +173,14 @@ print("label:", config.labels[int(logits.argmax())])
 #
 # `intsim.trace()` keeps every intermediate under the name that the checkpoint gives its module. That is what a chip is
 # compared with: the first tensor that differs says where to look. Here is one layer; dark is what this sentence used of
-# each register, light what the register has.
+# each register, light what the register has. The red tick is what *no* sentence can exceed: the same forward pass
+# walked over intervals instead of numbers proves it.
 
 # %%
 with intsim.trace() as trace:
     model([encoding.ids])
 layer = [name for name in trace if name.startswith("encoder.layer.0.")]
+proved = {name: width.bits for name, width in widths(model).items()}
 used, given = [], []
 for name in layer:
     values = trace[name].astype(np.int64)
@@ -187,10 +190,14 @@ for name in layer:
 
 figure, axes = plt.subplots(figsize=(7.6, 5))
 places = np.arange(len(layer))
-axes.barh(places, given, color="#d5dae1", height=0.78)
-axes.barh(places, used, color=INK, height=0.5)
+axes.barh(places, given, color="#d5dae1", height=0.78, label="register")
+axes.barh(places, used, color=INK, height=0.5, label="used by one sentence")
+most = [proved[name] for name in layer]
+axes.plot(most, places, "|", color=RUST, markersize=11, markeredgewidth=2, label="most of any sentence, proved")
+axes.legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=3)
+assert max(bits for name, bits in proved.items() if name.endswith(".acc")) <= 24
 for place, bits in zip(places, used, strict=True):
-    axes.text(bits + 0.3, place, bits, va="center", fontsize=8)
+    axes.text(bits - 0.25, place, bits, va="center", ha="right", fontsize=7.5, color="white")
 axes.set_yticks(places, [name.removeprefix("encoder.layer.0.") for name in layer])
 axes.set(xlabel="bits", xticks=[8, 16, 24, 32], ylim=(len(layer) - 0.4, -0.6), xlim=(0, 33))
 axes.tick_params(left=False)
@@ -199,8 +206,8 @@ figure.savefig("figures/registers.png", dpi=100)
 plt.show()
 
 # %% [markdown]
-# Narrow, wide, narrow, wide: every product widens, every requantization narrows. The accumulators stay far below 32
-# bits here, and for this model it is proved that they stay below for *every* sentence.
+# Narrow, wide, narrow, wide: every product widens, every requantization narrows. No accumulator of this model can come
+# near 32 bits, whatever you write.
 #
 # ## The same digest everywhere
 #
@@ -420,9 +427,9 @@ for each in measured.recipes:
 
 # %% [markdown]
 # In the recipe `intsim` the polynomials do as much harm as all 8-bit codes together: the price of one multiplication
-# (chapter 2). `ibert` adds rounding, since it floors its quotients and its means. `w8a8` keeps the residual stream in 8
-# bits, and its quantization error is twice as large. Its logits happen to be the nearest of the three, because errors
-# cancel there: one number at the end is a poor witness.
+# (chapter 2). `ibert` adds rounding: it floors quotients where `intsim` takes the nearest. `w8a8` keeps the residual
+# stream in 8 bits, and its quantization error is twice as large. Its logits happen to be the nearest of the three,
+# because errors cancel there: one number at the end is a poor witness.
 
 # %%
 by_recipe = {each.recipe: each.errors for each in measured.recipes}

