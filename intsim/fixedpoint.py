@@ -74,6 +74,20 @@ def rounding_right_shift(x: Int64, shift: ArrayLike, rounding: Rounding, *, offs
     ------
     Any int64 ``x``; 0 <= shift <= 62 (not checked: it is a constant validated by ``Dyadic``); the sum within int64. The
     rest of the floor division is below 2**62, so twice the rest fits.
+
+    Examples
+    --------
+    Ties go where the rounding says:
+
+    >>> import numpy as np
+    >>> from intsim.fixedpoint import Rounding, rounding_right_shift
+    >>> x = np.array([-6, -5, 5, 6])
+    >>> rounding_right_shift(x, 2, Rounding.HALF_UP).tolist()
+    [-1, -1, 1, 2]
+    >>> rounding_right_shift(x, 2, Rounding.HALF_EVEN).tolist()
+    [-2, -1, 1, 2]
+    >>> rounding_right_shift(x, 2, Rounding.FLOOR).tolist()
+    [-2, -2, 1, 1]
     """
     shift = np.asarray(shift, np.int64)
     floor: Int64 = x >> shift
@@ -182,7 +196,15 @@ INT32: Final = IntRange(32)
 
 
 def saturate(x: NDArray[np.integer], to: IntRange) -> NDArray[np.integer]:
-    """Clip ``x`` into the range and store it in the range's dtype: 300 becomes 127 in int8, never 44."""
+    """Clip ``x`` into the range and store it in the range's dtype: 300 becomes 127 in int8, never 44.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from intsim.fixedpoint import INT8, saturate
+    >>> saturate(np.array([300, -300, 7]), INT8)
+    array([ 127, -128,    7], dtype=int8)
+    """
     return x.clip(to.min, to.max).astype(to.dtype)
 
 
@@ -200,6 +222,13 @@ def isqrt(n: Int64) -> Int64:
     Source
     ------
     Kim et al. 2021, Algorithm 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from intsim.fixedpoint import isqrt
+    >>> isqrt(np.array([0, 15, 16, 2**60 - 1])).tolist()
+    [0, 3, 4, 1073741823]
     """
     if n.size and (n.min() < 0 or n.max() >= 1 << MAX_SHIFT):
         msg = f"n must be in [0, 2**62), got [{n.min()}, {n.max()}]"
@@ -227,6 +256,13 @@ class Dyadic:
     Bounds
     ------
     An int32 times the multiplier, plus the rounding half 2**61, stays below 2**63.
+
+    Examples
+    --------
+    >>> from intsim.fixedpoint import Dyadic
+    >>> ratio = Dyadic.from_real(0.0123)
+    >>> int(ratio.multiplier), int(ratio.shift)
+    (1690499128, 37)
     """
 
     multiplier: Int64

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """For test suites: equal in every bit, within so many LSB of a real, or a kernel held against its rule.
 
-from intsim.testing import assert_bit_exact
+::
 
-assert_bit_exact(kernel(x_q), ops.requantize(acc, ratio, to=INT8, rounding=rounding), name="layer.3.requant")
+    from intsim.testing import assert_bit_exact
+
+    assert_bit_exact(kernel(x_q), ops.requantize(acc, ratio, to=INT8, rounding=rounding), name="layer.3.requant")
 """
 
 from collections.abc import Sequence

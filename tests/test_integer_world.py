@@ -339,7 +339,7 @@ HOUSE: Final = (
     ),
     "generate",
     *("recipes", "io", "models", "_hypothesis", "strategies", "quantizers", "engines", "ops", "profile", "kernels"),
-    *("rounded", "requantization", "float32", "_checked", "carrier", "_trace", "fixedpoint", "errors"),
+    *("rounded", "requantization", "float32", "_checked", "carrier", "_trace", "fixedpoint", "_progress", "errors"),
 )
 ENGINES: Final = {"intsim.kernels.onnxruntime", "intsim.kernels.torch"}  # kernels that are made of operators
 

@@ -146,7 +146,11 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("profile", "change", "names"), CHANGES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("profile", "change", "names"),
+    CHANGES,
+    ids=[f"{profile.name} {' '.join(change)} {i}" for i, (profile, change, _) in enumerate(CHANGES)],
+)
 def test_a_changed_rule_changes_its_equations_and_its_section(profile, change, names):
     before, after = (sections(specification(each)) for each in (profile, replace(profile, **change)))
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}

@@ -16,7 +16,7 @@ from intsim.io.layout import Layout
 __all__ = ["COMMANDS"]
 
 
-@click.command()
+@click.command(short_help="Find where a device's integers first differ.")
 @click.argument("expected")
 @click.argument("actual")
 @click.option("--max-errors", type=click.IntRange(min=0), default=20, show_default=True, help="0 lists all.")
@@ -76,7 +76,7 @@ def _read_names(path: Path) -> dict[str, str]:
     return cast("dict[str, str]", names)
 
 
-@click.command()
+@click.command(short_help="Say which changed rule explains the difference.")
 @click.argument("expected")
 @click.argument("actual")
 @as_json

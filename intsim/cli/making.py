@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 import intsim
-from intsim.cli.options import as_json, layout_options, truncated
+from intsim.cli.options import as_json, layout_options, quiet, truncated
 from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import calibration_texts
 from intsim.io.atomic import check_folder_writable, check_writable
@@ -25,7 +25,7 @@ from intsim.models.world import HEADS
 __all__ = ["COMMANDS"]
 
 
-@click.command()
+@click.command(short_help="Turn a Hugging Face or GGUF checkpoint into integers.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--recipe", default="intsim", show_default=True, help="Preset name or TOML file.")
@@ -42,6 +42,7 @@ __all__ = ["COMMANDS"]
     "--ranges", type=click.Path(path_type=Path), help="JSON file {activation: [min, max]}; texts serve others."
 )
 @truncated
+@quiet
 def quantize(
     checkpoint: Path,
     output: Path,
@@ -53,6 +54,7 @@ def quantize(
     window: int | None,
     ranges: Path | None,
     truncate: bool,
+    quiet: bool,
 ) -> None:
     """Turn a CHECKPOINT, a Hugging Face folder or a GGUF file, into an integer checkpoint."""
     from intsim.convert.quantize import reads_on  # noqa: PLC0415  brings SciPy
@@ -62,14 +64,14 @@ def quantize(
     running = reads_on(open_checkpoint(checkpoint, head=head))
     texts = calibration_texts(calibration, calibration_size, running=running)
     options: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "window": window}
-    options |= {"progress": True}
+    options |= {"progress": not quiet}
     model = intsim.quantize(checkpoint, recipe=recipe, calibration=texts, ranges=ranges, **options)
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
     click.echo(f"wrote {output}: {len(model.tensors)} integer tensors, {size} bytes", err=True)
 
 
-@click.command()
+@click.command(short_help="List the recipes, or the rule that each tensor gets.")
 @click.argument("name", required=False)
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Show the rule of each of its tensors.")
 @click.option("--head", type=click.Choice(HEADS), help="What follows its body; by default what config.json says.")
@@ -105,7 +107,7 @@ def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: 
             print_table(summary[part])
 
 
-@click.command()
+@click.command(short_help="Write a model or trace as ONNX, C, memh or npz.")
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--onnx", type=click.Path(path_type=Path), help="ONNX file to write, equal to the bit.")
 @click.option("--memh", type=click.Path(path_type=Path), help="Folder of $readmemh files to write.")

@@ -12,8 +12,9 @@ from intsim.errors import IntsimError
 from intsim.io.layout import Layout
 from intsim.io.trace_export import trace_form
 
-__all__ = ["as_json", "layout_options", "traced", "truncated"]
+__all__ = ["as_json", "layout_options", "quiet", "traced", "truncated"]
 
+quiet = click.option("--quiet", is_flag=True, help="No progress bars; there are none unless stderr is a terminal.")
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
 truncated = click.option("--truncate", is_flag=True, help="Shorten texts that are too long; else they are refused.")
 

@@ -22,7 +22,7 @@ __all__ = ["COMMANDS"]
 DEMO_TEXT: Final = "An honest, moving and quietly powerful film."
 
 
-@click.command()
+@click.command(short_help="Classify a text with the embedded model, showing integers.")
 @click.argument("text", nargs=-1)
 @as_json
 def demo(text: tuple[str, ...], json_: bool) -> None:
@@ -50,7 +50,7 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
     click.echo(f"digest    {shown['digest']}")
 
 
-@click.command()
+@click.command(short_help="Run an integer checkpoint on a text; write a trace.")
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--text", help="A text; a TAB separates a pair.")
 @click.option("--pair", help="The second text of a pair.")
@@ -107,7 +107,7 @@ def run(
             say(f"{key:<8}{shown[key]}", err=aside)
 
 
-@click.command()
+@click.command(short_help="Go on with a text by an integer decoder.")
 @click.argument("model", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--text", help="What to go on from.")
 @click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 import intsim
-from intsim.cli.options import as_json, truncated
+from intsim.cli.options import as_json, quiet, truncated
 from intsim.cli.printing import print_json
 from intsim.cli.texts import calibration_texts
 from intsim.io.atomic import check_writable
@@ -17,7 +17,7 @@ from intsim.report.tasks import GLUE, TASKS
 __all__ = ["COMMANDS", "figure", "recipe_list"]
 
 
-@click.command("eval")
+@click.command("eval", short_help="Score an integer checkpoint on a task.")
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--task", required=True, type=click.Choice(TASKS))
 @click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
@@ -27,6 +27,7 @@ __all__ = ["COMMANDS", "figure", "recipe_list"]
 @click.option("--stride", type=click.IntRange(min=1), help="Of perplexity: tokens between the starts of two windows.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same digest.")
 @truncated
+@quiet
 @as_json
 def eval_(
     model: Path,
@@ -38,6 +39,7 @@ def eval_(
     stride: int | None,
     jobs: int,
     truncate: bool,
+    quiet: bool,
     json_: bool,
 ) -> None:
     """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
@@ -49,7 +51,7 @@ def eval_(
     examples = [example for path in data for example in read_task(task, path)][:limit]
     loaded = intsim.load(model)
     how: dict[str, Any] = {"truncate": truncate, "window": window, "stride": stride, "jobs": jobs}
-    result = evaluate(loaded, task, examples, reference=reference, progress=True, **how)
+    result = evaluate(loaded, task, examples, reference=reference, progress=not quiet, **how)
     if json_:
         print_json(result.to_json())
         return
@@ -67,7 +69,7 @@ def figure(metric: str, value: float) -> str:
     return str(value) if metric == "tokens" else f"{value if metric == 'perplexity' else 100 * value:.2f}"
 
 
-@click.command()
+@click.command(short_help="Compare recipes: accuracy, size, the error of each layer.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "--recipes",
@@ -83,6 +85,7 @@ def figure(metric: str, value: float) -> str:
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG file to write; needs matplotlib.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same figures.")
+@quiet
 @as_json
 def report(
     checkpoint: Path,
@@ -94,6 +97,7 @@ def report(
     calibration_size: int | None,
     plot: Path | None,
     jobs: int,
+    quiet: bool,
     json_: bool,
 ) -> None:
     """Compare recipes on a CHECKPOINT, folder or GGUF file: accuracy, size, and the error of each layer by its kind."""
@@ -105,7 +109,8 @@ def report(
         check_writable(plot, import_module("intsim.report.plot").PICTURE)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = calibration_texts(calibration, calibration_size)
-    result = report_on(checkpoint, recipe_list(recipes), task, examples, calibration=texts, jobs=jobs, progress=True)
+    how: dict[str, Any] = {"calibration": texts, "jobs": jobs, "progress": not quiet}
+    result = report_on(checkpoint, recipe_list(recipes), task, examples, **how)
     if json_:
         print_json(result.to_json())
     else:

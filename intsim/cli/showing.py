@@ -2,34 +2,62 @@
 """What shows what there is: inspect, profiles, info."""
 
 import json
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final, cast
 
 import click
 
-from intsim.cli.options import as_json
+from intsim.cli.options import as_json, quiet
 from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import read_texts
+from intsim.errors import IntsimError
+from intsim.io.atomic import check_writable
 from intsim.profile import PROFILES, find_profile
 
 __all__ = ["COMMANDS"]
 
 
-@click.command()
+@click.command(short_help="Show what a checkpoint or a trace holds, and how wide.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--widths", is_flag=True, help="Show the range that no text can leave, and its bits.")
 @click.option("--observe", type=click.Path(path_type=Path), help="Texts, one per line: show the ranges they reach too.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Of a trace: picture to write, .png or .html.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), help="Of a plot: float checkpoint to draw errors against."
+)
+@quiet
 @as_json
-def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None:
+def inspect(
+    path: Path,
+    widths: bool,
+    observe: Path | None,
+    plot: Path | None,
+    reference: Path | None,
+    quiet: bool,
+    json_: bool,
+) -> None:
     """Summarise an integer checkpoint, a Hugging Face folder, a GGUF file or a trace."""
     from intsim.report.inspect import summarise, summarise_widths  # noqa: PLC0415
 
     if observe is not None and not widths:
         msg = "give --observe together with --widths"
         raise click.UsageError(msg)
-    texts = None if observe is None else read_texts(observe)
+    if reference is not None and plot is None:
+        msg = "give --reference together with --plot"
+        raise click.UsageError(msg)
+    if plot is not None and widths:
+        msg = "give --plot without --widths"
+        raise click.UsageError(msg)
+    if plot is not None:
+        check_writable(plot, import_module("intsim.report.trace_plot").kind_of(plot))
+    texts = None if observe is None else read_texts(observe, progress=not quiet)
     summary = summarise_widths(path, texts) if widths else summarise(path)
+    if plot is not None:
+        if summary["kind"] != "trace":
+            msg = f"a plot must be of a trace, got the {summary['kind']} {path}"
+            raise IntsimError(msg)
+        import_module("intsim.report.trace_plot").plot_trace(path, plot, reference=reference)
     if json_:
         print_json(summary)
         return
@@ -43,7 +71,7 @@ def inspect(path: Path, widths: bool, observe: Path | None, json_: bool) -> None
         say("  ".join(f"{cell!s:<{width}}" for cell, width in zip(row.values(), (52, 7, 16, 5), strict=False)))
 
 
-@click.command()
+@click.command(short_help="List the rules that decide a bit, and who follows them.")
 @click.argument("name", required=False)
 @click.option("--witnesses", is_flag=True, help="Show which kernels were found equal to which rules, and how often.")
 @click.option("--spec", type=click.Path(path_type=Path), help="Write NAME's specification to FILE.md or FILE.html.")
@@ -81,7 +109,7 @@ def profiles(name: str | None, witnesses: bool, spec: Path | None, json_: bool) 
             click.echo(f"{profile.name:<12} version {profile.version}  {profile.hash}")
 
 
-@click.command()
+@click.command(short_help="Print what a bug report needs.")
 @as_json
 def info(json_: bool) -> None:
     """Print what a bug report needs: versions, BLAS, processor, whether the embedded models are the committed ones."""

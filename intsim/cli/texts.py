@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from intsim._progress import watched
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import MAX_LINE, read_text
 from intsim.io.tokenizer import read_lines
@@ -22,15 +23,13 @@ def calibration_texts(file: Path | None, size: int | None, *, running: bool = Fa
     return (default_running_text() if running else default_calibration())[:size]
 
 
-def read_texts(path: Path) -> Iterable[str]:
-    """Return the texts of a file, with a progress bar."""
-    from tqdm import tqdm  # noqa: PLC0415
-
+def read_texts(path: Path, *, progress: bool) -> Iterable[str]:
+    """Return the texts of a file, with a progress bar if it is wanted."""
     texts = read_lines(path)
     if not texts:
         msg = f"{path} must hold a text on a line, got none"
         raise IntsimError(msg)
-    return tqdm(texts, desc="observing", unit="text")
+    return watched(texts, "observing", unit="text", shown=progress)
 
 
 def read_ids(path: Path | None) -> list[int]:

@@ -57,12 +57,12 @@ activations_option = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Write test vectors for an operator; judge the answers.")
 def vectors() -> None:
     """Test vectors for one operator: gen OP | your device | verify OP."""
 
 
-@vectors.command()
+@vectors.command(short_help="Write cases of an operator, edges first.")
 @operator_argument
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(PROFILES)))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0))
@@ -174,7 +174,7 @@ def gen(
             file.writelines(part.encode() for part in formats.c_header(operator, header, arrays))
 
 
-@vectors.command("verify")
+@vectors.command("verify", short_help="Judge a device's results.")
 @operator_argument
 @click.argument("path", metavar="[FILE]", default="-", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--profile", "profile_name", type=click.Choice(list(PROFILES)), help="By default the header's.")
@@ -232,7 +232,7 @@ def verify_(
                 sys.exit(MISMATCH)
 
 
-@vectors.command()
+@vectors.command(short_help="Write RTL and what drives it, to start from.")
 @click.argument("name", metavar="OP", type=click.Choice(list(BENCHES)))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
 def bench(name: str, *, folder: Path) -> None:
@@ -252,7 +252,7 @@ def bench(name: str, *, folder: Path) -> None:
         click.echo(path, err=True)
 
 
-@vectors.command("replay")
+@vectors.command("replay", short_help="Run RTL on the calls of a trace.")
 @click.argument("trace", type=click.Path(path_type=Path))
 @click.option(
     "--layer", default="*", show_default=True, metavar="PATTERN", help="Names of the calls: 'encoder.layer.0.*'."
@@ -286,7 +286,7 @@ def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | Non
     click.echo(f"{len(results)} calls replayed", err=True)
 
 
-@vectors.command()
+@vectors.command(short_help="Say which known bugs the vectors catch.")
 @click.option("--profile", "profile_name", default="intsim", show_default=True, type=click.Choice(list(NATIVE)))
 @click.option(
     "--coverage",

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from intsim._progress import watched
 from intsim.io.huggingface import Checkpoint
 from intsim.io.tokenizer import Encoding, pad
 from intsim.reference.world import run
@@ -70,7 +70,7 @@ def calibrate(
         Whether to draw a progress bar on stderr.
     """
     batches = list(_batches(encodings))
-    for batch in tqdm(batches, desc="calibrating", unit="batch", disable=not progress):
+    for batch in watched(batches, "calibrating", unit="batch", shown=progress):
         ids, mask, types = pad(batch, pad_id=checkpoint.config.pad_token_id)
 
         def observe(name: str, x: NDArray[np.floating], mask: NDArray[np.bool_] = mask) -> NDArray[np.floating]:

@@ -123,6 +123,8 @@ class Compiler:
         Decides the fixed-point formats of the nonlinear operators.
     quantized
         Name -> what returns the integers and the scale of a weight that came quantized; its rule only says the groups.
+    on_weight
+        Called before each weight is quantized.
 
     Attributes
     ----------
@@ -143,6 +145,7 @@ class Compiler:
         correct_biases: bool,
         profile: Profile,
         quantized: Mapping[str, Callable[[], tuple[Integers, Reals]]] = MappingProxyType({}),
+        on_weight: Callable[[], object] = lambda: None,
     ) -> None:
         self.config: Any = outline.config
         self.head: Head = outline.head
@@ -151,7 +154,7 @@ class Compiler:
         self._outline, self._weights = outline, weights
         self._activations, self._dynamic, self._groups_of = activations, dynamic, groups_of
         self._moments, self._rules, self._profile = moments, rules, profile
-        self._correct_biases, self._quantized = correct_biases, quantized
+        self._correct_biases, self._quantized, self._on_weight = correct_biases, quantized, on_weight
         self._codes: dict[str, Integers] = {}  # of weights, and
         self._scales: dict[str, Reals] = {}
         self._errors: dict[str, Reals] = {}  # what quantizing them changed, where biases are corrected for it
@@ -205,6 +208,7 @@ class Compiler:
         tensor = self._outline.tensors[name]
         if name in self._scales:  # of a layer that runs again
             return self._scales[name]
+        self._on_weight()
         if name in self._quantized:
             self.tensors[name], self._scales[name] = self._quantized[name]()
             self._codes[name] = self.tensors[name]

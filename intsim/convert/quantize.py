@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._progress import watched
 from intsim.convert.calibrate import Moments, calibrate
 from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
@@ -179,7 +180,7 @@ def quantize_each(
     models: dict[int, IntegerModel] = {}
     weights = Weights(checkpoint.names, checkpoint.load)
     running = {
-        i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json)
+        i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json, progress=progress)
         for i, chosen in enumerate(zip(asked, matched, smoothed, numerics, strict=True))
     }
     while running:
@@ -221,6 +222,7 @@ def _quantizing(
     *,
     ranges: Mapping[str, Range],
     tokenizer: str | None,
+    progress: bool,
 ) -> Generator[_Pass, None, IntegerModel]:
     """Yield the runs that a recipe needs, and return the model once they are done."""
     outline = checkpoint.outline
@@ -281,6 +283,7 @@ def _quantizing(
         if activation.like:
             activations[name] = activations[activation.like]
 
+    bar = iter(watched(rules.weights, "converting", unit="weight", shown=progress))
     try:
         compiled = compile_model(
             checkpoint.family,
@@ -294,10 +297,12 @@ def _quantizing(
             correct_biases=recipe.bias_correction,
             profile=profile,
             quantized={name: partial(checkpoint.codes, name) for name in checkpoint.quantized},
+            on_weight=lambda: next(bar, None),
         )
     except ValueError as error:
         msg = f"checkpoint {checkpoint.path} must have constants that fit the profile, got: {error}"
         raise CheckpointError(msg) from None
+    next(bar, None)  # takes the bar away
     if order is not None:
         compiled.tensors["order"] = np.argsort(order)
     for name, scale in scales.items():

@@ -50,7 +50,7 @@ def exp(x_q: Integers, *, profile: Profile) -> Integers:
 
     Error
     -----
-    See the table of largest errors in README (exhaustive over the 2**15 + 1 inputs).
+    See the table of largest errors in notebooks/reference/accuracy.md (exhaustive over the 2**15 + 1 inputs).
 
     Source
     ------

@@ -50,7 +50,7 @@ def gelu(x_q: Integers, *, profile: Profile) -> Integers:
 
     Error
     -----
-    See the table of largest errors in README (exhaustive over the 2**16 inputs).
+    See the table of largest errors in notebooks/reference/accuracy.md (exhaustive over the 2**16 inputs).
 
     Source
     ------

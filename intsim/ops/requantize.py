@@ -58,6 +58,15 @@ def requantize(
     ------
     Jacob et al. 2018, section 2.2, with a single rounding; Yao et al. 2021 (HAWQ-V3) for dyadic numbers; the other
     rules as ``intsim.requantization`` says.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from intsim import ops
+    >>> from intsim.fixedpoint import INT8, Dyadic, Rounding
+    >>> acc = np.array([-100_000, 16_384, 100_000], np.int32)
+    >>> ops.requantize(acc, Dyadic(97, 15), to=INT8, rounding=Rounding.HALF_UP, zero_point=3)
+    array([-128,   52,  127], dtype=int8)
     """
     require_integers("acc", acc)
     operands, ratios = [acc], [ratio]

@@ -49,8 +49,8 @@ def silu(x_q: NDArray[np.int64], profile: Profile) -> Integers:
 
     Error
     -----
-    |x| times that of sigmoid, or half a code; see the table of largest errors in README (exhaustive over the 2**16
-    inputs).
+    |x| times that of sigmoid, or half a code; see the table of largest errors in notebooks/reference/accuracy.md
+    (exhaustive over the 2**16 inputs).
 
     Source
     ------

@@ -24,16 +24,16 @@ class Scheme:
 
     Symmetric, m = max(|low|, |high|), zero point 0:
 
-    ============== ================= ========================= =========================================
-    convention     scale             codes                     used by
-    ============== ================= ========================= =========================================
+    ============== ================= =========================== ===========================================
+    convention     scale             codes                       used by
+    ============== ================= =========================== ===========================================
     narrow         m / (2**(b-1)-1)  ``[-(2**(b-1)-1), same]``   Q8BERT; TM-IQR eq. (2)
     ibert-code     m / (2**(b-1)-1)  ``[-127, 126]`` for b = 8   I-BERT's released code, Hugging Face's port
     full           m / (2**(b-1)-1)  ``[-2**(b-1), 2**(b-1)-1]`` I-ViT
-    full, by range as ``full``, or   where no range of the      Bondarenko et al.
-                   m / (2**b - 1)    tensor is negative, [0, 2**b-1]
+    full, by range as full, or       ``[0, 2**b-1]`` where no    Bondarenko et al.
+                   m / (2**b - 1)    range of it is negative
     power-of-two   m / 2**(b-1)      ``[-2**(b-1), 2**(b-1)-1]`` DeepSpeed ZeroQuant
-    ============== ================= ========================= =========================================
+    ============== ================= =========================== ===========================================
 
     Asymmetric, all 2**b codes, lowest code q_min, zero point q_min + clamp(RHE(-low / scale), 0, 2**b - 1):
 

@@ -22,8 +22,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from intsim._progress import watched
 from intsim.carrier import blocks
 from intsim.carrier.exact import Integers
 from intsim.convert.simulate import open_reference
@@ -389,7 +389,7 @@ def _gather(task: Task, n: int, inquiry: Inquiry, work: Work[list[_Answer]], *, 
     done = work(batches)
     found: dict[int, _Answer] = {}
     for rows, answers in zip(
-        places, tqdm(done, "evaluating", len(places), unit="batch", disable=not progress), strict=True
+        places, watched(done, "evaluating", unit="batch", total=len(places), shown=progress), strict=True
     ):
         found |= zip(rows, answers, strict=True)
     ordered = [found[i] for i in range(len(inquiry.encodings))]

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from intsim._progress import watched
 from intsim._trace import Interpreter, interpreted_by
 from intsim.carrier.blocks import one_blas_thread
 from intsim.convert import quantize_each
@@ -181,7 +181,9 @@ def report(
     places, batches = zip(*in_batches(inquiry.encodings, pad_id=inquiry.pad_id), strict=True)
     with in_processes(_measurer, path, models, jobs=jobs) as work:
         for rows, measured in zip(
-            places, tqdm(work(batches), "evaluating", len(places), unit="batch", disable=not progress), strict=True
+            places,
+            watched(work(batches), "evaluating", unit="batch", total=len(places), shown=progress),
+            strict=True,
         ):
             _put(floats, rows, measured.output)
             for name, bounds in measured.ranges.items():

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from scipy import stats
 
 import intsim
+from intsim import _progress
 from intsim.carrier import blocks
 from intsim.cli import cli
 from intsim.errors import CheckpointError, IntsimError
@@ -176,8 +178,10 @@ def test_an_evaluation_is_plain_json(classifier: intsim.IntegerModel, source: Pa
 
 
 def test_progress_is_shown_on_stderr_where_asked_for(
-    classifier: intsim.IntegerModel, capsys: pytest.CaptureFixture[str]
+    classifier: intsim.IntegerModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(_progress, "PATIENCE", 0)
     evaluate(classifier, "sst2", CLASSES)
     assert capsys.readouterr() == ("", "")
     evaluate(classifier, "sst2", CLASSES, progress=True)

@@ -14,7 +14,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # %% [markdown]
-# # First steps: a sentence becomes a decision, and every value on the way is an integer
+# # First steps
+#
+# A sentence becomes a decision, and every value on the way is an integer.
 #
 # A transformer is usually written in floating point. A chip for it is not: it multiplies small integers, adds, shifts,
 # and looks things up. intsim runs the whole model the way the chip does. This notebook follows one sentence through the

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trace as a picture: its reals, how it uses its codes, its error, its attention. Needs matplotlib."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim._trace import Trace
+from intsim.errors import CheckpointError, IntsimError
+from intsim.io.atomic import Kind, complete_file
+from intsim.io.huggingface import open_checkpoint
+from intsim.io.safetensors_file import read
+from intsim.io.trace_file import read_trace
+from intsim.models.outline import Outline
+from intsim.models.world import tensor_name
+from intsim.reference.world import run
+from intsim.report.plot import PICTURE
+
+__all__ = ["PAGE", "kind_of", "plot_trace"]
+
+Figure: Final[Any] = import_module("matplotlib.figure").Figure  # intsim.report.plot has said so if there is none
+INK: Final = "#1b2a49"
+SIGNAL: Final = "#d1603d"
+BINS: Final = 64
+MOST: Final = 12
+"""Layers, and heads of each, whose attention is drawn."""
+START: Final = b"<!doctype html>"
+
+
+def _is_page(file: BinaryIO) -> bool:
+    return file.read(len(START)).lower() == START
+
+
+PAGE: Final = Kind("an HTML page", _is_page)
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Activation:
+    """An array of a trace that has a scale: its codes, the lowest and highest code it may have, and the reals."""
+
+    name: str
+    codes: NDArray[np.integer]
+    low: int
+    high: int
+    reals: Reals
+
+    @property
+    def at_ends(self) -> float:
+        """The share of codes at an end of their range."""
+        return np.count_nonzero((self.codes == self.low) | (self.codes == self.high)) / self.codes.size
+
+
+def kind_of(path: Path) -> Kind:
+    """Return what a file of this name is to be.
+
+    Raises
+    ------
+    IntsimError
+        If its suffix is neither ``.png`` nor ``.html``.
+    """
+    kinds = {".png": PICTURE, ".html": PAGE}
+    if path.suffix not in kinds:
+        msg = f"a plot must be a .png or .html file, got {str(path)!r}"
+        raise IntsimError(msg)
+    return kinds[path.suffix]
+
+
+def plot_trace(trace: str | Path, path: str | Path, *, reference: str | Path | None = None) -> None:
+    """Write a PNG file, or an HTML page that holds the same pictures and a table.
+
+    Drawn are, for every array of a known scale in forward order, the range of its reals and the share of its codes in
+    each part of their range, its ends marked; the attention of each head in the first text; and beside a float
+    checkpoint the relative error of every activation.
+
+    Parameters
+    ----------
+    trace
+        The file of a trace.
+    path
+        ``.png`` or ``.html``.
+    reference
+        Folder of the float checkpoint. The trace must be of level ``steps``: it then has the token ids.
+
+    Raises
+    ------
+    IntsimError
+        If the trace or the checkpoint cannot be read, they do not fit, or the file cannot be written.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    taken, _ = read_trace(trace)
+    activations = _activations(taken, read(Path(trace))[1]["trace"])
+    figures = {"Ranges and codes": _ranges_and_codes(activations)}
+    if reference is not None:
+        figures["Error beside the float model"] = _errors(_relative_errors(taken, activations, reference))
+    if attention := {name: values for name, values in taken.items() if name.endswith(".probs")}:
+        figures["Attention, first text"] = _attention(attention)
+    with complete_file(path, kind) as file:
+        if kind is PICTURE:
+            file.write(_stacked([_png(figure) for figure in figures.values()]))
+        else:
+            file.write(_page(str(trace), figures, activations))
+
+
+def _activations(trace: Trace, manifest: Sequence[Mapping[str, Any]]) -> list[_Activation]:
+    found: list[_Activation] = []
+    for entry in manifest:
+        codes = trace[entry["name"]]
+        if entry["scale"] is None or entry["name"].endswith(".acc") or not codes.size:
+            continue
+        scales: list[str] = np.atleast_1d(entry["scale"]).tolist()
+        zero = np.asarray(entry["zero_point"])
+        signed, bits = codes.dtype.kind == "i", entry["bits"]
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        if signed and not zero.any() and codes.min() > low:  # symmetric codes leave the lowest out
+            low += 1
+        reals = (codes - zero) * np.array([float(Fraction(scale)) for scale in scales])
+        found.append(_Activation(name=entry["name"], codes=codes, low=low, high=high, reals=reals))
+    if not found:
+        msg = "a trace must have arrays of a known scale to be drawn, got none"
+        raise CheckpointError(msg)
+    return found
+
+
+def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str | Path) -> dict[str, float]:
+    """Return sum (x - float)² / sum float² of every activation that the float model has under the same name."""
+    checkpoint = open_checkpoint(path)
+    ids = _ids(trace, checkpoint.outline, "embedding.word")
+    if ids is None:
+        msg = "trace must be of level steps to be held against a reference, got one without token ids"
+        raise IntsimError(msg)
+    types = _ids(trace, checkpoint.outline, "embedding.type")
+    mask = np.ones(ids.shape, bool)
+    for call in trace.calls.values():
+        given = call.constants.get("mask")
+        if call.operator.__name__ == "softmax" and given is not None and given.size == ids.size:  # (B, 1, 1, T)
+            mask = given.reshape(ids.shape)
+    seen: dict[str, Reals] = {}
+
+    def observe(name: str, x: NDArray[np.floating]) -> NDArray[np.floating]:
+        seen[name] = x.astype(np.float64)
+        return x
+
+    run(
+        checkpoint.family,
+        {name: checkpoint.load(name, np.float32) for name in checkpoint.names},
+        checkpoint.config,
+        checkpoint.head,
+        ids,
+        attention_mask=mask,
+        token_type_ids=np.zeros_like(ids) if types is None else types,
+        observe=observe,
+    )
+    errors: dict[str, float] = {}
+    for each in activations:
+        if (real := seen.get(each.name)) is not None:
+            if real.ndim > each.reals.ndim:  # the logits of the last token alone
+                real = real[:, -1]
+            if real.shape != each.reals.shape:
+                msg = f"'{each.name}' must have the shape of the reference's, {real.shape}, got {each.reals.shape}"
+                raise IntsimError(msg)
+            errors[each.name] = float(np.square(each.reals - real).sum() / (np.square(real).sum() or 1))
+    if not errors:
+        msg = f"trace must be of a model made of {path}, got one that has no activation in common with it"
+        raise IntsimError(msg)
+    return errors
+
+
+def _ids(trace: Trace, outline: Outline, role: str) -> NDArray[np.integer] | None:
+    """Return the ids that the table of this role was read by."""
+    for name, call in trace.calls.items():
+        table = outline.tensors.get(tensor_name(f"{name}.weight"))
+        if call.operator.__name__ == "embedding" and table is not None and table.role == role:
+            return np.asarray(call.operands[0])
+    return None
+
+
+def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
+    """Draw a row for each activation: its reals within what its codes can say, and how often each code comes."""
+    rows = range(len(activations))
+    figure: Any = Figure(figsize=(13, 1.6 + 0.2 * len(activations)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.1])
+    for row, each in zip(rows, activations, strict=True):
+        left.plot([each.reals.min(), each.reals.max()], [row, row], color=INK, linewidth=3.5, solid_capstyle="butt")
+    left.set_xscale("symlog", linthresh=1)
+    left.axvline(0, color="#888888", linewidth=0.8)
+    left.set_yticks(rows, [each.name for each in activations], fontsize=7)
+    left.set_xlabel("lowest to highest value; beyond -1 and 1 by powers of ten")
+    left.invert_yaxis()
+    left.grid(axis="x", alpha=0.3)
+    shares = np.array([_shares(each) for each in activations])
+    right.imshow(
+        np.sqrt(shares),
+        aspect="auto",
+        cmap="Greys",
+        vmin=0,
+        interpolation="nearest",
+        extent=(0, 1, len(rows) - 0.5, -0.5),
+    )
+    for row, each in zip(rows, activations, strict=True):
+        if each.at_ends:
+            text = f"{100 * each.at_ends:.2g} %"
+            right.annotate(text, (1.01, row), va="center", fontsize=7, color=SIGNAL, annotation_clip=False)
+        for end, code in ((0.004, each.low), (0.996, each.high)):
+            if (each.codes == code).any():
+                right.plot(end, row, marker="|", color=SIGNAL, markersize=8, markeredgewidth=2.5)
+    right.set_xticks([0, 0.5, 1], ["lowest code", "middle", "highest code"])
+    right.set_xlabel("share of codes (darker: more); marked: codes at an end of their range")
+    right.margins(x=0)
+    return figure
+
+
+def _shares(each: _Activation) -> Reals:
+    edges = np.linspace(each.low, each.high + 1, BINS + 1)
+    return np.histogram(each.codes, edges)[0] / each.codes.size
+
+
+def _errors(errors: Mapping[str, float]) -> Any:
+    figure: Any = Figure(figsize=(13, 1.4 + 0.2 * len(errors)), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(list(errors.values()), range(len(errors)), marker="o", color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(errors)), list(errors), fontsize=7)
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    axes.set_xlabel("sum (x - float)² / sum float²")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def _attention(attention: Mapping[str, NDArray[np.integer]]) -> Any:
+    """Draw the probabilities of the first text, a row for each layer and a column for each head."""
+    kept = dict(list(attention.items())[:MOST])
+    heads = min(MOST, max(values.shape[1] for values in kept.values()))
+    figure: Any = Figure(figsize=(13, 0.6 + 12 / heads * len(kept)), layout="constrained")
+    for row, (axes, (name, values)) in enumerate(
+        zip(figure.subplots(len(kept), heads, squeeze=False), kept.items(), strict=True)
+    ):
+        for head, each in enumerate(axes):
+            each.set(xticks=[], yticks=[])
+            if head < values.shape[1]:
+                each.imshow(values[0, head], cmap="Greys", vmin=0, interpolation="nearest")
+            if row == 0:
+                each.set_title(f"head {head}", fontsize=8)
+        axes[0].set_ylabel(name.removesuffix(".probs"), fontsize=7)
+    left_out = len(attention) - len(kept)
+    figure.supxlabel(
+        "keys across, queries down; darker: more" + (f"; {left_out} more layers" if left_out else ""), fontsize=8
+    )
+    return figure
+
+
+def _png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+def _stacked(pictures: Sequence[bytes]) -> bytes:
+    """Return one PNG file of several, one below the other."""
+    images: Any = import_module("matplotlib.image")
+    arrays = [images.imread(io.BytesIO(picture)) for picture in pictures]
+    width = max(array.shape[1] for array in arrays)
+    padded = [np.pad(each, ((0, 0), (0, width - each.shape[1]), (0, 0)), constant_values=1.0) for each in arrays]
+    file = io.BytesIO()
+    images.imsave(file, np.concatenate(padded), format="png")
+    return file.getvalue()
+
+
+def _page(name: str, figures: Mapping[str, Any], activations: Sequence[_Activation]) -> bytes:
+    rows = "".join(
+        f"<tr><td>{html.escape(each.name)}<td>{each.codes.dtype}<td>{' x '.join(map(str, each.codes.shape))}"
+        f"<td>{each.codes.min()} … {each.codes.max()}<td>{each.reals.min():.4g} … {each.reals.max():.4g}"
+        f"<td>{100 * each.at_ends:.3g} %"
+        for each in activations
+    )
+    pictures = "".join(
+        f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{base64.b64encode(_png(figure)).decode()}">'
+        for title, figure in figures.items()
+    )
+    return (
+        f'{START.decode()}<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(name)}</title><style>{STYLE}</style><h1>{html.escape(name)}</h1>{pictures}"
+        "<h2>Arrays</h2><div><table><tr><th>name<th>dtype<th>shape<th>codes<th>values<th>at an end"
+        f"{rows}</table></div>"
+    ).encode()
+
+
+STYLE: Final = (
+    "body{font:15px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}img{max-width:100%}"
+    "div{overflow-x:auto}table{border-collapse:collapse;font-size:13px}td,th{padding:.2em .8em;text-align:left;"
+    "border-bottom:1px solid #ddd;white-space:nowrap}"
+)

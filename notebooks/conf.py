@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Sphinx makes the site of this folder: ``sphinx-build -W notebooks site``. It runs every notebook, offline."""
+
+import re
+import sys
+from inspect import cleandoc
+from pathlib import Path
+
+import jupytext
+from docutils.nodes import SkipNode
+from latex2mathml.converter import convert
+
+from intsim.cli import cli
+from intsim.profile import PROFILES
+
+HERE = Path(__file__).parent
+
+project = "intsim"
+author = "intsim's authors"
+html_title = "intsim"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_click"]
+
+# pages are Markdown and the Python files here that are notebooks
+sys.path.insert(0, str(HERE))
+nb_custom_formats = {".py": "conf.read_notebook"}
+scripts = [path for path in HERE.rglob("*.py") if "\n# %%" not in path.read_text(encoding="utf-8")]
+exclude_patterns = [str(path.relative_to(HERE)) for path in scripts]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"  # beside the site: a page that has not changed is not run again
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = ["Bounds", "Error", "Source", ("Yields", "returns_style")]
+
+html_theme = "furo"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_math_renderer_name = "mathml"
+
+
+def _mathml(self, node):
+    """Write a formula as browsers draw it themselves: without scripts from elsewhere."""
+    self.body.append(convert(node.astext(), display="block" if node.tagname == "math_block" else "inline"))
+    raise SkipNode
+
+
+def read_notebook(text):
+    """Return a notebook without the line of its licence; its cells may have magics."""
+    notebook = jupytext.reads(text, fmt="py:percent")
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("# SPDX-License-Identifier")]
+    return notebook
+
+
+def _skip(app, what, name, value, skip, options):
+    """Leave undocumented members of classes out: the docstring of the class has its fields."""
+    if what == "class" and (type(value).__module__.startswith("sphinx") or not getattr(value, "__doc__", None)):
+        return True
+    return None
+
+
+def _escape(app, what, name, value, options, lines):
+    """Take |x| as it is meant, not as a substitution, but as it is between backquotes; a constant is not its type."""
+    if what == "data" and lines[:1] == cleandoc(getattr(value, "__doc__", None) or "").splitlines()[:1]:
+        lines.clear()
+    for i, line in enumerate(lines):
+        pieces = name_arrays(line).split("``")
+        lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
+
+
+def name_arrays(annotation):
+    """Call an array what it is of: its type in full is longer than a line."""
+    array = r"~?numpy\.ndarray\[tuple\[(?:~?typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[(?:~?(?:numpy|typing)\.)?(\w+)\]\]"
+    elements = {"integer": "integers", "floating": "floats", "bool": "booleans", "Any": "array"}
+    return re.sub(array, lambda found: elements.get(found[1], found[1]), annotation)
+
+
+def _name_arrays(app, domain, kind, content):
+    for types in app.env.current_document.autodoc_annotations.values():
+        for name, annotation in types.items():
+            types[name] = name_arrays(annotation)
+
+
+def _specify(app):
+    """Write the specification of every profile, as far as this intsim does."""
+    if any(option.name == "spec" for option in cli.commands["profiles"].params):
+        for name in PROFILES:
+            page = HERE / "reference" / f"numerics-{name}.md"
+            cli.main(["profiles", name, "--spec", str(page)], standalone_mode=False)
+
+
+def setup(app):
+    app.connect("builder-inited", _specify)
+    app.connect("object-description-transform", _name_arrays, priority=400)  # before autodoc writes them
+    app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-docstring", _escape)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sources of the site say what is there: modules, commands, exit statuses; README shows what is printed."""
+
+import doctest
+import importlib
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from docs.public import PAGES, ROOT, commands, names, public_modules, source
+
+from intsim import _status
+from intsim.cli import cli
+
+API = PAGES / "reference" / "api"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def text_of(folder: Path) -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md")))
+
+
+def test_every_public_module_is_in_the_reference_once() -> None:
+    listed = Counter(re.findall(r"^\.\. automodule:: (.+)$", text_of(API), re.MULTILINE))
+    assert set(public_modules()) - set(listed) == set()
+    assert [module for module, count in listed.items() if count > 1] == []
+    assert all(source(module).exists() for module in listed)
+
+
+def test_every_name_of_the_package_is_explained() -> None:
+    page = (API / "index.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`intsim\.(\w+)(?: <[\w.]+>)?`", page))
+    assert explained == set(names(source("intsim")))
+
+
+def test_every_command_is_in_the_reference_once() -> None:
+    page = (PAGES / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^ +:prog: (.+)$", page, re.MULTILINE)) == sorted(commands())
+
+
+def test_exit_statuses_are_those_of_the_program() -> None:
+    page = (PAGES / "reference" / "commands.md").read_text(encoding="utf-8")
+    statuses = {value for name, value in vars(_status).items() if name.isupper() and type(value) is int}
+    assert {int(found) for found in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == statuses
+
+
+MODULES_WITH_EXAMPLES = [module for module in public_modules() if ">>> " in source(module).read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("module", [*MODULES_WITH_EXAMPLES, "intsim.ops.requantize"])
+def test_examples_in_docstrings_print_what_they_say(module: str) -> None:
+    importlib.import_module(module)
+    found = doctest.testmod(sys.modules[module])
+    assert found.attempted
+    assert not found.failed
+
+
+# ---- README
+
+
+def test_readme_is_short() -> None:
+    assert README.count("\n") <= 150
+
+
+def test_readme_shows_what_the_demo_prints() -> None:
+    shown = README.split("$ intsim demo\n")[1].split("\n```")[0].splitlines()
+    printed = iter(CliRunner().invoke(cli, ["demo"]).output.splitlines())
+    kept = [line for line in shown if "left out here" not in line]
+    assert len(kept) > 10
+    assert [line for line in kept if line not in printed] == []  # in this order
+
+
+def test_readme_counts_the_witnesses() -> None:
+    rows = json.loads((ROOT / "intsim" / "witnesses.json").read_text(encoding="utf-8"))
+    assert f"{len(rows)} kernels of " in README
+
+
+def test_links_of_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_commands_of_readme_exist() -> None:
+    known = {command.split()[1] for command in commands()}
+    named = set(re.findall(r"(?:^|[`&$ ])intsim ([a-z]+)\b(?= |`|$)", README, re.MULTILINE)) - {
+        "is",
+        "and",
+        "generates",
+    }
+    assert {"demo", "quantize", "compare", "vectors"} <= named & known

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress bars: on terminals, for what takes a while, and where they are wanted."""
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from intsim import _progress
+from intsim._progress import watched
+from intsim.cli import cli, texts
+
+EMBEDDED = Path(__file__).parent / "data" / "embedded-float"
+calibrate, quantize = (importlib.import_module(f"intsim.convert.{name}") for name in ("calibrate", "quantize"))
+evaluate, report = (importlib.import_module(f"intsim.report.{name}") for name in ("evaluate", "report"))
+
+Capture = pytest.CaptureFixture[str]
+
+
+def watch(capsys: Capture, monkeypatch: pytest.MonkeyPatch, *, shown: bool = True, patience: float = 0) -> str:
+    """Return what a terminal gets while some work is watched."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(_progress, "PATIENCE", patience)
+    assert list(watched([3, 1, 4], "working", unit="step", shown=shown)) == [3, 1, 4]
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+def test_a_terminal_shows_a_bar_and_nothing_of_it_remains(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = watch(capsys, monkeypatch)
+    assert "working" in told
+    assert told.endswith("\r")
+
+
+def test_quiet_shows_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watch(capsys, monkeypatch, shown=False) == ""
+
+
+def test_short_work_shows_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watch(capsys, monkeypatch, patience=60).strip() == ""
+
+
+def test_a_file_or_a_pipe_gets_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_progress, "PATIENCE", 0)
+    assert list(watched([3, 1, 4], "working", unit="step")) == [3, 1, 4]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_commands_leave_bars_out_where_quiet_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, quiet: bool
+) -> None:
+    asked: dict[str, bool] = {}
+
+    def record(items: Iterable[Any], doing: str, *, shown: bool, **_: Any) -> Iterable[Any]:
+        asked[doing] = shown
+        return items
+
+    for module in (calibrate, evaluate, quantize, report, texts):
+        monkeypatch.setattr(module, "watched", record)
+    lines = [tmp_path / "texts.txt", tmp_path / "data.tsv"]
+    lines[0].write_text("a fine film\n", encoding="utf-8")
+    lines[1].write_text("sentence\tlabel\na fine film\t1\n", encoding="utf-8")
+    scored = ["--task", "sst2", "--data", lines[1]]
+    for arguments in (
+        ["quantize", EMBEDDED, "-o", tmp_path / "out", "--calibration", lines[0]],
+        ["eval", tmp_path / "out", *scored],
+        ["report", EMBEDDED, "--recipes", "intsim", "--calibration", lines[0], *scored],
+        ["inspect", tmp_path / "out", "--widths", "--observe", lines[0]],
+    ):
+        asked.clear()
+        outcome = CliRunner().invoke(cli, [*map(str, arguments), *(["--quiet"] if quiet else [])])
+        assert outcome.exception is None
+        assert asked
+        assert set(asked.values()) == {not quiet}
