@@ -929,10 +929,14 @@ def _tie_dense(multiplier: int, shift: int, low: int, high: int) -> st.SearchStr
             def reach(j: int, first: int = first) -> int:
                 return first + (j << n)
 
-            reached = _edge_dense(0, (high - first) >> n).map(reach)
-            choices.append(reached)
+            last = (high - first) >> n
+            middle = min(max(-first >> n, 0), last)
+            reached = _edge_dense(0, last).map(reach)
+            nearest = [k for k in (middle, middle + 1, middle - 1, middle + 2) if 0 <= k <= last]
+            small = st.sampled_from(nearest).map(reach)  # whose results do not saturate
+            choices += [reached, small]
             if beside == 0:
-                choices.append(reached)  # twice: what this is for
+                choices += [reached, small, small, small]  # what this is for
                 near = st.tuples(reached, st.sampled_from([1, -1]))
                 choices.append(near.map(lambda drawn: min(max(sum(drawn), low), high)))
     if multiplier:

@@ -53,7 +53,7 @@ print("digest of the story:", hashlib.sha256(np.array(story, "<i8").tobytes()).h
 # last comma. If yours wrote another one, one of us has a bug.
 
 # %%
-assert hashlib.sha256(np.array(story, "<i8").tobytes()).hexdigest()[:16] == "79cb17e6143a9e27"
+assert hashlib.sha256(np.array(story, "<i8").tobytes()).hexdigest()[:16] == "d5c93a8be624f95c"
 
 # %% [markdown]
 # ## The next token
