@@ -111,7 +111,8 @@ def _print_causes(result: Any) -> None:
         return
     click.echo(f"\noperator  {result.operator}")
     if result.explain_all:
-        click.echo(f"explained in full by {len(result.explain_all)} single changes of its rules")
+        count = len(result.explain_all)
+        click.echo("explained in full by " + ("one changed rule" if count == 1 else f"any of {count} changed rules"))
         for change in result.explain_all:
             click.echo(f"explains all {result.mismatches}: {change}")
         return
