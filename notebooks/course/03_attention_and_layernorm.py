@@ -355,18 +355,7 @@ assert np.abs(out - exact).max() < 0.501
 # ## Exercises
 
 # %%
-import hashlib
-
-
-def check(answer: object, fingerprint: str) -> str:
-    """Say whether an answer is right, without giving it away."""
-    if answer is ...:
-        return "your turn"
-    integers = np.asarray(answer)
-    assert integers.dtype.kind in "iub", f"an answer is made of integers, got {integers.dtype}"
-    assert hashlib.sha256(integers.astype("<i8").tobytes()).hexdigest()[:8] == fingerprint, "not yet"
-    return "right"
-
+from exercise import check
 
 # %% [markdown]
 # **1.** In each of the four heads of the second layer, at which position is the token that *bad* looks at most?

@@ -401,18 +401,9 @@ if package:
 # Some answers depend on the checkpoint, so `check` takes a fingerprint for each.
 
 # %%
-import hashlib
 
 
-def check(answer: object, *fingerprints: str) -> str:
-    """Say whether an answer is right, without giving it away."""
-    if answer is ...:
-        return "your turn"
-    integers = np.asarray(answer)
-    assert integers.dtype.kind in "iub", f"an answer is made of integers, got {integers.dtype}"
-    assert hashlib.sha256(integers.astype("<i8").tobytes()).hexdigest()[:8] in fingerprints, "not yet"
-    return "right"
-
+from exercise import check
 
 # %% [markdown]
 # **1.** In which channel is the output of largest magnitude, for the feed-forward network of each layer?

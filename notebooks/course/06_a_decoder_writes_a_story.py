@@ -328,17 +328,8 @@ print(f"the worst head loses {lost.max():.0f} % at {ids_of_all.shape[1]} tokens"
 #
 # ## Exercises
 
-
 # %%
-def check(answer: object, fingerprint: str) -> str:
-    """Say whether an answer is right, without giving it away."""
-    if answer is ...:
-        return "your turn"
-    integers = np.asarray(answer)
-    assert integers.dtype.kind in "iub", f"an answer is made of integers, got {integers.dtype}"
-    assert hashlib.sha256(integers.astype("<i8").tobytes()).hexdigest()[:8] == fingerprint, "not yet"
-    return "right"
-
+from exercise import check
 
 # %% [markdown]
 # **1.** How many bytes does the cache of this model take when its context of 512 tokens is full? How many in float32?
