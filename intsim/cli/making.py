@@ -126,7 +126,7 @@ def export(
     layer: str | None,
     layout: Layout | None,
 ) -> None:
-    r"""Write the integer checkpoint in DIR, or a trace of it, in files that hardware, C and other engines read.
+    """Write the integer checkpoint in DIR, or a trace of it, in files that hardware, C and other engines read.
 
     Of a model all is written: weights, biases, multipliers, shifts, zero points, ranges, the tables of its functions.
     Of a trace the results, and, if it is of level steps, the operands and constants of every call. The folder of --memh
@@ -145,7 +145,7 @@ def export(
 
     The layout options place the elements of a tensor, seen as a matrix whose columns are its last axis: transposed, if
     asked for; in tiles; so many lanes a word, the first in the lowest bits; words dealt out to banks in turn.
-    """
+    """  # noqa: D301
     if sum(each is not None for each in (onnx, memh, npz, c)) != 1:
         msg = "give one of --onnx, --memh, --npz and --c"
         raise click.UsageError(msg)

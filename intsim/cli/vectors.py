@@ -236,7 +236,7 @@ def verify_(
 @click.argument("name", metavar="OP", type=click.Choice(list(BENCHES)))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
 def bench(name: str, *, folder: Path) -> None:
-    r"""Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
+    """Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
 
     OP is requantize, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the folder:
 
@@ -247,7 +247,7 @@ def bench(name: str, *, folder: Path) -> None:
 
     Each runs the unit on the vectors of OP with random stalls and resets and judges its answers; where they are wrong,
     diagnose says why. Put your own unit in the place of the reference: ports and handshake are its first lines.
-    """
+    """  # noqa: D301
     for path in write_bench(name, folder):
         click.echo(path, err=True)
 
@@ -265,7 +265,7 @@ def bench(name: str, *, folder: Path) -> None:
 @click.option("--stall", default=0, show_default=True, type=click.IntRange(0, 99), help="Percent of stalled cycles.")
 @click.option("--resets", default=0, show_default=True, type=click.IntRange(min=0), help="Resets in each call.")
 def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int) -> None:
-    r"""Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
+    """Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
 
     \b
         intsim run DIR --text T --trace trace.safetensors --level steps
@@ -273,7 +273,7 @@ def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | Non
         intsim compare trace.safetensors device.npz
 
     The folder of --work has a bench for each call, with its vectors and answers.
-    """
+    """  # noqa: D301
     from intsim.io.trace_file import read_trace  # noqa: PLC0415
     from intsim.verify.replay import run_calls  # noqa: PLC0415
     from intsim.verify.simulator import RESULTS, simulated  # noqa: PLC0415
