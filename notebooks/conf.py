@@ -29,7 +29,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"  # beside the site: a page that has not changed is not run again
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 nb_merge_streams = True
 
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
