@@ -62,6 +62,15 @@ def test_examples_in_docstrings_print_what_they_say(module: str) -> None:
     assert not found.failed
 
 
+@pytest.mark.parametrize("page", [path for path in PAGES.rglob("*.md") if EXAMPLE.search(path.read_text("utf-8"))])
+def test_examples_in_pages_print_what_they_say(page: Path) -> None:
+    blocks = re.findall(r"^```pycon\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        test = doctest.DocTestParser().get_doctest(block, {}, page.name, str(page), 0)
+        assert doctest.DocTestRunner().run(test).failed == 0
+
+
 # ---- README
 
 
