@@ -7,7 +7,7 @@ from inspect import cleandoc
 from pathlib import Path
 
 import jupytext
-from docutils.nodes import SkipNode
+from docutils.nodes import SkipNode, Text, literal_block
 from latex2mathml.converter import convert
 
 from intsim.cli import cli
@@ -31,6 +31,7 @@ nb_execution_mode = "cache"  # beside the site: a page that has not changed is n
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+smartquotes = False  # --option is not a dash, and a quoted word is typed as it stands
 
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
 autodoc_typehints = "description"
@@ -89,6 +90,15 @@ def _name_arrays(app, domain, kind, content):
             types[name] = name_arrays(annotation)
 
 
+def _show_as_typed(app, doctree):
+    """Show a cell of the shell without the line that says so."""
+    for cell in doctree.findall(literal_block):
+        if cell.astext().startswith("%%bash"):
+            typed = cell.astext().partition("\n")[2]
+            cell.rawsource, cell["language"], cell.children = typed, "bash", []
+            cell.append(Text(typed))
+
+
 def _specify(app):
     """Write the specification of every profile, as far as this intsim does."""
     if any(option.name == "spec" for option in cli.commands["profiles"].params):
@@ -99,6 +109,7 @@ def _specify(app):
 
 def setup(app):
     app.connect("builder-inited", _specify)
+    app.connect("doctree-read", _show_as_typed)
     app.connect("object-description-transform", _name_arrays, priority=400)  # before autodoc writes them
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("autodoc-skip-member", _skip)

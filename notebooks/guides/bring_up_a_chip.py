@@ -45,7 +45,7 @@ import shell
 
 # %% language="bash"
 # intsim profiles intsim --spec spec.md
-# grep -A 26 '^## .*[Rr]equantiz' spec.md
+# grep -A 24 '^## Requantization' spec.md | fold -s -w 94
 
 # %% [markdown]
 # (On this site: [the whole of it](../reference/numerics-intsim.md). `--spec spec.html` writes a page.)
@@ -66,7 +66,7 @@ import shell
 # make verilator 2>&1 | tail -5
 
 # %% magic_args="iverilog cocotb-config" language="bash"
-# make cocotb 2>&1 | tail -5
+# make cocotb 2>&1 | tail -2
 
 # %% [markdown]
 # The vectors in `vectors.txt` are edges and ties first, then random cases; the same bytes for the same seed for ever.
@@ -106,7 +106,8 @@ import shell
 #     if (rst) out_valid <= 1'b0;
 #     else if (in_ready) begin
 #       out_valid <= in_valid;
-#       y <= moved < LOWEST ? LOWEST[Y_BITS-1:0] : moved > HIGHEST ? HIGHEST[Y_BITS-1:0] : moved[Y_BITS-1:0];
+#       y <= moved < LOWEST ? LOWEST[Y_BITS-1:0]
+#          : moved > HIGHEST ? HIGHEST[Y_BITS-1:0] : moved[Y_BITS-1:0];
 #     end
 # endmodule
 # END
@@ -133,8 +134,8 @@ import shell
 # Nothing here needs ours. `vectors gen` writes the cases, your bench or board appends its result to each line, and
 # `verify` judges: text, memh as `$writememh` prints it, npz, safetensors, with operands or without. What a simulator
 # prints of itself is skipped, x and z are mismatches of their case, and a case that is missing, doubled or elsewhere is
-# noticed. `--level 0` is a smoke test of at most 200 cases, 1 finds every known bug that any input can show, 2 takes
-# minutes.
+# noticed. `--level 0` is a smoke test of at most 200 cases, 1 finds every known bug that any input can show, 2 is
+# thorough.
 
 # %% language="bash"
 # intsim vectors gen requantize --level 0 -o golden.txt
@@ -178,7 +179,7 @@ import shell
 # cd ..
 # intsim vectors kill requantize | head -6
 # intsim vectors kill requantize --coverage table | grep -v ' shift '
-# intsim vectors kill requantize --coverage covergroup | cut -c 1-120
+# intsim vectors kill requantize --coverage covergroup | cut -c 1-92
 
 # %% [markdown]
 # ## How wide must every register be?

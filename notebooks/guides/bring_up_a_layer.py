@@ -38,7 +38,8 @@ import shell
 # intsim run film --text "a nice day" --trace trace.safetensors --level steps
 
 # %% magic_args="iverilog" language="bash"
-# intsim vectors replay trace.safetensors --layer 'encoder.layer.0.*' --out device.npz --work sim
+# intsim vectors replay trace.safetensors --layer 'encoder.layer.0.*' \
+#     --out device.npz --work sim
 # intsim compare trace.safetensors device.npz
 
 # %% [markdown]
@@ -49,7 +50,8 @@ import shell
 # %% magic_args="iverilog" language="bash"
 # mkdir units
 # sed "s/{remainder, 1'b0} >= {1'b0, total}/1'b0/" sim/007-softmax/softmax.sv > units/softmax.sv
-# intsim vectors replay trace.safetensors --layer '*.layer.0.*.probs' --units units --out wrong.npz --work sim-wrong
+# intsim vectors replay trace.safetensors --layer '*.layer.0.*.probs' --units units \
+#     --out wrong.npz --work sim-wrong
 
 # %% magic_args="iverilog fails" language="bash"
 # intsim compare trace.safetensors wrong.npz --max-errors 3
@@ -79,8 +81,11 @@ query, key = (trace[f"encoder.layer.0.attention.self.{name}"] for name in ("quer
 np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(float))
 
 # %% magic_args="fails" language="bash"
-# echo '{"q0": "encoder.layer.0.attention.self.query", "k0": "encoder.layer.0.attention.self.key"}' > names.json
-# intsim compare trace.safetensors board.npz --names names.json --slice '*.query=:, :2' --max-errors 2
+# cat > names.json <<'END'
+# {"q0": "encoder.layer.0.attention.self.query", "k0": "encoder.layer.0.attention.self.key"}
+# END
+# intsim compare trace.safetensors board.npz --names names.json --slice '*.query=:, :2' \
+#     --max-errors 2
 
 # %% [markdown]
 # The query is equal; of the key it says *right values in another order: columns reversed*, which a column of
@@ -94,7 +99,8 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 # four lanes a word.
 
 # %% language="bash"
-# intsim export film --memh weights --layer encoder.layer.0.attention.self.query --tile 4x4 --lanes 4
+# intsim export film --memh weights --layer encoder.layer.0.attention.self.query \
+#     --tile 4x4 --lanes 4
 # ls weights
 # head -4 weights/encoder.layer.0.attention.self.query.weight.memh
 
@@ -141,8 +147,8 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 # %% language="bash"
 # cat > dpi.sv <<'END'
 # module dpi;
-#   import "DPI-C" function int model_run(input int input_ids[128], input int token_type_ids[128], input int tokens,
-#                                         output int values[2]);
+#   import "DPI-C" function int model_run(input int input_ids[128], input int token_type_ids[128],
+#                                         input int tokens, output int values[2]);
 #   int ids[128], types[128], values[2];
 #   initial begin
 #     ids[0:4] = '{2, 43, 1397, 1280, 3};
@@ -154,7 +160,8 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 # END
 
 # %% magic_args="verilator" language="bash"
-# verilator --binary -CFLAGS -DMODEL_NO_MAIN --top-module dpi --Mdir obj -o dpi dpi.sv c/model.c > log
+# verilator --binary -CFLAGS -DMODEL_NO_MAIN --top-module dpi --Mdir obj -o dpi \
+#     dpi.sv c/model.c > log
 # obj/dpi
 
 # %% [markdown]
