@@ -31,6 +31,7 @@ nb_execution_mode = "cache"  # beside the site: a page that has not changed is n
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+highlight_language = "none"  # where none is named
 smartquotes = False  # --option is not a dash, and a quoted word is typed as it stands
 
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
