@@ -64,7 +64,8 @@ def read_notebook(text):
 
 def _skip(app, what, name, value, skip, options):
     """Leave undocumented members of classes out: the docstring of the class has its fields."""
-    if what == "class" and (type(value).__module__.startswith("sphinx") or not getattr(value, "__doc__", None)):
+    text = getattr(value, "__doc__", None)
+    if what == "class" and (type(value).__module__.startswith("sphinx") or not text or text.startswith("Alias for")):
         return True
     return None
 
@@ -82,6 +83,7 @@ def name_arrays(annotation):
     """Call an array what it is of: its type in full is longer than a line."""
     array = r"~?numpy\.ndarray\[tuple\[(?:~?typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[(?:~?(?:numpy|typing)\.)?(\w+)\]\]"
     elements = {"integer": "integers", "floating": "floats", "bool": "booleans", "Any": "array"}
+    annotation = re.sub(r"[~\w.]*_Buffer \| .*?\[complex \| bytes \| str\]", "array_like", annotation)
     return re.sub(array, lambda found: elements.get(found[1], found[1]), annotation)
 
 
@@ -91,13 +93,15 @@ def _name_arrays(app, domain, kind, content):
             types[name] = name_arrays(annotation)
 
 
-def _show_as_typed(app, doctree):
-    """Show a cell of the shell without the line that says so."""
+def _typeset(app, doctree):
+    """Show a cell of the shell without the line that says so, and autodoc's dashes as dashes."""
     for cell in doctree.findall(literal_block):
         if cell.astext().startswith("%%bash"):
             typed = cell.astext().partition("\n")[2]
             cell.rawsource, cell["language"], cell.children = typed, "bash", []
             cell.append(Text(typed))
+    for dash in [text for text in doctree.findall(Text) if text == " -- "]:
+        dash.parent.replace(dash, Text(" \N{EN DASH} "))
 
 
 def _specify(app):
@@ -110,7 +114,7 @@ def _specify(app):
 
 def setup(app):
     app.connect("builder-inited", _specify)
-    app.connect("doctree-read", _show_as_typed)
+    app.connect("doctree-read", _typeset)
     app.connect("object-description-transform", _name_arrays, priority=400)  # before autodoc writes them
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("autodoc-skip-member", _skip)
