@@ -138,7 +138,7 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 # intsim export film --c c
 # cc -std=c99 -O2 c/model.c -o model
 # echo "2 43 1397 1280 3" | ./model
-# grep -B 4 -A 5 '^static int32_t requantized' c/model.c
+# grep -B 2 -A 5 '^static int32_t requantized' c/model.c
 
 # %% [markdown]
 # The two numbers are the `output` that `intsim run` printed for these `ids`. `-DMODEL_NO_MAIN` makes a library of it,
