@@ -7,7 +7,7 @@ from inspect import cleandoc
 from pathlib import Path
 
 import jupytext
-from docutils.nodes import SkipNode
+from docutils.nodes import SkipNode, Text, literal_block
 from latex2mathml.converter import convert
 
 from intsim.cli import cli
@@ -29,8 +29,10 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"  # beside the site: a page that has not changed is not run again
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 nb_merge_streams = True
+highlight_language = "none"  # where none is named
+smartquotes = False  # --option is not a dash, and a quoted word is typed as it stands
 
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
 autodoc_typehints = "description"
@@ -62,7 +64,8 @@ def read_notebook(text):
 
 def _skip(app, what, name, value, skip, options):
     """Leave undocumented members of classes out: the docstring of the class has its fields."""
-    if what == "class" and (type(value).__module__.startswith("sphinx") or not getattr(value, "__doc__", None)):
+    text = getattr(value, "__doc__", None)
+    if what == "class" and (type(value).__module__.startswith("sphinx") or not text or text.startswith("Alias for")):
         return True
     return None
 
@@ -80,6 +83,7 @@ def name_arrays(annotation):
     """Call an array what it is of: its type in full is longer than a line."""
     array = r"~?numpy\.ndarray\[tuple\[(?:~?typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[(?:~?(?:numpy|typing)\.)?(\w+)\]\]"
     elements = {"integer": "integers", "floating": "floats", "bool": "booleans", "Any": "array"}
+    annotation = re.sub(r"[~\w.]*_Buffer \| .*?\[complex \| bytes \| str\]", "array_like", annotation)
     return re.sub(array, lambda found: elements.get(found[1], found[1]), annotation)
 
 
@@ -87,6 +91,17 @@ def _name_arrays(app, domain, kind, content):
     for types in app.env.current_document.autodoc_annotations.values():
         for name, annotation in types.items():
             types[name] = name_arrays(annotation)
+
+
+def _typeset(app, doctree):
+    """Show a cell of the shell without the line that says so, and autodoc's dashes as dashes."""
+    for cell in doctree.findall(literal_block):
+        if cell.astext().startswith("%%bash"):
+            typed = cell.astext().partition("\n")[2]
+            cell.rawsource, cell["language"], cell.children = typed, "bash", []
+            cell.append(Text(typed))
+    for dash in [text for text in doctree.findall(Text) if text == " -- "]:
+        dash.parent.replace(dash, Text(" \N{EN DASH} "))
 
 
 def _specify(app):
@@ -99,6 +114,7 @@ def _specify(app):
 
 def setup(app):
     app.connect("builder-inited", _specify)
+    app.connect("doctree-read", _typeset)
     app.connect("object-description-transform", _name_arrays, priority=400)  # before autodoc writes them
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("autodoc-skip-member", _skip)

@@ -29,7 +29,18 @@ from intsim.report.inspect import _row
 TinyBert = Callable[..., Path]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-SHOWN: Final = ["text", "tokens", "output", "scale", "digest", "profile", "profile_hash", "model_digest", "label"]
+SHOWN: Final = [
+    "text",
+    "tokens",
+    "ids",
+    "output",
+    "scale",
+    "digest",
+    "profile",
+    "profile_hash",
+    "model_digest",
+    "label",
+]
 CALIBRATION: Final = ("a good movie .", "the plot is not bad\tnot good", "not good , not bad")
 FLOAT_EMBEDDED: Final = ROOT / "tests" / "data" / "embedded-float"
 DATA: Final = {
@@ -287,6 +298,7 @@ def test_run_prints_lines_for_people(command: Command, classifier: Path) -> None
     assert outcome.stderr == ""
     assert outcome.stdout.splitlines() == [
         f"tokens  {shown['tokens']}",
+        f"ids     {shown['ids']}",
         f"output  {shown['output']}",
         f"scale   {shown['scale']}",
         f"label   {shown['label']}",

@@ -34,3 +34,9 @@ def test_the_commands_fit_a_screen_by_job() -> None:
     assert max(map(len, lines)) <= 80
     jobs = [line.split()[0] for line in lines if line[:1].islower()]
     assert jobs == list(JOBS)
+
+
+def test_no_help_shows_the_mark_of_lines_that_stay() -> None:
+    for name, group in GROUPS.items():
+        for each in group.commands:
+            assert "\\b" not in CliRunner().invoke(group, [each, "--help"], prog_name=name).output

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from intsim import _progress
+from intsim import _progress, ops
 from intsim._progress import watched
-from intsim.cli import cli, texts
+from intsim.cli import cli, texts, vectors
 
 EMBEDDED = Path(__file__).parent / "data" / "embedded-float"
 calibrate, quantize = (importlib.import_module(f"intsim.convert.{name}") for name in ("calibrate", "quantize"))
 evaluate, report = (importlib.import_module(f"intsim.report.{name}") for name in ("evaluate", "report"))
+diagnosis, replaying, simulator = (
+    importlib.import_module(f"intsim.verify.{name}") for name in ("diagnose", "replay", "simulator")
+)
+exports = [importlib.import_module(f"intsim.io.{name}") for name in ("c_header", "memh_export", "npz_export")]
 
 Capture = pytest.CaptureFixture[str]
 
@@ -61,20 +65,33 @@ def test_commands_leave_bars_out_where_quiet_is_asked_for(
         asked[doing] = shown
         return items
 
-    for module in (calibrate, evaluate, quantize, report, texts):
+    for module in (calibrate, evaluate, quantize, report, texts, vectors, diagnosis, replaying, *exports):
         monkeypatch.setattr(module, "watched", record)
     lines = [tmp_path / "texts.txt", tmp_path / "data.tsv"]
     lines[0].write_text("a fine film\n", encoding="utf-8")
     lines[1].write_text("sentence\tlabel\na fine film\t1\n", encoding="utf-8")
+    monkeypatch.setattr(simulator, "simulated", lambda *_, **__: {"softmax": ops.softmax})
+    (tmp_path / "wrong.txt").write_text("00000001\n" * 200, encoding="utf-8")  # answers alone
     scored = ["--task", "sst2", "--data", lines[1]]
     for arguments in (
         ["quantize", EMBEDDED, "-o", tmp_path / "out", "--calibration", lines[0]],
         ["eval", tmp_path / "out", *scored],
         ["report", EMBEDDED, "--recipes", "intsim", "--calibration", lines[0], *scored],
         ["inspect", tmp_path / "out", "--widths", "--observe", lines[0]],
+        ["export", tmp_path / "out", "--memh", tmp_path / "memh"],
+        ["export", tmp_path / "out", "--npz", tmp_path / "out.npz"],
+        ["export", tmp_path / "out", "--c", tmp_path / "c"],
+        ["vectors", "gen", "isqrt", "--level", "0", "-o", tmp_path / "right.txt"],
+        ["vectors", "kill", "isqrt", "--coverage", "table"],
+        ["diagnose", tmp_path / "right.txt", tmp_path / "wrong.txt"],
+        ["run", tmp_path / "out", "--text", "a fine film", "--trace", tmp_path / "trace", "--level", "steps"],
+        ["vectors", "replay", tmp_path / "trace", "--out", tmp_path / "device.npz", "--work", tmp_path / "sim"],
     ):
         asked.clear()
-        outcome = CliRunner().invoke(cli, [*map(str, arguments), *(["--quiet"] if quiet else [])])
-        assert outcome.exception is None
+        given = [*map(str, arguments), *(["--quiet"] if quiet and arguments[0] != "run" else [])]
+        outcome = CliRunner().invoke(cli, given)
+        assert outcome.exit_code == (arguments[0] == "diagnose")
+        if arguments[0] == "run":
+            continue
         assert asked
         assert set(asked.values()) == {not quiet}

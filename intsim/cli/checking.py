@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import click
 
 from intsim._status import MISMATCH
-from intsim.cli.options import as_json, layout_options
+from intsim.cli.options import as_json, layout_options, quiet
 from intsim.cli.printing import print_json, say
 from intsim.errors import IntsimError, said
 from intsim.io.layout import Layout
@@ -79,8 +79,9 @@ def _read_names(path: Path) -> dict[str, str]:
 @click.command(short_help="Say which changed rule explains the difference.")
 @click.argument("expected")
 @click.argument("actual")
+@quiet
 @as_json
-def diagnose(expected: str, actual: str, json_: bool) -> None:
+def diagnose(expected: str, actual: str, quiet: bool, json_: bool) -> None:
     """Say which changed rule explains how ACTUAL differs from EXPECTED.
 
     EXPECTED is a trace of level steps and ACTUAL the device's dump, or EXPECTED is what vectors gen OP writes and
@@ -94,7 +95,7 @@ def diagnose(expected: str, actual: str, json_: bool) -> None:
     if expected == actual == "-":
         msg = "only one of EXPECTED and ACTUAL can be standard input"
         raise click.UsageError(msg)
-    result = diagnose_files(expected, actual)
+    result = diagnose_files(expected, actual, progress=not quiet)
     if json_:
         print_json(result.to_json())
     else:

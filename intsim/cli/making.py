@@ -116,6 +116,7 @@ def recipes(name: str | None, checkpoint: Path | None, head: str | None, json_: 
 @click.option("--trace", type=click.Path(path_type=Path), help="Write this trace of the model, from run, in its place.")
 @click.option("--layer", metavar="PATTERN", help="Write only what is called so, or beneath such a name.")
 @layout_options
+@quiet
 def export(
     model: Path,
     onnx: Path | None,
@@ -125,8 +126,9 @@ def export(
     trace: Path | None,
     layer: str | None,
     layout: Layout | None,
+    quiet: bool,
 ) -> None:
-    r"""Write the integer checkpoint in DIR, or a trace of it, in files that hardware, C and other engines read.
+    """Write the integer checkpoint in DIR, or a trace of it, in files that hardware, C and other engines read.
 
     Of a model all is written: weights, biases, multipliers, shifts, zero points, ranges, the tables of its functions.
     Of a trace the results, and, if it is of level steps, the operands and constants of every call. The folder of --memh
@@ -145,7 +147,7 @@ def export(
 
     The layout options place the elements of a tensor, seen as a matrix whose columns are its last axis: transposed, if
     asked for; in tiles; so many lanes a word, the first in the lowest bits; words dealt out to banks in turn.
-    """
+    """  # noqa: D301
     if sum(each is not None for each in (onnx, memh, npz, c)) != 1:
         msg = "give one of --onnx, --memh, --npz and --c"
         raise click.UsageError(msg)
@@ -159,7 +161,7 @@ def export(
         _export_onnx(model, onnx)
         return
     if c is not None:
-        _export_c(model, c, trace=trace, layer=layer)
+        _export_c(model, c, trace=trace, layer=layer, progress=not quiet)
         return
     if npz is not None:
         check_writable(npz, NPZ)
@@ -167,9 +169,9 @@ def export(
         check_folder_writable(memh, EXPORT)
     contents = _contents(intsim.load(model), trace, layer)
     if memh is not None:
-        write_memh(memh, contents, layout or Layout())
+        write_memh(memh, contents, layout or Layout(), progress=not quiet)
     elif npz is not None:
-        write_npz(npz, contents)
+        write_npz(npz, contents, progress=not quiet)
     click.echo(f"wrote {memh or npz}: {len(contents.tensors)} tensors", err=True)
 
 
@@ -177,7 +179,7 @@ def _contents(model: intsim.IntegerModel, trace: Path | None, layer: str | None)
     return model_contents(model, layer=layer) if trace is None else read_trace_contents(trace, model, layer=layer)
 
 
-def _export_c(model: Path, folder: Path, *, trace: Path | None, layer: str | None) -> None:
+def _export_c(model: Path, folder: Path, *, trace: Path | None, layer: str | None, progress: bool) -> None:
     from intsim.io.c import WEIGHTS_FILE  # noqa: PLC0415
     from intsim.io.c import check_folder as check_c_folder  # noqa: PLC0415
     from intsim.io.c import export as export_c  # noqa: PLC0415
@@ -188,7 +190,7 @@ def _export_c(model: Path, folder: Path, *, trace: Path | None, layer: str | Non
     loaded = intsim.load(model)
     files = [] if trace is not None or layer is not None else export_c(loaded, folder)
     if WEIGHTS_FILE not in files:
-        files.append(write_header(folder, _contents(loaded, trace, layer)))
+        files.append(write_header(folder, _contents(loaded, trace, layer), progress=progress))
     click.echo(f"wrote {folder}: {', '.join(files)}", err=True)
 
 

@@ -96,7 +96,7 @@ def run(
         print_json(shown, err=aside)
         return
     large = loaded.head in ("question-answering", "masked-lm", "causal-lm")  # an integer a token, or a word
-    for key in ("tokens", "output", "scale", "label", "labels", "answer", "masks", "next", "digest"):
+    for key in ("tokens", "ids", "output", "scale", "label", "labels", "answer", "masks", "next", "digest"):
         if shown.get(key) is None or (key == "output" and large):
             continue
         if key in ("masks", "next"):
@@ -192,6 +192,7 @@ def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> 
     return {
         "text": text,
         "tokens": list(encoding.tokens) or None,
+        "ids": list(encoding.ids),
         "output": result.values[0].tolist(),
         "scale": {"multiplier": int(result.scale.multiplier), "shift": int(result.scale.shift)},
         "digest": result.digest,

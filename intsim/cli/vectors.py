@@ -2,7 +2,7 @@
 """``intsim vectors``: write test vectors, and judge what a device makes of them."""
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 import numpy as np
 
+from intsim._progress import watched
 from intsim._status import MISMATCH
+from intsim.cli.options import quiet
 from intsim.cli.printing import say
 from intsim.errors import IntsimError, said
 from intsim.io.atomic import check_writable, complete_file
@@ -93,6 +95,7 @@ def vectors() -> None:
 @size_option
 @to_option
 @activations_option
+@quiet
 def gen(
     name: str,
     *,
@@ -109,6 +112,7 @@ def gen(
     size: tuple[int, ...] | None,
     to: str | None,
     activations: str | None,
+    quiet: bool,
 ) -> None:
     """Write cases of the operator OP: operands, then the result, edges first.
 
@@ -135,7 +139,9 @@ def gen(
     if count is not None and count < least:
         click.echo(f"level {level} of {name} needs {least} cases at least, so -n {count} writes {least}", err=True)
     header = format_header(operator, seed=seed, level=at_level, cases=cases, operands_only=operands_only)
+    shown = not quiet and (output is not None or not sys.stdout.isatty())
     batches = generate(operator, seed=seed, level=at_level, cases=cases)
+    batches = watched(batches, "generating", unit="batch", shown=shown)
     if own is not None:
         header[1:1] = own.header
         header[-1] += f" --from DIR --layer {layer}"
@@ -236,7 +242,7 @@ def verify_(
 @click.argument("name", metavar="OP", type=click.Choice(list(BENCHES)))
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
 def bench(name: str, *, folder: Path) -> None:
-    r"""Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
+    """Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
 
     OP is requantize, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the folder:
 
@@ -247,7 +253,7 @@ def bench(name: str, *, folder: Path) -> None:
 
     Each runs the unit on the vectors of OP with random stalls and resets and judges its answers; where they are wrong,
     diagnose says why. Put your own unit in the place of the reference: ports and handshake are its first lines.
-    """
+    """  # noqa: D301
     for path in write_bench(name, folder):
         click.echo(path, err=True)
 
@@ -264,8 +270,11 @@ def bench(name: str, *, folder: Path) -> None:
 )
 @click.option("--stall", default=0, show_default=True, type=click.IntRange(0, 99), help="Percent of stalled cycles.")
 @click.option("--resets", default=0, show_default=True, type=click.IntRange(min=0), help="Resets in each call.")
-def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int) -> None:
-    r"""Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
+@quiet
+def replay_(
+    trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int, quiet: bool
+) -> None:
+    """Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
 
     \b
         intsim run DIR --text T --trace trace.safetensors --level steps
@@ -273,14 +282,15 @@ def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | Non
         intsim compare trace.safetensors device.npz
 
     The folder of --work has a bench for each call, with its vectors and answers.
-    """
+    """  # noqa: D301
     from intsim.io.trace_file import read_trace  # noqa: PLC0415
     from intsim.verify.replay import run_calls  # noqa: PLC0415
     from intsim.verify.simulator import RESULTS, simulated  # noqa: PLC0415
 
     check_writable(out, RESULTS)
     recorded, _ = read_trace(trace)
-    results = run_calls(recorded, simulated(work, units=units, stall=stall, resets=resets), layer=layer)
+    kernels = simulated(work, units=units, stall=stall, resets=resets)
+    results = run_calls(recorded, kernels, layer=layer, progress=not quiet)
     with complete_file(out, RESULTS) as file:
         np.savez(file, allow_pickle=False, **results)
     click.echo(f"{len(results)} calls replayed", err=True)
@@ -295,19 +305,22 @@ def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | Non
     help="Count ties, saturations, masks and shifts that level 1 reaches instead; covergroup: in SystemVerilog.",
 )
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))
-def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None) -> None:
+@quiet
+def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None, quiet: bool) -> None:
     """Say at which level the vectors of the operators OP (all by default) catch each known bug.
 
     A Markdown table; exit status 1 if level 1 misses a bug that some input shows.
     """
+    shown = not quiet and not sys.stdout.isatty()  # where the table grows there is no need of a bar
+    operators = watched(names or tuple(OPERATORS), "trying", unit="operator", shown=shown)
     if covered is not None:
-        _print_coverage(names or tuple(OPERATORS), profile_name, covered)
+        _print_coverage(operators, profile_name, covered)
         return
     from intsim.verify.kill import kill_matrix  # noqa: PLC0415  a test of the tests, not of a device
 
     click.echo("| operator | bug | caught at | cases |\n|---|---|---|---|")
     missed = 0
-    for name in names or tuple(OPERATORS):
+    for name in operators:
         profile = find_profile(profile_name)
         thorough = {fate.bug: fate for fate in kill_matrix(profile, 2, names=(name,))}
         for fate in kill_matrix(profile, 1, names=(name,)):
@@ -331,7 +344,7 @@ def _layer(model: Path, name: str, layer: str, size: tuple[int, ...] | None) -> 
     return layer_of(load(model), name, layer, size)
 
 
-def _print_coverage(names: tuple[str, ...], profile_name: str, form: str) -> None:
+def _print_coverage(names: Iterable[str], profile_name: str, form: str) -> None:
     from intsim.verify.coverage import coverage, covergroup  # noqa: PLC0415
 
     if form == "table":

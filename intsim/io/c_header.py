@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from intsim._progress import watched
 from intsim.io.atomic import complete_file
 from intsim.io.export_kind import EXPORT, TITLE
 from intsim.io.exported import Contents, Exported, describe
@@ -16,8 +17,10 @@ FILES: Final = {"model": "constants.h", "trace": "trace.h"}
 PREFIX: Final = "intsim_"
 
 
-def write_header(folder: Path, contents: Contents) -> str:
+def write_header(folder: Path, contents: Contents, *, progress: bool = False) -> str:
     """Write ``constants.h``, of a trace ``trace.h``, into a folder; return its name.
+
+    ``progress`` draws a bar on a terminal.
 
     Raises
     ------
@@ -26,11 +29,11 @@ def write_header(folder: Path, contents: Contents) -> str:
     """
     name = FILES[contents.about["contents"]]
     with complete_file(folder / name, EXPORT) as file:
-        file.writelines(line.encode("ascii", "backslashreplace") for line in c_header(contents))
+        file.writelines(line.encode("ascii", "backslashreplace") for line in c_header(contents, progress=progress))
     return name
 
 
-def c_header(contents: Contents) -> Iterator[str]:
+def c_header(contents: Contents, *, progress: bool = False) -> Iterator[str]:
     """Yield a header that any C99 compiler takes.
 
     A tensor is ``static const TYPE intsim_NAME[...]``, of the narrowest type that holds its elements; a scalar has no
@@ -45,7 +48,8 @@ def c_header(contents: Contents) -> Iterator[str]:
         yield "// multiplier / 2**shift\n"
         yield "typedef struct {\n  int32_t multiplier;\n  uint8_t shift;\n} intsim_dyadic;\n"
     yield from _activations(about.get("formats", {}))
-    for name, identifier in identifiers(contents.tensors).items():
+    names = identifiers(contents.tensors)
+    for name, identifier in watched(names.items(), "writing", unit="tensor", shown=progress):
         yield from _array(name, PREFIX + identifier, contents.tensors[name])
     yield f"\n#endif  // {guard}\n"
 

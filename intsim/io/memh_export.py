@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from intsim._progress import watched
 from intsim.errors import IntsimError
 from intsim.io.atomic import complete_folder
 from intsim.io.dumps import MANIFEST
@@ -35,7 +36,7 @@ __all__ = ["write_memh"]
 VERSION: Final = 1
 
 
-def write_memh(path: Path, contents: Contents, layout: Layout) -> None:
+def write_memh(path: Path, contents: Contents, layout: Layout, *, progress: bool = False) -> None:
     """Write the folder ``path``: complete, or not at all.
 
     Parameters
@@ -46,6 +47,8 @@ def write_memh(path: Path, contents: Contents, layout: Layout) -> None:
         What is written.
     layout
         Of every tensor.
+    progress
+        Whether to draw a bar on a terminal.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def write_memh(path: Path, contents: Contents, layout: Layout) -> None:
     """
     with complete_folder(path, EXPORT) as folder:
         entries: dict[str, dict[str, Any]] = {}
-        for name, tensor in contents.tensors.items():
+        for name, tensor in watched(contents.tensors.items(), "writing", unit="tensor", shown=progress):
             try:
                 entries[name] = _write_tensor(folder, name, tensor, layout)
             except ValueError as error:

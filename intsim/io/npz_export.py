@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from intsim._progress import watched
 from intsim.io.atomic import Kind, complete_file
 from intsim.io.export_kind import TITLE
 from intsim.io.exported import Contents
@@ -30,8 +31,10 @@ def _is_export(file: BinaryIO) -> bool:
 NPZ: Final = Kind("an npz of intsim export", _is_export)
 
 
-def write_npz(path: Path, contents: Contents) -> None:
+def write_npz(path: Path, contents: Contents, *, progress: bool = False) -> None:
     """Write the file ``path``: complete, or not at all; the same integers give the same bytes.
+
+    ``progress`` draws a bar on a terminal.
 
     Raises
     ------
@@ -40,7 +43,7 @@ def write_npz(path: Path, contents: Contents) -> None:
     """
     with complete_file(path, NPZ) as file, zipfile.ZipFile(file, "w") as archive:
         archive.comment = f"{TITLE}: {contents.about['contents']} {contents.about['model_digest']}".encode()
-        for name, tensor in contents.tensors.items():
+        for name, tensor in watched(contents.tensors.items(), "writing", unit="tensor", shown=progress):
             member = zipfile.ZipInfo(f"{name}.npy")
             width = {"bits": tensor.bits, "signed": tensor.signed}
             member.comment = json.dumps(width, separators=(",", ":")).encode()

@@ -61,14 +61,21 @@ def _markdown(blocks: Sequence[Block]) -> Iterator[str]:
             case Heading(level, text):
                 yield f"\n{'#' * level} {text}\n" if level > 1 else f"# {text}\n"
             case Text(text, item):
-                yield f"* {text}" if item else f"\n{text}\n"
+                yield f"* {_literal(text)}" if item else f"\n{_literal(text)}\n"
             case Code(lines):
                 yield "\n".join(["\n```", *lines, "```\n"])
             case Table(header, rows):
                 yield ""
                 for row in (header, ["---"] * len(header), *rows):
-                    yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |"
+                    cells = (_literal(str(cell)).replace("|", r"\|") for cell in row)
+                    yield f"| {' | '.join(cells)} |"
                 yield ""
+
+
+def _literal(text: str) -> str:
+    """Return a line whose powers, 2**t, are not taken for emphasis."""
+    pieces = text.split("`")
+    return "`".join(piece if n % 2 else piece.replace("*", r"\*") for n, piece in enumerate(pieces))
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._progress import watched
 from intsim._trace import Trace
 from intsim.errors import IntsimError, said
 from intsim.io.dumps import Values, read_dump, seekable
@@ -83,7 +84,7 @@ class Diagnosis:
         return {**asdict(self), "comparison": self.comparison.to_json()}
 
 
-def diagnose(expected: Trace, actual: Mapping[str, Values]) -> Diagnosis:
+def diagnose(expected: Trace, actual: Mapping[str, Values], *, progress: bool = False) -> Diagnosis:
     """Find the first operator of ``actual`` that differs and say which changes of its rules explain the difference.
 
     The operator runs from the *expected* operands, so an earlier difference does not hide the cause of this one.
@@ -94,6 +95,8 @@ def diagnose(expected: Trace, actual: Mapping[str, Values]) -> Diagnosis:
         Our trace, taken at level ``steps``, whose calls can be repeated.
     actual
         The device's dump.
+    progress
+        Whether to draw a bar on a terminal.
 
     Raises
     ------
@@ -115,13 +118,14 @@ def diagnose(expected: Trace, actual: Mapping[str, Values]) -> Diagnosis:
         return _diagnosis(comparison, call.operator.__name__, first.count, [])
     unknown = np.zeros(call.result.shape, np.bool_) if found.unknown is None else found.unknown
     judge = _Judge(call.result, np.where(unknown, call.result, found.values), unknown)
-    causes = [judge.cause(name, run) for name, run in changes_of_call(call).items() if name != CONTROL]
+    changes = watched(changes_of_call(call).items(), "trying", unit="change", shown=progress)
+    causes = [judge.cause(name, run) for name, run in changes if name != CONTROL]
     if not any(map(judge.is_whole, causes)):
         causes += [cause for cause, _ in _searched(widths_of_call(call), call.result, lambda run: run, judge)]
     return _diagnosis(comparison, call.operator.__name__, judge.count, causes, unknown=int(unknown.sum()))
 
 
-def diagnose_answers(expected: Answers, actual: Answers) -> Diagnosis:
+def diagnose_answers(expected: Answers, actual: Answers, *, progress: bool = False) -> Diagnosis:
     """Say which changes of an operator's rules explain how a device's answers differ from the expected ones.
 
     Raises
@@ -146,10 +150,10 @@ def diagnose_answers(expected: Answers, actual: Answers) -> Diagnosis:
     if comparison.first is None:
         return _nothing(comparison, unknown=int(unknown.sum()))
     judge = _Judge(golden, observed, unknown)
-    devices = changes_of_operator(operator)
+    devices = watched(changes_of_operator(operator).items(), "trying", unit="change", shown=progress)
     causes = [
         judge.cause(name, lambda device=device: device.results(expected.operands))
-        for name, device in devices.items()
+        for name, device in devices
         if name != CONTROL
     ]
     if not any(map(judge.is_whole, causes)):
@@ -241,7 +245,7 @@ def _diagnosis(
     )
 
 
-def diagnose_files(expected: str, actual: str) -> Diagnosis:
+def diagnose_files(expected: str, actual: str, *, progress: bool = False) -> Diagnosis:
     """Diagnose a device's dump against a trace, or its answers to the vectors of an operator against ours.
 
     Parameters
@@ -251,6 +255,8 @@ def diagnose_files(expected: str, actual: str) -> Diagnosis:
         standard input.
     actual
         As ``read_dump`` or ``intsim vectors verify`` reads it, answers alone too; ``-`` for standard input.
+    progress
+        Whether to draw a bar on a terminal.
 
     Raises
     ------
@@ -266,8 +272,8 @@ def diagnose_files(expected: str, actual: str) -> Diagnosis:
         try:
             if of_vectors:
                 ours = _answers(golden)
-                return diagnose_answers(ours, _answers(found, like=ours))
-            return diagnose(read_trace(golden)[0], read_dump(found))
+                return diagnose_answers(ours, _answers(found, like=ours), progress=progress)
+            return diagnose(read_trace(golden)[0], read_dump(found), progress=progress)
         except IntsimError as error:
             told = str(error)
             for path, given in ((golden, expected), (found, actual)):

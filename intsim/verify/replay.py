@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from intsim._progress import watched
 from intsim._trace import Trace
 from intsim.errors import IntsimError
 from intsim.io.trace_file import read_trace
@@ -60,7 +61,9 @@ def replay(
     return compare(expected, actual)
 
 
-def run_calls(recorded: Trace, kernels: Mapping[str, Callable[..., Any]], *, layer: str = "*") -> Trace:
+def run_calls(
+    recorded: Trace, kernels: Mapping[str, Callable[..., Any]], *, layer: str = "*", progress: bool = False
+) -> Trace:
     """Return what ``kernels`` make of the recorded calls of their operators, in forward order.
 
     Raises
@@ -74,6 +77,6 @@ def run_calls(recorded: Trace, kernels: Mapping[str, Callable[..., Any]], *, lay
         msg = f"trace must hold calls of {', '.join(sorted(kernels))} named {layer}, got none; take it at level steps"
         raise IntsimError(msg)
     actual = Trace(recorded.level)
-    for name, call in calls.items():
+    for name, call in watched(calls.items(), "replaying", unit="call", shown=progress):
         actual[name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
     return actual

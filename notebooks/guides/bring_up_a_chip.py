@@ -15,122 +15,184 @@
 # %% [markdown]
 # # Bring up a chip
 #
-# You have RTL, a simulator or first silicon, and want to know whether it computes the model. Three questions, from
-# small to large: does each operator give the right bits, does a whole layer, and if not, which rule was built
-# otherwise?
+# You have RTL, or are about to write it, and an integer checkpoint that it shall compute. This page takes one unit from
+# the rule to a passing testbench; [the next one](bring_up_a_layer.py) takes a whole layer, and the files that a chip
+# team needs. Everything below is typed in a shell, as it stands.
+#
+# Two simulators, and cocotb for benches in Python (any of the three may be left out):
+#
+#     apt-get install iverilog verilator make g++
+#     pip install '.[rtl]'
+#
+# ## A checkpoint
+#
+# Any [integer checkpoint](quantize.py) serves. This one is small, and made in a second in intsim's repository:
 
 # %% tags=["remove-cell"]
-import shell  # the commands are typed in the folder of the repository
-
-# %% [markdown]
-# ## One operator: vectors
-#
-# `vectors gen` writes cases of an operator, one a line: edges and ties first, then random ones, the same bytes for the
-# same seed for ever.
+import shell
 
 # %% language="bash"
-# intsim vectors gen requantize | head -16
+# rm -rf /tmp/chip && mkdir /tmp/chip
+# intsim quantize tests/data/embedded-float -o /tmp/chip/film
+# cd /tmp/chip
 
 # %% [markdown]
-# The device reads the operands and prints them with its result; `vectors verify` judges. This stand-in for a device
-# rounds ties to even, where the profile rounds them up:
-
-# %%
-from pathlib import Path
-
-DEVICE = """
-import sys
-
-def signed(word):  # two's complement, as wide as the word
-    return int(word, 16) - (int(word, 16) >> 4 * len(word) - 1 << 4 * len(word))
-
-for line in sys.stdin:
-    if line.startswith("#"):
-        print(line, end="")
-        continue
-    acc, multiplier, shift, zero_point = line.split()
-    product, shift = signed(acc) * signed(multiplier), int(shift, 16)
-    scaled = product >> shift
-    half = product - (scaled << shift) - (1 << shift >> 1) if shift else -1
-    scaled += half > 0 or (half == 0 and scaled % 2)
-    print(line.strip(), f"{max(-128, min(127, scaled + signed(zero_point))) & 0xFF:02x}")
-"""
-_ = Path("/tmp/device.py").write_text(DEVICE, encoding="utf-8")
+# ## The rule
+#
+# What does the unit have to compute? The specification of a [profile](../reference/numerics.md) has every rule of it
+# as equations, with the width of each intermediate, rounding at negative ties, constants as integers and worked
+# examples: what hardware is built from, without Python.
 
 # %% language="bash"
-# intsim vectors gen requantize > /tmp/golden.txt
-# intsim vectors gen requantize --operands-only | python /tmp/device.py > /tmp/answers.txt
-# intsim vectors verify requantize /tmp/answers.txt --errors 3 || test $? = 1
-# intsim diagnose /tmp/golden.txt /tmp/answers.txt | tail -12
+# intsim profiles intsim --spec spec.md
+# grep -A 24 '^## Requantization' spec.md | fold -s -w 94
 
 # %% [markdown]
-# `diagnose` runs the operator again under each of about 700 single changes that hardware has been seen to make (another
-# rounding, two roundings, a missing saturation, a shift off by one, a narrower multiplier, a register of so many bits,
-# a square root of fixed steps, an unmasked softmax, ...) and says which of them give the device's integers exactly.
+# (On this site: [the whole of it](../reference/numerics-intsim.md). `--spec spec.html` writes a page.)
 #
-# There are vectors of requantize, add, exp, softmax, gelu, gelu_tanh, tanh, sigmoid, silu, isqrt, layer_norm, rms_norm,
-# l2_normalize, rotary, multiply, matmul and quantize: as text, as memh with a SystemVerilog package, npz, safetensors
-# or a C header ([formats](../reference/formats.md)). `vectors kill` prints which of the bugs above the vectors catch:
-# level 1 catches every one that any input can show.
+# ## A bench that passes
 #
-# ## How wide every register must be
+# `vectors bench` writes a folder to start from: reference RTL of a unit (requantize, softmax, layer_norm or matmul),
+# what drives it, and a Makefile. Source and sink stall at random, resets fall into the middle of rows.
+
+# %% language="bash"
+# intsim vectors bench requantize --out requantize
+# cd requantize
+
+# %% magic_args="iverilog" language="bash"
+# make icarus
+
+# %% magic_args="verilator" language="bash"
+# make verilator 2>&1 | tail -5
+
+# %% magic_args="iverilog cocotb-config" language="bash"
+# make cocotb 2>&1 | tail -2
+
+# %% [markdown]
+# The vectors in `vectors.txt` are edges and ties first, then random cases; the same bytes for the same seed for ever.
+# `PLUSARGS="+stall=80 +resets=100 +dump=waves.vcd"` stalls more and writes waves; the Makefile's first lines say what
+# else there is.
+#
+# ## Your unit in its place
+#
+# Ports and handshake are the first lines of `requantize.sv`. Here is a unit of one stage instead of three, and with a
+# mistake in it:
+
+# %% language="bash"
+# cat > requantize.sv <<'END'
+# module requantize #(
+#     parameter int ZERO_POINT_BITS = 8,
+#     parameter int Y_BITS = 8,
+#     parameter bit NARROW = 1'b0
+# ) (
+#     input  logic clk, rst,
+#     input  logic in_valid,
+#     output logic in_ready,
+#     input  logic signed [31:0] acc, multiplier,
+#     input  logic [5:0] shift,
+#     input  logic signed [ZERO_POINT_BITS-1:0] zero_point,
+#     output logic out_valid,
+#     input  logic out_ready,
+#     output logic signed [Y_BITS-1:0] y
+# );
+#   wire signed [63:0] product = 64'(acc) * 64'(multiplier);
+#   wire [63:0] half = (64'd1 << shift) >> 1;
+#   wire signed [63:0] rounded = (product + half) >>> shift;
+#   wire signed [63:0] moved = rounded + 64'(zero_point);
+#   localparam logic signed [63:0] HIGHEST = (64'sd1 <<< (Y_BITS - 1)) - 64'sd1;
+#   localparam logic signed [63:0] LOWEST = -HIGHEST - 64'(!NARROW);
+#   assign in_ready = !out_valid || out_ready;
+#   always_ff @(posedge clk)
+#     if (rst) out_valid <= 1'b0;
+#     else if (in_ready) begin
+#       out_valid <= in_valid;
+#       y <= moved < LOWEST ? LOWEST[Y_BITS-1:0]
+#          : moved > HIGHEST ? HIGHEST[Y_BITS-1:0] : moved[Y_BITS-1:0];
+#     end
+# endmodule
+# END
+
+# %% magic_args="iverilog fails" language="bash"
+# make icarus > log 2>&1
+
+# %% magic_args="iverilog" language="bash"
+# grep -m 4 '^bench' log
+# tail -4 log
+
+# %% [markdown]
+# The bench says which cases, `diagnose` says why: it computes the operator again under each of about 700 changes that
+# hardware has been seen to make, and *logical shift* gives every integer that this unit gave. In SystemVerilog one
+# unsigned operand, `half`, makes the whole expression unsigned, and `>>>` a logical shift. One word:
+
+# %% magic_args="iverilog" language="bash"
+# sed -i 's/wire \[63:0\] half/wire signed [63:0] half/' requantize.sv
+# make icarus 2>&1 | tail -3
+
+# %% [markdown]
+# ## Your own bench
+#
+# Nothing here needs ours. `vectors gen` writes the cases, your bench or board appends its result to each line, and
+# `verify` judges: text, memh as `$writememh` prints it, npz, safetensors, with operands or without. What a simulator
+# prints of itself is skipped, x and z are mismatches of their case, and a case that is missing, doubled or elsewhere is
+# noticed. `--level 0` is a smoke test of at most 200 cases, 1 finds every known bug that any input can show, 2 is
+# thorough.
+
+# %% language="bash"
+# intsim vectors gen requantize --level 0 -o golden.txt
+# sed -n '10,18p' golden.txt
+# sed '15s/ [0-9a-f]*$/ xx/' golden.txt > answers.txt
+# echo '- bench.sv:131: Verilog $finish' >> answers.txt
+
+# %% magic_args="fails" language="bash"
+# intsim vectors verify requantize answers.txt
+
+# %% [markdown]
+# The same in one line: `intsim vectors gen requantize --operands-only | ./device | intsim vectors verify requantize`.
+# `--format memh -o FILE` writes words for `$readmemh` with a SystemVerilog package beside them, `c-header` and `npz`
+# arrays ([formats](../reference/formats.md)). `--profile ita` (or `ivit`, `ibert-code`) takes that project's rules;
+# `--to int16` and `--activations uint8` other ranges.
+#
+# ## The constants of your model
+#
+# A unit seldom has to be right for every constant: it has to be right for those of your layers. `--from` and `--layer`
+# take profile, formats, shapes and constants of a layer, by its name in a [trace](../reference/formats.md):
+
+# %% language="bash"
+# cd ..
+# intsim vectors bench softmax --out softmax
+# cd softmax
+# LAYER='--from ../film --layer encoder.layer.0.attention.self.probs --level 0 --size 8'
+# intsim vectors gen softmax $LAYER -o vectors.txt
+# intsim vectors gen softmax $LAYER --format memh -o intsim_softmax.memh
+# grep '^#' vectors.txt
+
+# %% magic_args="iverilog" language="bash"
+# make icarus 2>&1 | tail -3
+
+# %% [markdown]
+# ## What have the vectors seen?
+#
+# `kill` makes each known bug and says which vectors catch it; `kill --coverage` counts the ties, saturations, masks and
+# shifts that level 1 reaches, as a table, or as a covergroup for your own bench.
+
+# %% language="bash"
+# cd ..
+# intsim vectors kill requantize | head -6
+# intsim vectors kill requantize --coverage table | grep -v ' shift '
+# intsim vectors kill requantize --coverage covergroup | cut -c 1-92
+
+# %% [markdown]
+# ## How wide must every register be?
 #
 # `inspect --widths` walks the forward pass over intervals instead of arrays and prints, for every intermediate of a
-# trace of level `steps`, the range that no text can leave, computed from the checkpoint's own weights, biases and
-# multipliers: the bits it needs, and the bits it has.
+# trace of level `steps`, the range that no text can leave: the bits it needs, and the bits it has.
 
 # %% language="bash"
-# intsim quantize tests/data/embedded-float -o /tmp/film
-# intsim inspect /tmp/film --widths | head -16
+# intsim inspect film --widths | head -16
 
 # %% [markdown]
-# In the embedded model the widest accumulator takes 24 of its 32 bits and a context sum 17, because a row of
-# probabilities sums to at most 510. The same walk runs when a model is built: an operator that could overflow on some
-# text is refused, by name. `--observe texts.txt` sets the ranges that texts reach beside it, in flat memory.
+# In this model the widest accumulator takes 24 of its 32 bits and a context sum 17, because a row of probabilities sums
+# to at most 510. The same walk runs when a model is built: an operator that could overflow on some text is refused, by
+# name. `--observe texts.txt` sets the ranges that texts reach beside it.
 #
-# ## A whole layer: trace, compare, diagnose
-#
-# A trace of level `steps` holds every intermediate, and all that it takes to compute each operator again:
-
-# %% language="bash"
-# intsim run /tmp/film --text "a nice day" --trace /tmp/golden.safetensors --level steps
-
-# %% [markdown]
-# The device dumps what it can, as npz, or as a folder of memh files under the trace's names; a partial dump is enough.
-# Here is one whose softmax of layer 0 forgot the half in its division:
-
-# %%
-import numpy as np
-
-from intsim.io.trace_file import read_trace
-
-trace, profile = read_trace("/tmp/golden.safetensors")
-name = "encoder.layer.0.attention.self.probs"
-e, total = (trace[f"{name}:{step}"].astype(np.int64) for step in ("exp", "sum"))
-dump = {each: trace[each] for each in list(trace) if ":" not in each}
-dump[name] = (e * profile.softmax.one // total).astype(np.uint8)
-np.savez("/tmp/device.npz", **dump)
-
-# %% language="bash"
-# intsim compare /tmp/golden.safetensors /tmp/device.npz --max-errors 4 || test $? = 1
-# intsim diagnose /tmp/golden.safetensors /tmp/device.npz | tail -4
-
-# %% [markdown]
-# `compare` names the first tensor in forward order that differs, its indices, both values and the difference in LSB,
-# and exits with 1. `diagnose` runs that tensor's operator again, from the golden operands, so that an earlier
-# difference does not hide the cause of this one.
-#
-# {py:func}`intsim.verify.replay.replay` runs a function of yours on every recorded call of an operator, `replay(trace,
-# {"softmax": my_kernel})`: a simulator may stand behind it.
-#
-# ## Which model was it?
-#
-# A trace's manifest gives every tensor's forward index, operator, shape, dtype, bits, exact scale (a rational, also for
-# accumulators) and zero point, with the profile and its hash. An integer checkpoint carries a digest, the SHA-256 of
-# its tensors, formats, configuration, profile, recipe and tokenizer, which loading verifies: no flipped bit gives
-# another answer. `model.digest`, `intsim inspect` and the JSON of `run`, `eval` and `report` show it, traces and ONNX
-# exports carry it, and `compare`, `diagnose` and `replay(..., model=model)` say when a trace is of another model.
-#
-# What tracing costs is under [time and memory](../reference/speed.md). A thread that you start inside `intsim.trace()`
-# is traced if it runs in a copy of the block's context: `asyncio.to_thread(model, ids)`, or
-# `Thread(target=contextvars.copy_context().run, args=(model, ids))`.
+# Go on with [a whole layer](bring_up_a_layer.py).

@@ -61,6 +61,7 @@ model.generate([[1, 403, 407, 261]], max_new_tokens=20)
 #     intsim eval OUT --task lambada --data lambada.jsonl
 #
 # A decoder is calibrated on one running text, the lines as they stand, in windows (a text of intsim's own by default).
+# `zeroquant` smooths its norms, which write a few channels far above the rest (SmoothQuant's migration of scales).
 # Perplexity is formed in float64 from the integer logits, outside the model; what the tokenizer puts in front of a text
 # stands in front of every window, and each token counts once. There are no chat templates: they are text, or `--ids`.
 #

@@ -48,7 +48,10 @@ def test_exit_statuses_are_those_of_the_program() -> None:
     assert {int(found) for found in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == statuses
 
 
-MODULES_WITH_EXAMPLES = [module for module in public_modules() if ">>> " in source(module).read_text(encoding="utf-8")]
+EXAMPLE = re.compile(r"^ *>>> ", re.MULTILINE)
+MODULES_WITH_EXAMPLES = [
+    module for module in public_modules() if EXAMPLE.search(source(module).read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize("module", [*MODULES_WITH_EXAMPLES, "intsim.ops.requantize"])
@@ -57,6 +60,15 @@ def test_examples_in_docstrings_print_what_they_say(module: str) -> None:
     found = doctest.testmod(sys.modules[module])
     assert found.attempted
     assert not found.failed
+
+
+@pytest.mark.parametrize("page", [path for path in PAGES.rglob("*.md") if EXAMPLE.search(path.read_text("utf-8"))])
+def test_examples_in_pages_print_what_they_say(page: Path) -> None:
+    blocks = re.findall(r"^```pycon\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        test = doctest.DocTestParser().get_doctest(block, {}, page.name, str(page), 0)
+        assert doctest.DocTestRunner().run(test).failed == 0
 
 
 # ---- README
