@@ -182,6 +182,19 @@ def expected(operator, case):
                 for i in range(rows)
                 for j in range(columns)
             ]
+        case "linear_add_norm":
+            rows, columns, depth = operator.size
+            x, w, bias, residual, m, (n,), *shifts, gain, offset, (shift,), (eps,) = values
+            x_rows, w_rows = ([row[i : i + depth] for i in range(0, len(row), depth)] for row in (x, w))
+            acc, ((t,), (s,)) = oracle.matmul(x_rows, w_rows, bias), (shifts[0], shifts[-1])
+            how = {"zero_point": 0, **int16, "rounding": profile.rounding, "once": profile.sum == "once"}
+            sums = [
+                [oracle.add([acc[i][j], residual[i * columns + j]], [(m[j], t), (n, s)], **how) for j in range(columns)]
+                for i in range(rows)
+            ]
+            to = operator.formats.to
+            of_norm = gain, offset, shift, eps, to.min, to.max, numbers
+            return [code for row in sums for code in oracle.layer_norm(row, *of_norm)]
         case "quantize":
             x, scale = (Fraction(struct.unpack("<f", struct.pack("<I", bits))[0]) for bits in scalars[:2])
             return [oracle.quantize(x, scale, scalars[2], -128, 127)]

@@ -17,6 +17,7 @@ LAYERS = {
     "softmax": "encoder.layer.1.attention.self.probs",
     "layer_norm": "encoder.layer.0.output.LayerNorm",
     "matmul": "encoder.layer.0.intermediate.dense.acc",
+    "linear_add_norm": "encoder.layer.0.output.LayerNorm",
 }
 
 
