@@ -43,17 +43,17 @@ size_option = click.option(
     "--size",
     metavar="SIZE",
     callback=_size,
-    help="Row of softmax, layer_norm and rms_norm (16), or tile MxNxK of matmul (4x4x16).",
+    help="Row of softmax and norms (16), or tile MxNxK of matmul, linear (4x4x16), linear_add_norm (2x16x16).",
 )
 
 
 to_option = click.option(
     "--to",
     type=click.Choice(list(RANGES)),
-    help="Range of the result of requantize, linear, layer_norm and rms_norm (int8), add (int16).",
+    help="Range of the result of requantize, linear, layer_norm, rms_norm and linear_add_norm (int8), add (int16).",
 )
 activations_option = click.option(
-    "--activations", type=click.Choice(["int8", "uint8"]), help="Codes that matmul and linear multiply by int8 weights."
+    "--activations", type=click.Choice(["int8", "uint8"]), help="Codes that products multiply by int8 weights."
 )
 
 
@@ -114,8 +114,8 @@ def gen(
 
     The same arguments give the same bytes, forever. Beside -o FILE, memh writes a SystemVerilog package, FILE_pkg.sv.
 
-    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm or matmul, and profile, formats,
-    constants and shapes are those of that layer; what the device answers keeps its operands.
+    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm, matmul or linear_add_norm (by
+    the name of the norm), and profile, formats, constants and shapes are those of that layer; what the device answers keeps its operands.
     """
     if form == "safetensors" and output is None:
         msg = "--format safetensors needs -o FILE"

@@ -220,9 +220,10 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
                 shift.reshape(-1, 1, columns),
                 zero_point.reshape(-1, 1, 1),
             )
-        case "linear_add_norm", (x, w, bias, residual, m, n, *shifts, gain, offset, shift, eps):
+        case "linear_add_norm", (x, w, bias, residual, m, n, *shifts, zero_point, gain, offset, shift, eps):
             rows, columns, depth = operator.size
-            m, n, *shifts, eps, shift = (word.reshape(len(x), 1, -1) for word in (m, n, *shifts, eps, shift))
+            constants = (word.reshape(len(x), 1, -1) for word in (m, n, *shifts, zero_point, gain, offset, shift, eps))
+            m, n, *shifts, zero_point, gain, offset, shift, eps = constants
             return (
                 x.reshape(-1, rows, depth),
                 w.reshape(-1, columns, depth),
@@ -230,9 +231,9 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
                 residual.reshape(-1, rows, columns),
                 [m, n],
                 [shifts[0], shifts[-1]],
-                np.zeros((), np.int64),
-                gain.reshape(-1, 1, columns),
-                offset.reshape(-1, 1, columns),
+                zero_point,
+                gain,
+                offset,
                 shift,
                 eps,
             )

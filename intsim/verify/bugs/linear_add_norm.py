@@ -19,23 +19,22 @@ def rule(
     residual: Int64,
     multipliers: list[Int64],
     shifts: list[Int64],
-    zero: Int64,
+    zero_point: Int64,
     *of_norm: Int64,
     product: Callable[..., Int64],
     total: Callable[..., Int64],
     norm: Callable[..., Int64],
 ) -> Int64:
-    """Return LayerNorm(saturate16(R((acc m + residual n) / 2**t))), acc = sum_k x_k w_k + bias, (..., M, N)."""
-    return norm(total([product(x, w, bias), residual], multipliers, shifts, zero), *of_norm)
+    """Return LayerNorm(saturate16(R((acc m + residual n) / 2**t) + z)), acc = sum_k x_k w_k + bias, (..., M, N)."""
+    return norm(total([product(x, w, bias), residual], multipliers, shifts, zero_point), *of_norm)
 
 
 def changes(x: IntRange, to: IntRange, profile: Profile) -> Changes:
-    """Return linear_add_norm on (x, w, bias, residual, multipliers, shifts, 0, norm's ...), and every change of it."""
+    """Return linear_add_norm on (x, w, bias, residual, multipliers, shifts, zero point, *norm's), and its changes."""
     products = matmul.changes(x, INT8)
     sums = add.changes(profile, INT16, 2, per_channel=True)
     norms = layer_norm.changes(profile, to)
     golden = partial(rule, product=products[CONTROL], total=sums[CONTROL], norm=norms[CONTROL])
-    sums = {name: change for name, change in sums.items() if "zero point" not in name}  # which is 0
     return {
         CONTROL: golden,
         **replaced(

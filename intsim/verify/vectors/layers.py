@@ -12,7 +12,7 @@ from intsim.errors import IntsimError
 from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.verify.vectors.draw import Draw, Int64
-from intsim.verify.vectors.operators import RANGES, Operator, Size, bind
+from intsim.verify.vectors.operators import OPERATORS, RANGES, Operator, Size, bind
 
 __all__ = ["LAYERED", "Layer", "layer_of"]
 
@@ -60,8 +60,6 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
             msg = f"layer {layer} must read at most 16 bits to have vectors, got {call.operands[0].dtype}"
             raise IntsimError(msg)
     if name == "linear_add_norm":
-        product, *_ = chains[layer]
-        size = (1, *product.operands[1].shape) if size is None else size
         return _chained(model, layer, chains[layer], size)
     if name == "matmul" and (call.constants.get("x_zero_point", 0) or call.operands[1].dtype != np.int8):
         msg = f"layer {layer} must multiply by int8 codes without a zero point to have vectors, got another"
@@ -98,13 +96,15 @@ def _chains(calls: Mapping[str, Call]) -> dict[str, Chain]:
     return found
 
 
-def _chained(model: IntegerModel, layer: str, chain: Chain, size: Size) -> Layer:
+def _chained(model: IntegerModel, layer: str, chain: Chain, size: Size | None) -> Layer:
     product, total, norm = chain
     (x, w), ratios, params = product.operands, total.operands[1], norm.operands[1]
     columns, depth = w.shape
+    rows, _, tile = OPERATORS["linear_add_norm"].size
+    size = (rows, columns, min(tile, depth)) if size is None else size
     is_plain = w.dtype == np.int8 and x.dtype.itemsize == 1 and not product.constants.get("x_zero_point", 0)
-    if not is_plain or total.constants["to"] != INT16 or np.any(total.constants.get("zero_point", 0)):
-        msg = f"layer {layer} must multiply by int8 codes and add to int16 without zero points to have vectors"
+    if not is_plain or total.constants["to"] != INT16:
+        msg = f"layer {layer} must multiply by int8 codes and add to int16 codes to have vectors, got others"
         raise IntsimError(msg)
     if size[1:2] != (columns,) or len(size) != 3 or size[2] > depth:
         told = "x".join(map(str, size))
@@ -116,7 +116,13 @@ def _chained(model: IntegerModel, layer: str, chain: Chain, size: Size) -> Layer
     shifts = [int(ratio.shift.reshape(-1)[0]) for ratio in ratios]
     multiplier = np.broadcast_to(ratios[0].multiplier, columns)
     row = [*multiplier.tolist(), int(ratios[1].multiplier), *(shifts if model.profile.sum == "each" else shifts[:1])]
-    row += [*params.weight.multiplier.tolist(), *params.bias.tolist(), int(params.weight.shift[0]), params.eps]
+    row += [
+        int(total.constants.get("zero_point", 0)),
+        *params.weight.multiplier.tolist(),
+        *params.bias.tolist(),
+        int(params.weight.shift[0]),
+        params.eps,
+    ]
     bias = np.broadcast_to(product.constants.get("bias", 0), columns)
     data = size[0] * size[2]  # words of x, and the residual's behind weights and bias
     residual = slice(data + columns * size[2] + columns, data + columns * size[2] + columns + size[0] * columns)

@@ -536,13 +536,11 @@ def _linear_add_norm(profile: Profile, size: Size, formats: Formats) -> Operator
     product = _matmul(profile, size, formats)
     total = _add(profile, (), formats._replace(to=INT16))
     norm = _layer_norm(profile, (columns,), formats)
-    shifts = [each for each in total.operands if each.name.endswith("shift")]
 
     def evaluate(x: Int64, w: Int64, bias: Int64, residual: Int64, *constants: Int64) -> Any:
         acc = np.asarray(product.evaluate(x, w, bias), np.int64)
-        scales, of_norm = constants[:-4], constants[-4:]
-        fields = [residual, *scales, np.zeros(len(x), np.int64)]
-        each = (np.broadcast_to(_over_tiles(values, columns), acc.shape).reshape(-1) for values in fields)
+        of_sum, of_norm = (residual, *constants[:-4]), constants[-4:]
+        each = (np.broadcast_to(_over_tiles(values, columns), acc.shape).reshape(-1) for values in of_sum)
         codes = np.asarray(total.evaluate(acc.reshape(-1), *each), np.int64)
         gain, offset, shift, eps = (np.repeat(values, rows, axis=0) for values in of_norm)
         return norm.evaluate(codes.reshape(-1, columns), gain, offset, shift, eps)
@@ -554,10 +552,9 @@ def _linear_add_norm(profile: Profile, size: Size, formats: Formats) -> Operator
         formats=formats,
         operands=(
             *product.operands,
-            Field(name="residual", bits=16, count=rows * columns),
-            Field(name="acc_multiplier", bits=32, count=columns),
-            Field(name="residual_multiplier", bits=32),
-            *shifts,
+            replace(total.operands[1], count=rows * columns),
+            replace(total.operands[2], count=columns),
+            *total.operands[3:],
             *(replace(each, name=f"norm_{each.name}") for each in norm.operands[1:]),
         ),
         result=replace(norm.result, count=rows * columns),

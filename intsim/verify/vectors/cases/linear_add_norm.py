@@ -54,10 +54,11 @@ def _shown(operator: Operator, *fields: Int64) -> Int64:
     return cases
 
 
-def _shifts(operator: Operator, n: int, shift: Any, other: Any) -> Int64:
-    """Return the columns of the sum's shifts: one, or one an operand."""
+def _scaled(operator: Operator, n: int, shift: Any, other: Any, zero_point: Any = 0) -> Int64:
+    """Return the columns of the sum's shifts, one or one an operand, and its zero point."""
     both = np.column_stack([np.broadcast_to(values, n) for values in (shift, other)])
-    return both if operator.profile.sum == "each" else both[:, :1]
+    shifts = both if operator.profile.sum == "each" else both[:, :1]
+    return np.column_stack([shifts, np.broadcast_to(zero_point, n)])
 
 
 def _norm_edges(operator: Operator, level: Level) -> Iterator[Int64]:
@@ -68,7 +69,7 @@ def _norm_edges(operator: Operator, level: Level) -> Iterator[Int64]:
     residual = [first if k % 2 == 0 else first[:, ::-1] for k in range(count)]
     none = np.zeros((n, (count + columns) * depth + columns), np.int64)
     ones = np.ones((n, columns + 1), np.int64)
-    yield np.column_stack([none, *residual, ones, _shifts(operator, n, 0, 0), cases[:, columns:]])
+    yield np.column_stack([none, *residual, ones, _scaled(operator, n, 0, 0), cases[:, columns:]])
 
 
 def _product_edges(operator: Operator, level: Level) -> Iterator[Int64]:
@@ -82,18 +83,18 @@ def _product_edges(operator: Operator, level: Level) -> Iterator[Int64]:
         residual = -(here + (1 << bits - 1) >> bits).clip(INT16.min + 1, INT16.max)
         ones = np.ones((len(part), columns), np.int64)
         unit = np.full(len(part), 1 << bits)
-        yield _shown(operator, part, residual, ones, unit, _shifts(operator, len(part), 0, 0))
+        yield _shown(operator, part, residual, ones, unit, _scaled(operator, len(part), 0, 0))
 
 
 def _sum_edges(operator: Operator, level: Level) -> Iterator[Int64]:
     """Yield pairs of operands of the sum as accumulators, which are biases, and residuals of one row."""
     count, columns, depth = operator.size
     most = max_bias(depth, operator.formats.x)
-    table = np.unique(_listed(operator, "add", level)[:, :-1], axis=0)
+    table = np.unique(_listed(operator, "add", level), axis=0)
     by_constants = table[np.lexsort(table[:, [0, 1, *range(table.shape[1] - 1, 2, -1)]].T)]
     starts = np.flatnonzero((np.diff(by_constants[:, 3:], axis=0) != 0).any(axis=1)) + 1
     beyond = np.array([[sign * most, sign * near, 1, 1 << 16] for sign in (1, -1) for near in (INT16.max, 1)], np.int64)
-    beyond = np.column_stack([beyond, _shifts(operator, len(beyond), 0, 0)])  # 32 bits
+    beyond = np.column_stack([beyond, _scaled(operator, len(beyond), 0, 0)])  # 32 bits
     groups = [*np.split(by_constants, starts), beyond]
     for group in groups[:: max(1, len(groups) // FEW)] if is_huge(operator) else groups:
         filled = np.zeros((-(-len(group) // columns) * columns, group.shape[1]), np.int64)
@@ -124,11 +125,12 @@ def _random(operator: Operator, draw: Draw, n: int) -> Int64:
     multiplier = np.where(draw.integers(0, 2, shape) == 0, 1 << 30, multiplier)
     other = draw.integers(1 << 29, (1 << 30) - 1, runs)
     shift = draw.integers(29, 34, runs)
-    constants = (np.repeat(values, RUN, axis=0)[:n] for values in (multiplier, other, shift))
-    multiplier, other, shift = constants
+    zero_point = draw.any_width(INT16.min, INT16.max, runs)
+    constants = (np.repeat(values, RUN, axis=0)[:n] for values in (multiplier, other, shift, zero_point))
+    multiplier, other, shift, zero_point = constants
     of_norm = layer_norm.random_constants(_part(operator, "layer_norm"), draw, n)
-    shifts = _shifts(operator, n, shift, shift - 1)
-    return np.column_stack([x, w, bias, residual, multiplier, other, shifts, *of_norm])
+    of_sum = _scaled(operator, n, shift, shift - 1, zero_point)
+    return np.column_stack([x, w, bias, residual, multiplier, other, of_sum, *of_norm])
 
 
 EDGES: Final[Edges] = {"linear_add_norm": _edges}
