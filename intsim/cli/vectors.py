@@ -114,8 +114,9 @@ def gen(
 
     The same arguments give the same bytes, forever. Beside -o FILE, memh writes a SystemVerilog package, FILE_pkg.sv.
 
-    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm, matmul or linear_add_norm (by
-    the name of the norm), and profile, formats, constants and shapes are those of that layer; what the device answers keeps its operands.
+    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm, matmul or linear_add_norm, whose name
+    is the norm's; profile, formats, constants and shapes are those of that layer; what the device answers keeps its
+    operands.
     """
     if form == "safetensors" and output is None:
         msg = "--format safetensors needs -o FILE"
