@@ -263,9 +263,24 @@ def bench(name: str, *, folder: Path) -> None:
 @click.option(
     "--units", type=click.Path(path_type=Path), help="RTL in the place of the reference's files of its names."
 )
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="The folder of export --memh whose weights and constants the units read, instead of the trace's.",
+)
 @click.option("--stall", default=0, show_default=True, type=click.IntRange(0, 99), help="Percent of stalled cycles.")
 @click.option("--resets", default=0, show_default=True, type=click.IntRange(min=0), help="Resets in each call.")
-def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int) -> None:
+def replay_(
+    trace: Path,
+    *,
+    layer: str,
+    out: Path,
+    work: Path,
+    units: Path | None,
+    weights: Path | None,
+    stall: int,
+    resets: int,
+) -> None:
     r"""Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
 
     \b
@@ -273,15 +288,19 @@ def replay_(trace: Path, *, layer: str, out: Path, work: Path, units: Path | Non
         intsim vectors replay trace.safetensors --layer 'encoder.layer.0.*' --out device.npz --work sim
         intsim compare trace.safetensors device.npz
 
-    The folder of --work has a bench for each call, with its vectors and answers.
+    The folder of --work has a bench for each call, with its vectors and answers. With --weights, the folder that
+    'intsim export DIR --memh' wrote, units read its weights and constants, and activations of the trace.
     """
+    from intsim.io.dumps import read_dump  # noqa: PLC0415
     from intsim.io.trace_file import read_trace  # noqa: PLC0415
     from intsim.verify.replay import run_calls  # noqa: PLC0415
     from intsim.verify.simulator import RESULTS, simulated  # noqa: PLC0415
 
     check_writable(out, RESULTS)
     recorded, _ = read_trace(trace)
-    results = run_calls(recorded, simulated(work, units=units, stall=stall, resets=resets), layer=layer)
+    exported = None if weights is None else read_dump(weights)
+    kernels = simulated(work, units=units, stall=stall, resets=resets)
+    results = run_calls(recorded, kernels, layer=layer, weights=exported)
     with complete_file(out, RESULTS) as file:
         np.savez(file, allow_pickle=False, **results)
     click.echo(f"{len(results)} calls replayed", err=True)
