@@ -55,6 +55,18 @@ def test_a_difference_is_1_and_nothing_else_is(tmp_path: Path) -> None:
     assert _run("compare", str(tmp_path / "a"), str(tmp_path / "a")).returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [("profiles",), ("run", "--help"), ("inspect", "/absent"), ("nothing",)])
+def test_the_package_runs_as_its_command_does(arguments: tuple[str, ...]) -> None:
+    program = [sys.executable, "-m", "intsim", *arguments]
+    done = subprocess.run(program, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120)
+    as_command = _run(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        as_command.returncode,
+        as_command.stdout,
+        as_command.stderr,
+    )
+
+
 @pytest.mark.parametrize("arguments", [("nothing",), ("run",), ("run", MODEL), ("run", MODEL, "--level", "x")])
 def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     done = _run(*arguments)
@@ -137,11 +149,16 @@ def test_too_little_memory_is_70() -> None:
 
 
 def test_an_interrupt_is_130_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [*COMMAND, "vectors", "gen", "softmax", "-n", "100000000", "-o", str(tmp_path / "out")]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # not where a shell has put "&"
+    program = [*COMMAND[:2], heard + COMMAND[2]]
+    command = [*program, "vectors", "gen", "softmax", "-n", "100000000", "-o", str(tmp_path / "out")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        _wait_for(lambda: any(tmp_path.iterdir()))
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        try:
+            _wait_for(lambda: any(tmp_path.iterdir()))
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, told) == (INTERRUPTED, "intsim: interrupted\n")
     assert not [*tmp_path.iterdir()]
 

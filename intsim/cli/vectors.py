@@ -45,17 +45,17 @@ size_option = click.option(
     "--size",
     metavar="SIZE",
     callback=_size,
-    help="Row of softmax, layer_norm and rms_norm (16), or tile MxNxK of matmul (4x4x16).",
+    help="Row of softmax and norms (16), or tile MxNxK of matmul, linear (4x4x16), linear_add_norm (2x16x16).",
 )
 
 
 to_option = click.option(
     "--to",
     type=click.Choice(list(RANGES)),
-    help="Range of the result of requantize, linear, layer_norm and rms_norm (int8), add (int16).",
+    help="Range of the result of requantize, linear, layer_norm, rms_norm and linear_add_norm (int8), add (int16).",
 )
 activations_option = click.option(
-    "--activations", type=click.Choice(["int8", "uint8"]), help="Codes that matmul and linear multiply by int8 weights."
+    "--activations", type=click.Choice(["int8", "uint8"]), help="Codes that products multiply by int8 weights."
 )
 
 
@@ -118,8 +118,9 @@ def gen(
 
     The same arguments give the same bytes, forever. Beside -o FILE, memh writes a SystemVerilog package, FILE_pkg.sv.
 
-    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm or matmul, and profile, formats,
-    constants and shapes are those of that layer; what the device answers keeps its operands.
+    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm, matmul or linear_add_norm, whose name
+    is the norm's; profile, formats, constants and shapes are those of that layer; what the device answers keeps its
+    operands.
     """
     if form == "safetensors" and output is None:
         msg = "--format safetensors needs -o FILE"
@@ -268,11 +269,25 @@ def bench(name: str, *, folder: Path) -> None:
 @click.option(
     "--units", type=click.Path(path_type=Path), help="RTL in the place of the reference's files of its names."
 )
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="The folder of export --memh whose weights and constants the units read, instead of the trace's.",
+)
 @click.option("--stall", default=0, show_default=True, type=click.IntRange(0, 99), help="Percent of stalled cycles.")
 @click.option("--resets", default=0, show_default=True, type=click.IntRange(min=0), help="Resets in each call.")
 @quiet
 def replay_(
-    trace: Path, *, layer: str, out: Path, work: Path, units: Path | None, stall: int, resets: int, quiet: bool
+    trace: Path,
+    *,
+    layer: str,
+    out: Path,
+    work: Path,
+    units: Path | None,
+    weights: Path | None,
+    stall: int,
+    resets: int,
+    quiet: bool,
 ) -> None:
     """Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
 
@@ -281,16 +296,19 @@ def replay_(
         intsim vectors replay trace.safetensors --layer 'encoder.layer.0.*' --out device.npz --work sim
         intsim compare trace.safetensors device.npz
 
-    The folder of --work has a bench for each call, with its vectors and answers.
+    The folder of --work has a bench for each call, with its vectors and answers. With --weights, the folder that
+    'intsim export DIR --memh' wrote, units read its weights and constants, and activations of the trace.
     """  # noqa: D301
+    from intsim.io.dumps import read_dump  # noqa: PLC0415
     from intsim.io.trace_file import read_trace  # noqa: PLC0415
     from intsim.verify.replay import run_calls  # noqa: PLC0415
     from intsim.verify.simulator import RESULTS, simulated  # noqa: PLC0415
 
     check_writable(out, RESULTS)
     recorded, _ = read_trace(trace)
+    exported = None if weights is None else read_dump(weights)
     kernels = simulated(work, units=units, stall=stall, resets=resets)
-    results = run_calls(recorded, kernels, layer=layer, progress=not quiet)
+    results = run_calls(recorded, kernels, layer=layer, weights=exported, progress=not quiet)
     with complete_file(out, RESULTS) as file:
         np.savez(file, allow_pickle=False, **results)
     click.echo(f"{len(results)} calls replayed", err=True)

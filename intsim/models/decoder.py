@@ -144,7 +144,7 @@ def next_token(w: World, x: Value, *, table: str, size: int, name: str = "lm_hea
             x = w.pool("pooling", x, "last")
             return w.logits("score", w.read("score.input", x), len(w.config.labels), bias=None)  # (B, labels)
         case "causal-lm":
-            x = w.read(f"{name}.input", w.asked(x))
+            x = w.asked(w.read(f"{name}.input", x))  # a range of a sequence is that of all its tokens
             view = {f"{table}.weight": size} if w.config.tie_word_embeddings else OWN
             return w.logits(name, x, w.config.vocab_size, view=view, bias=bias)  # (B, T, V) or (B, V)
         case _:

@@ -495,13 +495,16 @@ class IntegerWorld:
     def first(self, x: Activation) -> Activation:
         return Activation(x.name, x.codes[:, 0])
 
-    def asked(self, x: Total | Activation) -> Activation:
-        source, codes = self._activation(x)
+    def asked(self, x: Operand) -> Operand:
         if not self._last:
-            return Activation(source, codes)
-        if self._part is not None:
-            (codes,) = self._part.all_of(codes)
-        return Activation(source, call("last_token", ops.pick_token, codes, self._mask, which="last"))
+            return x
+        arrays = x.arrays if self._part is None else self._part.all_of(*x.arrays)
+
+        def picked(name: str, of: Integers) -> Integers:  # a bound may be one for all tokens
+            every = np.broadcast_to(of, (*arrays[0].shape[:-1], of.shape[-1]))
+            return call(name, ops.pick_token, every, self._mask, which="last")
+
+        return Operand(picked("last_token", arrays[0]), x.range, *(picked("last_token.bound", of) for of in arrays[1:]))
 
     def pool(self, name: str, x: Total | Activation, mode: Pooling) -> Activation:
         _, codes = self._activation(x)

@@ -249,7 +249,7 @@ class World(Protocol):
         ...
 
     def asked(self, x: Value) -> Value:
-        """Return the tokens whose next one is asked for: all, or the last of a text, (B, T, C) or (B, C)."""
+        """Return what is read of the tokens whose next one is asked for: all, or the last, (B, T, C) or (B, C)."""
         ...
 
     def pool(self, name: str, x: Value, mode: Pooling) -> Value:

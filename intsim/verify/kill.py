@@ -24,12 +24,17 @@ _SAME: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]] = {
     ("requantize", "intsim"): {COMMUTES: ("zero point before rounding",)},
     ("linear", "intsim"): {COMMUTES: ("requantize: zero point before rounding",)},
     ("linear", "intsim-wide"): {COMMUTES: ("requantize: zero point before rounding",)},
+    ("linear_add_norm", "intsim"): {COMMUTES: ("sum: zero point before rounding",)},
+    ("linear_add_norm", "intsim-wide"): {COMMUTES: ("sum: zero point before rounding",)},
     ("add", "intsim"): {COMMUTES: ("zero point before rounding",)},
     ("requantize", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},
     ("add", "intsim-wide"): {COMMUTES: ("zero point before rounding",)},
     ("multiply", "intsim"): {COMMUTES: ("zero point before rounding",)},
     ("rotary", "intsim"): {"a result of 32 bits has none of the bits that a logical shift fills": ("logical shift",)},
     ("add", "ibert"): {"no 16-bit zero point brings back what 32 bits cut off": ("sum saturates at 32 bits",)},
+    ("linear_add_norm", "ibert"): {
+        "no 16-bit zero point brings back what 32 bits cut off": ("sum: sum saturates at 32 bits",)
+    },
     ("exp", "intsim"): {
         EVERY_INPUT: (*NO_TIES, "q_c -1", "q_c +1"),
         NEVER_NEGATIVE: ("rounding half-away", "half added, then truncated", "logical shift"),

@@ -2,6 +2,7 @@
 """A user's own kernels, run on every recorded call of an operator."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import numpy as np
 
 from intsim._progress import watched
-from intsim._trace import Trace
+from intsim._trace import Call, Trace
 from intsim.errors import IntsimError
+from intsim.fixedpoint import Dyadic
+from intsim.io.dumps import Dump
 from intsim.io.trace_file import read_trace
 from intsim.models.constants import Constants
+from intsim.models.world import tensor_name
+from intsim.ops import LayerNormParams
 from intsim.verify.compare import Comparison, compare
 
 __all__ = ["replay", "run_calls"]
@@ -62,21 +67,76 @@ def replay(
 
 
 def run_calls(
-    recorded: Trace, kernels: Mapping[str, Callable[..., Any]], *, layer: str = "*", progress: bool = False
+    recorded: Trace,
+    kernels: Mapping[str, Callable[..., Any]],
+    *,
+    layer: str = "*",
+    weights: Dump | None = None,
+    progress: bool = False,
 ) -> Trace:
     """Return what ``kernels`` make of the recorded calls of their operators, in forward order.
+
+    Parameters
+    ----------
+    recorded, kernels, layer
+        As for ``replay``.
+    weights
+        What ``intsim.io.dumps.read_dump`` reads of the folder that ``intsim export DIR --memh`` wrote: weights, biases,
+        multipliers, shifts, zero points and eps that the kernels get in the place of the recorded ones. Activations
+        stay those of the trace.
 
     Raises
     ------
     IntsimError
-        As ``replay``.
+        As ``replay``, or if the export is of another model, or without a tensor that a call reads.
     """
+    if weights is not None:
+        _check_model(recorded, weights)
     calls = {name: call for name, call in recorded.calls.items() if call.operator.__name__ in kernels}
     calls = {name: call for name, call in calls.items() if fnmatchcase(name, layer)}
     if not calls:
         msg = f"trace must hold calls of {', '.join(sorted(kernels))} named {layer}, got none; take it at level steps"
         raise IntsimError(msg)
     actual = Trace(recorded.level)
-    for name, call in watched(calls.items(), "replaying", unit="call", shown=progress):
+    for name, own in watched(calls.items(), "replaying", unit="call", shown=progress):
+        call = own if weights is None else _with_weights(own, weights)
         actual[name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
     return actual
+
+
+def _check_model(recorded: Trace, weights: Dump) -> None:
+    if weights.model_digest is None or weights.model_digest != recorded.model_digest:
+        digests = [str(digest)[:12] for digest in (recorded.model_digest, weights.model_digest)]
+        msg = f"weights must be an export of the trace's model, {digests[0]}, got one of {digests[1]}"
+        raise IntsimError(msg)
+
+
+def _with_weights(call: Call, weights: Dump) -> Call:
+    def read(name: str) -> Any:
+        if name not in weights:
+            msg = f"weights must hold what {call.name} reads, got no {name}; export them without --layer"
+            raise IntsimError(msg)
+        return weights[name]
+
+    def ratio(name: str) -> Dyadic:
+        return Dyadic(read(f"{name}.multiplier"), read(f"{name}.shift"))
+
+    name, operands, constants = call.name, call.operands, dict(call.constants)
+    match call.operator.__name__:
+        case "matmul" if constants.get("bias") is not None:  # not one of two activations
+            layer = tensor_name(name.removesuffix(".acc"))
+            operands = (operands[0], read(f"{layer}.weight"))
+            constants["bias"] = read(f"{name.removesuffix('.acc')}.bias")
+        case "requantize":
+            operands = (operands[0], ratio(name))
+            if np.any(constants.get("zero_point", 0)):
+                constants["zero_point"] = read(f"{name}.zero_point")
+        case "softmax":
+            operands = (operands[0], ratio(f"{name.removesuffix('.probs')}.scores"))
+        case "layer_norm":
+            eps = int(read(f"{name}.eps"))
+            params = LayerNormParams(weight=ratio(name), bias=read(f"{name}.bias"), eps=eps)
+            operands = (operands[0], params)
+        case _:
+            pass
+    return replace(call, operands=operands, constants=constants)

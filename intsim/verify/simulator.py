@@ -15,6 +15,9 @@ and in Python::
 
     print(replay("trace.safetensors", simulated("sim"), layer="encoder.layer.0.*").first)
 
+With ``intsim export DIR --memh w`` and ``vectors replay --weights w`` the units read the weights and constants of those
+files, and activations of the trace.
+
 ``sim`` has a folder a call, with the bench, its vectors, its answers and a Makefile. Your own units, in a folder with
 the names of the reference's files, take their place by ``--units FOLDER`` and ``units=``.
 """

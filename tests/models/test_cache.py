@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 import intsim
 from intsim.carrier import blocks
 from intsim.io.trace_file import read_trace, write_trace
-from intsim.models import FAMILIES
+from intsim.models import FAMILIES, integers
 from intsim.models.decoder import DecoderConfig
+from intsim.recipes import recipe_names
 from intsim.testing import assert_bit_exact
 from intsim.verify.compare import compare
 
@@ -118,15 +119,47 @@ def long(family: str) -> dict[str, int]:
     return {"n_positions" if family in {"gpt2", "gptj"} else "max_position_embeddings": 160}
 
 
-@every_decoder
-def test_the_last_logits_are_those_of_the_last_tokens(family_model: MakesModel, family: str) -> None:
-    model = make(family_model, family)
-    mask = np.array([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0]], np.bool_)
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_the_last_logits_are_those_of_the_last_tokens(
+    family_model: MakesModel, monkeypatch: pytest.MonkeyPatch, family: str, recipe: str
+) -> None:
+    model = make(family_model, family, recipe)
+    mask = np.array([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0]], np.bool_)
     ids = np.random.default_rng(1).integers(0, 70, mask.shape)
+    alone = [model([row[own]]).values[0, -1] for row, own in zip(ids, mask, strict=True)]
     every = model(ids, attention_mask=mask).values
-    last = model(ids, attention_mask=mask, last=True)
-    assert_bit_exact(last.values, every[[0, 1, 2], [3, 3, 2]])
-    assert last.cache is None
+    assert_bit_exact(every[[0, 1, 2, 3], [4, 4, 2, 3]], np.stack(alone))
+    for rows, threads in ((1, 3), (2, 1), (1024, 3)):  # of the batch at a time
+        monkeypatch.setattr(integers, "BLOCK", rows * ids.shape[1])
+        monkeypatch.setattr(blocks, "THREADS", threads)
+        blocks._pool.cache_clear()
+        for carrier in ("auto", "integer"):
+            last = model(ids, attention_mask=mask, last=True, carrier=carrier)
+            assert_bit_exact(last.values, np.stack(alone))
+            assert last.cache is None
+        for row, own, expected in zip(ids, mask, alone, strict=True):
+            assert_bit_exact(model([row[own]], last=True).values[0], expected)
+            assert_bit_exact(model([row], attention_mask=[own], last=True).values[0], expected)
+    blocks._pool.cache_clear()
+    if all(how.per == "token" for how in model.dynamic.values()):
+        cache = model(ids[:, :2], attention_mask=mask[:, :2], cache=model.start()).cache
+        step = model(ids[:, 2:], attention_mask=mask[:, 2:], cache=cache, last=True)
+        assert_bit_exact(step.values, np.stack(alone))
+
+
+def test_a_range_of_a_sequence_is_that_of_all_its_tokens_where_the_last_logits_are_asked_for(
+    family_model: MakesModel,
+) -> None:
+    model = make(family_model, "llama", "tm-iqr")
+    assert model.dynamic["lm_head.input"].per == "sequence"
+    for row in np.random.default_rng(2).integers(0, 70, (8, 6)):
+        with intsim.trace("steps") as whole:
+            model([row])
+        with intsim.trace("steps") as last:
+            model([row], last=True)
+        assert_bit_exact(last["lm_head.input.bound"], whole["lm_head.input.bound"])
+        assert_bit_exact(last["lm_head"], whole["lm_head"][:, -1])
 
 
 @every_decoder

@@ -74,7 +74,7 @@ def write_cases(operator, cases, folder):
     (folder / f"intsim_{operator.name}_pkg.sv").write_text(package)
 
 
-def make(folder, *arguments):
+def make(folder, *arguments, timeout=600):
     """Run make in the folder of a bench; its vectors and package stand there already, so nothing is generated."""
     quiet = ("INTSIM=true", "-o", "vectors.txt", "-o", *(path.name for path in folder.glob("*_pkg.sv")))
-    return run("make", *quiet, *arguments, cwd=folder)
+    return run("make", *quiet, *arguments, cwd=folder, timeout=timeout)

@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benches pass on the reference RTL in both simulators, and catch and name what is planted in it."""
 
+import ctypes
+import os
 import sys
 from importlib.util import find_spec
 from io import BytesIO
 
+import numpy as np
 import pytest
+from c_programs import compiled
 from click.testing import CliRunner
 from verify.rtl import make, make_bench, require, telling_cases, write_cases
 from verify.rtl_bugs import BUGS
 
+from intsim import ops
 from intsim.cli import cli
+from intsim.fixedpoint import INT8, INT32, Dyadic
+from intsim.profile import INTSIM
+from intsim.testing import assert_bit_exact
 from intsim.verify.bench import BENCHES, write_bench
 from intsim.verify.diagnose import diagnose_files
+from intsim.verify.vectors import bind, generate, minimum
 from intsim.verify.vectors.judge import Verdict, verify
 
 CASES = {"requantize": 2000, "softmax": 200, "layer_norm": 120, "matmul": 150}
@@ -86,6 +95,59 @@ def test_the_c_model_judges_the_unit_through_dpi(tmp_path):
     done = make(folder, "dpi", *UNOPTIMISED, *constants, "COUNT=2000")
     assert done.returncode != 0
     assert "dpi: requantize(999) gives 69, expected 59" in done.stdout
+
+
+EVERY = """#include "requantize_dpi.c"
+void every(const int32_t *acc, const int32_t *m, const int32_t *t, const int32_t *z, int8_t *y, int64_t n);
+void every(const int32_t *acc, const int32_t *m, const int32_t *t, const int32_t *z, int8_t *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = (int8_t)intsim_requantize(acc[i], m[i], t[i], z[i]);
+}
+"""
+
+
+@pytest.fixture
+def c_model(tmp_path):
+    """Return the function from arrays of operands to what the C model of the bench makes of them."""
+    write_bench("requantize", tmp_path / "c")
+    (tmp_path / "every.c").write_text(EVERY)
+    options = ("-Wno-missing-prototypes", "-O2", "-shared", "-fPIC", "-I", str(tmp_path / "c"))
+    every = ctypes.CDLL(str(compiled(tmp_path / "every.c", tmp_path / "every.so", *options))).every
+
+    def requantize(*operands):
+        words = [np.ascontiguousarray(np.broadcast_to(x, operands[0].shape), np.int32) for x in operands]
+        y = np.empty(words[0].shape, np.int8)
+        every(*(x.ctypes.data_as(ctypes.c_void_p) for x in (*words, y)), ctypes.c_int64(y.size))
+        return y
+
+    return requantize
+
+
+def test_the_c_model_of_the_dpi_bench_requantizes_as_ours_does(c_model):
+    operator = bind("requantize", INTSIM)
+    cases = np.concatenate(list(generate(operator, seed=1, level=2, cases=minimum(operator, 2))))
+    assert len(np.unique(cases[:, 1:3], axis=0)) > 100_000  # ratios
+    assert_bit_exact(c_model(*cases.T), operator.results(cases)[:, 0].astype(np.int8))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.environ.get("INTSIM_ALL_ACCUMULATORS") != "1",
+    reason="takes half an hour; INTSIM_ALL_ACCUMULATORS=1 runs every accumulator of one channel",
+)
+def test_every_accumulator_of_a_channel_is_requantized_as_ours_does_by_the_c_model_and_the_unit(c_model, tmp_path):
+    multiplier, shift, zero_point = 1_583_594_044, 40, -3
+    constants = {"to": INT8, "rounding": INTSIM.requantization, "zero_point": zero_point}
+    block = 1 << 22
+    for first in range(INT32.min, INT32.max + 1, block):
+        acc = np.arange(first, first + block).astype(np.int32)
+        expected = ops.requantize(acc, Dyadic(multiplier, shift), **constants)
+        assert_bit_exact(c_model(acc, multiplier, shift, zero_point), expected)
+    require("verilator")
+    folder = make_bench("requantize", tmp_path / "bench", count=1)
+    channel = (f"MULTIPLIER={multiplier}", f"SHIFT={shift}", f"ZERO_POINT={zero_point}")
+    done = make(folder, "dpi", *channel, timeout=7200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"dpi: passed: {1 << 32} accumulators from {INT32.min}" in done.stdout
 
 
 def test_a_bench_goes_into_an_empty_folder_only(tmp_path):

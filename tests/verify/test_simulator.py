@@ -14,9 +14,12 @@ from intsim import ops
 from intsim.cli import cli
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding
+from intsim.io.dumps import read_dump
+from intsim.io.trace_file import read_trace
 from intsim.profile import IBERT, INTSIM
 from intsim.verify.bench import write_bench
-from intsim.verify.replay import replay
+from intsim.verify.compare import compare
+from intsim.verify.replay import replay, run_calls
 from intsim.verify.simulator import simulated
 
 RATIO = Dyadic(1610612736, 33)
@@ -57,13 +60,51 @@ def test_layer_0_of_the_embedded_model_through_the_units_is_equal_to_the_bit(tmp
     trace, device = tmp_path / "trace.safetensors", tmp_path / "device.npz"
     with resources.as_file(resources.files("intsim.embedded")) as model:
         assert run("run", model, "--text", "a quiet film", "--trace", trace, "--level", "steps").exit_code == 0
+        assert run("export", model, "--memh", tmp_path / "w", "--word-bits", 64).exit_code == 0
     layer = ("--layer", "encoder.layer.0.*", "--out", device, "--work", tmp_path / "sim")
-    assert run("vectors", "replay", trace, *layer, "--stall", 10).exit_code == 0
+    assert run("vectors", "replay", trace, *layer, "--weights", tmp_path / "w", "--stall", 10).exit_code == 0
     with np.load(device) as results:
         assert len(results.files) == 17  # all but two sums and a GELU, of which there is no unit
     compared = run("compare", trace, device)
     assert compared.exit_code == 0
     assert "equal: 17 tensors, to the bit" in compared.output
+
+
+def test_kernels_read_the_weights_and_constants_of_an_export(tmp_path):
+    trace, folder = tmp_path / "trace.safetensors", tmp_path / "w"
+    with resources.as_file(resources.files("intsim.embedded")) as model:
+        assert run("run", model, "--text", "a quiet film", "--trace", trace, "--level", "steps").exit_code == 0
+        assert run("export", model, "--memh", folder, "--word-bits", 64, "--banks", 2).exit_code == 0
+        assert run("export", model, "--memh", tmp_path / "some", "--layer", "classifier").exit_code == 0
+    recorded, weights = read_trace(trace)[0], read_dump(folder)
+    kernels = {name: getattr(ops, name) for name in ("matmul", "requantize", "softmax", "layer_norm")}
+    results = run_calls(recorded, kernels, weights=weights)
+    assert len(results) > 30
+    assert compare(results, {name: recorded[name] for name in results}).first is None
+
+    own = "encoder.layer.0.attention.self.query", "encoder.layer.0.output.LayerNorm"
+    changed = {
+        f"{own[0]}.weight": f"{own[0]}.acc",
+        f"{own[0]}.bias": f"{own[0]}.acc",
+        f"{own[0]}.multiplier": own[0],
+        f"{own[0]}.shift": own[0],
+        f"{own[0].removesuffix('query')}scores.multiplier": f"{own[0].removesuffix('query')}probs",
+        **{f"{own[1]}.{part}": own[1] for part in ("multiplier", "bias", "eps")},
+    }
+    for name, call in changed.items():
+        other = read_dump(folder)
+        other[name] = other[name] // 2 if name.endswith((".multiplier", ".bias")) else other[name] + 1
+        other[name] = weights[name] + (1 << 40) if name.endswith("eps") else other[name]
+        found = run_calls(recorded, kernels, layer="encoder.layer.0.*", weights=other)
+        assert [key for key in found if not np.array_equal(found[key], recorded[key])] == [call]
+
+    with pytest.raises(IntsimError, match=r"weights must hold what .* reads, got no encoder.*; export them without"):
+        run_calls(recorded, kernels, layer="encoder.*", weights=read_dump(tmp_path / "some"))
+    weights.model_digest = "0" * 64
+    with pytest.raises(
+        IntsimError, match=r"weights must be an export of the trace's model, .* got one of 000000000000"
+    ):
+        run_calls(recorded, kernels, weights=weights)
 
 
 def test_a_wrong_unit_is_found_at_the_first_call_that_shows_it(recorded, tmp_path):

@@ -106,6 +106,10 @@ GOLDEN: Final = {
     ("linear", "intsim", 2): "a44d02a7cc3fe42a",
     ("linear", "ibert", 1): "7adbf1a3b562d766",
     ("linear", "ibert", 2): "e6c2210d4acf0570",
+    ("linear_add_norm", "intsim", 1): "4ebe233d73cc1c18",
+    ("linear_add_norm", "intsim", 2): "d919eb855c825ac4",
+    ("linear_add_norm", "ibert", 1): "7abfd3908d36e5d3",
+    ("linear_add_norm", "ibert", 2): "6e61e773f16db067",
     ("quantize", "intsim", 1): "465fb179f78ac9da",
     ("quantize", "intsim", 2): "27435cf0db639bbe",
     ("quantize", "ibert", 1): "80d27df2c34547de",
@@ -182,6 +186,19 @@ def expected(operator, case):
                 for i in range(rows)
                 for j in range(columns)
             ]
+        case "linear_add_norm":
+            rows, columns, depth = operator.size
+            x, w, bias, residual, m, (n,), *shifts, (zero,), gain, offset, (shift,), (eps,) = values
+            x_rows, w_rows = ([row[i : i + depth] for i in range(0, len(row), depth)] for row in (x, w))
+            acc, ((t,), (s,)) = oracle.matmul(x_rows, w_rows, bias), (shifts[0], shifts[-1])
+            how = {"zero_point": zero, **int16, "rounding": profile.rounding, "once": profile.sum == "once"}
+            sums = [
+                [oracle.add([acc[i][j], residual[i * columns + j]], [(m[j], t), (n, s)], **how) for j in range(columns)]
+                for i in range(rows)
+            ]
+            to = operator.formats.to
+            of_norm = gain, offset, shift, eps, to.min, to.max, numbers
+            return [code for row in sums for code in oracle.layer_norm(row, *of_norm)]
         case "quantize":
             x, scale = (Fraction(struct.unpack("<f", struct.pack("<I", bits))[0]) for bits in scalars[:2])
             return [oracle.quantize(x, scale, scalars[2], -128, 127)]

@@ -17,6 +17,7 @@ LAYERS = {
     "softmax": "encoder.layer.1.attention.self.probs",
     "layer_norm": "encoder.layer.0.output.LayerNorm",
     "matmul": "encoder.layer.0.intermediate.dense.acc",
+    "linear_add_norm": "encoder.layer.0.output.LayerNorm",
 }
 
 
@@ -58,6 +59,23 @@ def test_the_constants_are_those_of_the_model(files):
     assert (arrays["inputs.bias"] == params.bias).all()
     assert {*arrays["inputs.eps"].tolist()} == {params.eps}
 
+    arrays, norm = files["linear_add_norm"][1], calls["linear_add_norm"]
+    total, product = (trace.calls[f"encoder.layer.0.output.{name}"] for name in ("sum", "dense.acc"))
+    (dense, skip), params = total.operands[1], norm.operands[1]
+    assert (arrays["inputs.acc_multiplier"] == dense.multiplier).all()
+    assert {*arrays["inputs.residual_multiplier"].tolist()} == {int(skip.multiplier)}
+    assert {*arrays["inputs.shift"].tolist()} == {int(skip.shift)}
+    assert {*arrays["inputs.zero_point"].tolist()} == {total.constants["zero_point"]}
+    assert (arrays["inputs.bias"] == product.constants["bias"]).all()
+    assert (arrays["inputs.norm_multiplier"] == params.weight.multiplier).all()
+    assert (arrays["inputs.norm_bias"] == params.bias).all()
+    assert {*arrays["inputs.norm_shift"].tolist()} == {*params.weight.shift.tolist()}
+    assert {*arrays["inputs.norm_eps"].tolist()} == {params.eps}
+    w = np.lib.stride_tricks.sliding_window_view(product.operands[1], 16, axis=1)
+    tiles = {w[:, k].tobytes() for k in range(w.shape[1])}
+    assert {tile.astype(np.int8).tobytes() for tile in arrays["inputs.w"]} <= tiles
+    assert len(np.unique(arrays["outputs.y"])) > 100
+
     arrays, ratio = files["softmax"][1], calls["softmax"].operands[1]
     assert {*arrays["inputs.multiplier"].tolist()} == {int(ratio.multiplier)}
     assert {*arrays["inputs.shift"].tolist()} == {int(ratio.shift)}
@@ -78,6 +96,16 @@ def test_the_constants_are_those_of_the_model(files):
             ["gen", "matmul", "--size", "4x4x999", "--from", FOLDER, "--layer", LAYERS["matmul"]],
             3,
             "must fit the layer",
+        ),
+        (
+            ["gen", "linear_add_norm", "--size", "1x64x8", "--from", FOLDER, "--layer", LAYERS["linear_add_norm"]],
+            3,
+            "size must have the 128 columns of encoder.layer.0.output.LayerNorm and a depth up to 512, got 1x64x8",
+        ),
+        (
+            ["gen", "linear_add_norm", "--from", FOLDER, "--layer", "embeddings.LayerNorm"],
+            3,
+            "layer must be a linear_add_norm of the model, such as encoder.layer.0.attention.output.LayerNorm",
         ),
     ],
 )

@@ -30,6 +30,7 @@ SIZES: Final = {
     "rotary": ["2x1", "7x3", "16x8"],
     "matmul": ["1x1x1", "3x2x5"],
     "linear": ["1x1x1", "3x2x5"],
+    "linear_add_norm": ["1x1x1", "3x5x2"],
 }
 
 

@@ -19,6 +19,7 @@ from intsim.verify.bugs import (
     l2_normalize,
     layer_norm,
     linear,
+    linear_add_norm,
     matmul,
     multiply,
     quantize,
@@ -163,7 +164,7 @@ def _sized(changes: Changes, under: Callable[[Callable[..., Int64]], T]) -> dict
 
 def _with_orders_of_words(operator: Operator) -> Changes:
     changes = _changes_of_words(operator)
-    axes = 3 if operator.name in ("matmul", "linear") else 1 + (operator.result.count > 1)
+    axes = 3 if operator.name in ("matmul", "linear", "linear_add_norm") else 1 + (operator.result.count > 1)
     return changes | orders(changes[CONTROL], axes=axes)
 
 
@@ -191,6 +192,8 @@ def _changes_of_words(operator: Operator) -> Changes:
             return linear.changes(
                 operator.formats.x, INT8, operator.formats.to, operator.profile.requantization.rounding
             )
+        case "linear_add_norm":
+            return linear_add_norm.changes(operator.formats.x, operator.formats.to, operator.profile)
         case "isqrt":
             return isqrt.changes()
         case "quantize":
@@ -216,6 +219,23 @@ def _fields_of_words(operator: Operator, *words: Int64) -> Fields:
                 multiplier.reshape(-1, 1, columns),
                 shift.reshape(-1, 1, columns),
                 zero_point.reshape(-1, 1, 1),
+            )
+        case "linear_add_norm", (x, w, bias, residual, m, n, *shifts, zero_point, gain, offset, shift, eps):
+            rows, columns, depth = operator.size
+            constants = (word.reshape(len(x), 1, -1) for word in (m, n, *shifts, zero_point, gain, offset, shift, eps))
+            m, n, *shifts, zero_point, gain, offset, shift, eps = constants
+            return (
+                x.reshape(-1, rows, depth),
+                w.reshape(-1, columns, depth),
+                bias.reshape(-1, 1, columns),
+                residual.reshape(-1, rows, columns),
+                [m, n],
+                [shifts[0], shifts[-1]],
+                zero_point,
+                gain,
+                offset,
+                shift,
+                eps,
             )
         case "softmax" | "layer_norm" | "rms_norm" | "l2_normalize" | "rotary", _:
             return tuple(word.reshape(len(word), -1) for word in words)

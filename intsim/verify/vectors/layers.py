@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vectors of one layer of a model: cases of its operator whose constants, formats and shapes are the model's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from intsim import ops
 from intsim._trace import Call, trace
 from intsim.errors import IntsimError
-from intsim.fixedpoint import INT32, IntRange
+from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.integer_model import IntegerModel
 from intsim.verify.vectors.draw import Draw, Int64
-from intsim.verify.vectors.operators import RANGES, Operator, Size, bind
+from intsim.verify.vectors.operators import OPERATORS, RANGES, Operator, Size, bind
 
 __all__ = ["LAYERED", "Layer", "layer_of"]
 
-LAYERED: Final = ("requantize", "softmax", "layer_norm", "rms_norm", "matmul")
+LAYERED: Final = ("requantize", "softmax", "layer_norm", "rms_norm", "matmul", "linear_add_norm")
 PROBE: Final = [[0, 1, 2, 3]]  # ids whose calls show every layer
 
 
@@ -33,7 +34,7 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
     Parameters
     ----------
     size
-        Of a row of softmax or a tile of matmul; a norm has the model's.
+        Of a row of softmax or a tile of matmul; a norm has the model's, and linear_add_norm all columns of the layer.
 
     Raises
     ------
@@ -45,7 +46,9 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
         raise IntsimError(msg)
     with trace("steps") as recorded:
         model(PROBE)
-    calls = {key: call for key, call in recorded.calls.items() if call.operator.__name__ == name}
+    chains = _chains(recorded.calls)
+    ends = {key: call for key, call in recorded.calls.items() if call.operator.__name__ == name}
+    calls = {key: chain[-1] for key, chain in chains.items()} if name == "linear_add_norm" else ends
     if layer not in calls:
         near = ", ".join(key for key in calls if layer in key) or ", ".join(list(calls)[:5])
         msg = f"layer must be a {name} of the model, such as {near or 'none'}, got {layer!r}"
@@ -56,6 +59,8 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
         if not np.can_cast(call.operands[0].dtype, np.int16) and name == "layer_norm":
             msg = f"layer {layer} must read at most 16 bits to have vectors, got {call.operands[0].dtype}"
             raise IntsimError(msg)
+    if name == "linear_add_norm":
+        return _chained(model, layer, chains[layer], size)
     if name == "matmul" and (call.constants.get("x_zero_point", 0) or call.operands[1].dtype != np.int8):
         msg = f"layer {layer} must multiply by int8 codes without a zero point to have vectors, got another"
         raise IntsimError(msg)
@@ -68,6 +73,67 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
         return FILLED[name](operator, call, cases, draw)
 
     return Layer(operator, header, constants)
+
+
+class Chain(NamedTuple):
+    """The calls that are a product, its sum with a residual, and the norm of that."""
+
+    product: Call
+    total: Call
+    norm: Call
+
+
+def _chains(calls: Mapping[str, Call]) -> dict[str, Chain]:
+    """Return the chains of a trace by the names of their norms."""
+    gives = {id(call.result): call for call in calls.values()}
+    found: dict[str, Chain] = {}
+    for key, norm in calls.items():
+        if norm.operator is ops.layer_norm and (total := gives.get(id(norm.operands[0]))) and total.operator is ops.add:
+            terms = total.operands[0]
+            product = gives.get(id(terms[0]))
+            if len(terms) == 2 and product is not None and product.operator is ops.matmul:
+                found[key] = Chain(product, total, norm)
+    return found
+
+
+def _chained(model: IntegerModel, layer: str, chain: Chain, size: Size | None) -> Layer:
+    product, total, norm = chain
+    (x, w), ratios, params = product.operands, total.operands[1], norm.operands[1]
+    columns, depth = w.shape
+    rows, _, tile = OPERATORS["linear_add_norm"].size
+    size = (rows, columns, min(tile, depth)) if size is None else size
+    is_plain = w.dtype == np.int8 and x.dtype.itemsize == 1 and not product.constants.get("x_zero_point", 0)
+    if not is_plain or total.constants["to"] != INT16:
+        msg = f"layer {layer} must multiply by int8 codes and add to int16 codes to have vectors, got others"
+        raise IntsimError(msg)
+    if size[1:2] != (columns,) or len(size) != 3 or size[2] > depth:
+        told = "x".join(map(str, size))
+        msg = f"size must have the {columns} columns of {layer} and a depth up to {depth}, got {told}"
+        raise IntsimError(msg)
+    activations = "int8" if x.dtype.kind == "i" else "uint8"
+    to = _name_of(norm.constants["to"], layer)
+    operator = bind("linear_add_norm", model.profile, size, to=to, activations=activations)
+    shifts = [int(ratio.shift.reshape(-1)[0]) for ratio in ratios]
+    multiplier = np.broadcast_to(ratios[0].multiplier, columns)
+    row = [*multiplier.tolist(), int(ratios[1].multiplier), *(shifts if model.profile.sum == "each" else shifts[:1])]
+    row += [
+        int(total.constants.get("zero_point", 0)),
+        *params.weight.multiplier.tolist(),
+        *params.bias.tolist(),
+        int(params.weight.shift[0]),
+        params.eps,
+    ]
+    bias = np.broadcast_to(product.constants.get("bias", 0), columns)
+    data = size[0] * size[2]  # words of x, and the residual's behind weights and bias
+    residual = slice(data + columns * size[2] + columns, data + columns * size[2] + columns + size[0] * columns)
+
+    def constants(cases: Int64, draw: Draw) -> Int64:
+        first = draw.integers(0, depth - size[2], len(cases))[:, None] + np.arange(size[2])
+        tiles = w.astype(np.int64)[:, first].swapaxes(0, 1).reshape(len(cases), -1)
+        every = [np.broadcast_to(np.array(values, np.int64), (len(cases), len(values))) for values in (bias, row)]
+        return np.concatenate([cases[:, :data], tiles, every[0], cases[:, residual], every[1]], axis=1)
+
+    return Layer(operator, [f"model: {model.digest}", f"layer: {layer}"], constants)
 
 
 def _name_of(codes: IntRange, layer: str) -> str:

@@ -531,6 +531,43 @@ def _linear(profile: Profile, size: Size, formats: Formats) -> Operator:
     )
 
 
+def _linear_add_norm(profile: Profile, size: Size, formats: Formats) -> Operator:
+    rows, columns, _ = size
+    product = _matmul(profile, size, formats)
+    total = _add(profile, (), formats._replace(to=INT16))
+    norm = _layer_norm(profile, (columns,), formats)
+
+    def evaluate(x: Int64, w: Int64, bias: Int64, residual: Int64, *constants: Int64) -> Any:
+        acc = np.asarray(product.evaluate(x, w, bias), np.int64)
+        of_sum, of_norm = (residual, *constants[:-4]), constants[-4:]
+        each = (np.broadcast_to(_over_tiles(values, columns), acc.shape).reshape(-1) for values in of_sum)
+        codes = np.asarray(total.evaluate(acc.reshape(-1), *each), np.int64)
+        gain, offset, shift, eps = (np.repeat(values, rows, axis=0) for values in of_norm)
+        return norm.evaluate(codes.reshape(-1, columns), gain, offset, shift, eps)
+
+    return Operator(
+        name="linear_add_norm",
+        profile=profile,
+        size=size,
+        formats=formats,
+        operands=(
+            *product.operands,
+            replace(total.operands[1], count=rows * columns),
+            replace(total.operands[2], count=columns),
+            *total.operands[3:],
+            *(replace(each, name=f"norm_{each.name}") for each in norm.operands[1:]),
+        ),
+        result=replace(norm.result, count=rows * columns),
+        evaluate=evaluate,
+        constants={"sum": profile.sum, **norm.constants},
+    )
+
+
+def _over_tiles(values: Int64, columns: int) -> Int64:
+    """Return a field of one word, one of a row, or one of a tile over (cases, rows, columns)."""
+    return values[:, None, None] if values.ndim == 1 else values.reshape(len(values), -1, columns)
+
+
 def _quantize(profile: Profile, size: Size, formats: Formats) -> Operator:
     def evaluate(x: Int64, scale: Int64, zero_point: Int64) -> Any:
         # float64 holds every float32; the integers of the files are the bits
@@ -589,6 +626,7 @@ OPERATORS: Final[Mapping[str, Kind]] = {
     "multiply": Kind(_multiply),
     "matmul": Kind(_matmul, (4, 4, 16), activations="int8"),
     "linear": Kind(_linear, (4, 4, 16), to="int8", activations="int8"),
+    "linear_add_norm": Kind(_linear_add_norm, (2, 16, 16), to="int8", activations="int8"),
     "quantize": Kind(_quantize),
 }
 
@@ -626,8 +664,8 @@ def bind(
     if name not in OPERATORS:
         msg = f"operator must be one of {', '.join(OPERATORS)}, got {name!r}"
         raise IntsimError(msg)
-    if name == "rms_norm" and "layer_norm" in profile.borrowed:
-        msg = f"profile of rms_norm must have intsim's own layer_norm, got another project's in '{profile.name}'"
+    if name in ("rms_norm", "linear_add_norm") and "layer_norm" in profile.borrowed:
+        msg = f"profile of {name} must have intsim's own layer_norm, got another project's in '{profile.name}'"
         raise IntsimError(msg)
     kind = OPERATORS[name]
     size = kind.size if size is None else size

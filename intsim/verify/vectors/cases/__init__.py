@@ -14,6 +14,7 @@ from intsim.verify.vectors.cases import (
     l2_normalize,
     layer_norm,
     linear,
+    linear_add_norm,
     multiply,
     quantize,
     rms_norm,
@@ -36,7 +37,19 @@ SMOKE: Final = (136, 64)  # edges and random cases of level 0
 UNARY: Final = ("exp", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu")  # of one int16: level 2 is every input
 SCALAR: Final = ("requantize", "add", "multiply", "isqrt", "quantize")
 
-_FAMILIES: Final = (scaled, unary, rows, layer_norm, rms_norm, l2_normalize, quantize, multiply, rotary, linear)
+_FAMILIES: Final = (
+    scaled,
+    unary,
+    rows,
+    layer_norm,
+    rms_norm,
+    l2_normalize,
+    quantize,
+    multiply,
+    rotary,
+    linear,
+    linear_add_norm,
+)
 EDGES: Final[Edges] = {name: edges for family in _FAMILIES for name, edges in family.EDGES.items()}
 DRAWN: Final[Drawn] = {name: draw for family in _FAMILIES for name, draw in family.DRAWN.items()}
 
