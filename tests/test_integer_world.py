@@ -54,9 +54,11 @@ TURNSTILE: Final = {
         "_real",
     },
     "intsim/models/gpt2.py": {"Gpt2Config.layer_norm_epsilon"},
-    "intsim/models/gptj.py": {"GptjConfig.layer_norm_epsilon"},
+    "intsim/models/gptj.py": {"GptjConfig.layer_norm_epsilon", "GptjConfig.FIXED"},
     "intsim/models/gpt_neox.py": {"GptNeoxConfig.layer_norm_eps", "GptNeoxConfig.partial_rotary_factor"},
-    "intsim/models/llama.py": {"LlamaConfig.rms_norm_eps"},
+    "intsim/models/llama.py": {"LlamaConfig.rms_norm_eps", "LlamaConfig.FIXED"},
+    "intsim/models/gemma.py": {"GemmaConfig.FIXED"},
+    "intsim/models/qwen2.py": {"Qwen2Config.FIXED"},
     "intsim/models/opt.py": {"EPS"},
     "intsim/models/world.py": {"World.layer_norm.eps", "World.rms_norm.eps"},
     "intsim/models/outline.py": {"Outline.layer_norm.eps", "Outline.rms_norm.eps"},
@@ -326,6 +328,7 @@ def test_an_allowance_is_of_one_name_only(path):
 # From top to bottom: what is in a room imports of its own room and of those below it.
 HOUSE: Final = (
     *(
+        "__main__",
         "cli",
         "pytest_plugin",
         "specification",

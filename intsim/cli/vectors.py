@@ -91,7 +91,7 @@ def vectors() -> None:
     help="Pack little-endian lanes into words: 32 by default for memh, none for other files; not for text.",
 )
 @click.option("--from", "model", type=click.Path(path_type=Path), help="Integer checkpoint whose --layer is meant.")
-@click.option("--layer", help="Name in a trace, such as encoder.layer.0.attention.self.probs: its own constants.")
+@click.option("--layer", help="Name of a call, as in a trace: its own constants.")
 @size_option
 @to_option
 @activations_option
@@ -262,7 +262,7 @@ def bench(name: str, *, folder: Path) -> None:
 @vectors.command("replay", short_help="Run RTL on the calls of a trace.")
 @click.argument("trace", type=click.Path(path_type=Path))
 @click.option(
-    "--layer", default="*", show_default=True, metavar="PATTERN", help="Names of the calls: 'encoder.layer.0.*'."
+    "--layer", default="*", show_default=True, metavar="PATTERN", help="Names of the calls, as * and ? match them."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The results, as FILE.npz for compare.")
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="A new or empty folder for the benches.")

@@ -330,7 +330,9 @@ def test_a_loud_channel_costs_zeroquant_less_than_without(
         integers = model(feed.ids, attention_mask=feed.mask)
         reals = integers.values * np.ldexp(1.0 * integers.scale.multiplier, -integers.scale.shift)
         errors.append(float(np.square((reals - expected)[feed.mask > 0]).sum()))
-    assert errors[0] < 0.5 * errors[1], errors
+    assert errors[0] < (0.8 if recipe == "zeroquant-w4" else 0.5) * errors[1], (
+        errors
+    )  # 4 bits have an error of their own
 
 
 def test_a_norm_of_these_roles_whose_range_is_given_stays_as_it_is(folder: Callable[..., Path]) -> None:

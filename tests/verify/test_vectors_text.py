@@ -162,7 +162,7 @@ def replaced(key, value, name="softmax"):
         ("size", "x", "size must be positive numbers"),
         ("size", "0", "size must be positive numbers"),
         ("size", "4x4", "size of softmax must have 1 numbers"),
-        ("size", "99999", "must make operands of at most 16384 words, got 99999"),
+        ("size", "99999", "size of softmax must make operands of at most 16384 words, got 99999"),
         ("operand", "acc int16[16]", "field of softmax must be 'operand acc int32[16]'"),
         ("result", "probs uint16[16]", "field of softmax must be 'result probs uint8[16]'"),
         ("cases", "many", "cases must be a number"),
