@@ -47,6 +47,7 @@ def test_a_unit_without_bugs_is_the_golden_model(texts, name):
     assert not found.differs.any()
 
 
+@pytest.mark.slow
 def test_most_planted_bugs_are_named_first(texts):
     named, missed = 0, {}
     for name, bugs in BUGS.items():
