@@ -226,7 +226,7 @@ def verify_(
             if found.first_skipped is not None:
                 number, line = found.first_skipped
                 say(
-                    f"{found.skipped} lines that are no cases were skipped, first line {number}: {line!r:.80}", err=True
+                    f"skipped as no cases: {found.skipped} of the lines, first line {number}: {line!r:.80}", err=True
                 )
             hidden = f" ({shown} shown)" if shown < found.mismatches else ""
             click.echo(
@@ -311,7 +311,7 @@ def replay_(
     results = run_calls(recorded, kernels, layer=layer, weights=exported, progress=not quiet)
     with complete_file(out, RESULTS) as file:
         np.savez(file, allow_pickle=False, **results)
-    click.echo(f"{len(results)} calls replayed", err=True)
+    click.echo(f"calls replayed: {len(results)}", err=True)
 
 
 @vectors.command(short_help="Say which known bugs the vectors catch.")

@@ -124,7 +124,7 @@ def test_what_a_simulator_says_is_skipped_and_counted():
     data = b"".join([talk[0], *header, talk[1], *lines[:9], b"// 9 done\n", *lines[9:], talk[2], b"# bye\n"])
     status, out, err = call("verify", "requantize", data=data)
     assert (status, out) == (0, b"")
-    assert err.startswith("5 lines that are no cases were skipped, first line 1: 'VCD info: dumpfile")
+    assert err.startswith("skipped as no cases: 5 of the lines, first line 1: 'VCD info: dumpfile")
     assert call("verify", "requantize", data=b"".join([*header, talk[2]]))[0] == 3
 
 
