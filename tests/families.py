@@ -170,7 +170,7 @@ def tiny(family: str, head: str, folder: Path, *, seed: int = 0, **config: Any) 
     config
         Fields of config.json in place of the family's.
     """
-    torch, transformers = _modules()
+    torch, transformers = modules()
     cls, fields = HEADS[head]
     values = {**FAMILIES[family], **fields, **config}
     labels: Sequence[str] | None = values.pop("labels", None)
@@ -216,7 +216,7 @@ def expected(
     Nothing of it is computed in float32: each family's softmax, normalization, activation and mask has the dtype of
     its input.
     """
-    torch, _ = _modules()
+    torch, _ = modules()
     inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
     tensors = {name: torch.tensor(np.asarray(values)).long() for name, values in inputs.items() if values is not None}
     with torch.no_grad():
@@ -228,7 +228,7 @@ def expected(
 
 def load(folder: Path) -> Any:
     """Return the model of ``folder`` as its own class of transformers, in float64, for inference."""
-    torch, transformers = _modules()
+    torch, transformers = modules()
     config = transformers.AutoConfig.from_pretrained(folder)
     model, info = getattr(transformers, config.architectures[0]).from_pretrained(
         folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True
@@ -237,7 +237,7 @@ def load(folder: Path) -> Any:
     return model.eval()
 
 
-def _modules() -> tuple[Any, Any]:
+def modules() -> tuple[Any, Any]:
     """Return torch and transformers, which then neither warns nor draws progress bars."""
     try:
         torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
@@ -252,7 +252,7 @@ def _modules() -> tuple[Any, Any]:
 
 def _tokenizer(family: str, longest: int) -> Any:
     """Return a tokenizer of the family's kind: WordPiece, byte-level BPE or Unigram, with its special ids."""
-    _, transformers = _modules()
+    _, transformers = modules()
     if family in {"roberta", "ibert"}:
         vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "Ġ", *LETTERS, *".,'!?-Ã©"]  # the last two bytes are é's
         vocabulary += ["".join(pair) for pair in MERGES]

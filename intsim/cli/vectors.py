@@ -225,9 +225,7 @@ def verify_(
                 continue
             if found.first_skipped is not None:
                 number, line = found.first_skipped
-                say(
-                    f"skipped as no cases: {found.skipped} of the lines, first line {number}: {line!r:.80}", err=True
-                )
+                say(f"skipped as no cases: {found.skipped} of the lines, first line {number}: {line!r:.80}", err=True)
             hidden = f" ({shown} shown)" if shown < found.mismatches else ""
             click.echo(
                 f"{name}: {found.mismatches} of {found.cases} cases differ{hidden}; "

@@ -32,7 +32,7 @@ TEXTS: Final = ("a good movie .", "the plot is not bad , not good", "is the movi
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
     """Return ``notebooks/distil_layers.py`` as a module."""
-    families._modules()
+    families.modules()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "notebooks"))
         yield importlib.import_module("distil_layers")
@@ -233,7 +233,7 @@ def test_what_is_no_layer_is_exported_as_it_was(taught: tuple[Lesson, dict[str, 
     assert same == {name for name in old if not name.startswith("bert.encoder.layer.")}
     for file in ("config.json", "tokenizer.json"):
         assert (path / file).read_bytes() == (EMBEDDED / file).read_bytes()
-    _, transformers = families._modules()
+    _, transformers = families.modules()
     _, info = transformers.AutoModelForSequenceClassification.from_pretrained(path, output_loading_info=True)
     assert not any(info.values())
 

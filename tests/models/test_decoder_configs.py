@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a decoder's config.json may say: whatever changes what transformers computes is read, or refused."""
 
-import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from families import DECODERS, FAMILIES
+from families import DECODERS, FAMILIES, modules
 
 from intsim import models
 from intsim.cli import main
@@ -52,12 +51,12 @@ def read(family: str, **values: Any) -> Any:
 
 def theirs(family: str, **values: Any) -> Any:
     """Return that of transformers."""
-    return importlib.import_module("transformers").AutoConfig.for_model(family, **values)
+    return modules()[1].AutoConfig.for_model(family, **values)
 
 
 @every_decoder
 def test_every_field_of_transformers_is_read_or_refused_or_without_effect(family: str) -> None:
-    common, usual = importlib.import_module("transformers").PretrainedConfig().to_dict(), theirs(family).to_dict()
+    common, usual = modules()[1].PretrainedConfig().to_dict(), theirs(family).to_dict()
     config = read(family)
     known = [
         name
