@@ -29,6 +29,9 @@ NAMED = 22
 UNOPTIMISED = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")  # compiling takes longer than running
 
 every_unit = pytest.mark.parametrize("name", list(BENCHES))
+one_unit = pytest.mark.parametrize(  # compiling takes long
+    "name", [name if name == "requantize" else pytest.param(name, marks=pytest.mark.slow) for name in BENCHES]
+)
 
 
 def verdict(path, name):
@@ -53,7 +56,7 @@ def test_icarus_passes_the_reference_with_stalls_and_resets(name, tmp_path):
         assert_all_answered(folder, "icarus", name, cases=CASES[name])
 
 
-@every_unit
+@one_unit
 def test_verilator_passes_the_reference_with_the_same_answers(name, tmp_path):
     require("verilator")
     folder = make_bench(name, tmp_path / name, count=CASES[name])
@@ -83,6 +86,7 @@ def test_cocotb_passes_the_reference(name, tmp_path):
     assert_all_answered(folder, "cocotb", name, cases=30)
 
 
+@pytest.mark.slow
 def test_the_c_model_judges_the_unit_through_dpi(tmp_path):
     require("verilator")
     folder = make_bench("requantize", tmp_path / "bench", count=1)
@@ -161,6 +165,7 @@ def test_a_bench_goes_into_an_empty_folder_only(tmp_path):
     assert "must be a new or empty folder" in str(again.exception)
 
 
+@pytest.mark.slow
 def test_planted_bugs_are_caught_and_named(tmp_path):
     require("iverilog")
     assert len(BUGS) >= 25

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from edges import CROSSED, every_preset
 from hypothesis import given
 from hypothesis import strategies as st
-from verify.vector_files import every_binding
+from verify.vector_files import every_binding, every_operator
 
 import intsim
 from intsim import ops
@@ -27,7 +27,6 @@ from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
 from intsim.verify.kill import EQUIVALENT, kill_matrix
 from intsim.verify.vectors import OPERATORS, bind, generate, minimum
 
-every_operator = pytest.mark.parametrize("name", OPERATORS)
 FINE: Final = replace(INTSIM, name="fine", softmax=Softmax(one=65535))
 every_profile = pytest.mark.parametrize("profile", [*NATIVE.values(), FINE, *CROSSED], ids=lambda profile: profile.name)
 

@@ -73,6 +73,7 @@ def test_no_place_of_a_bug_is_misspelt(trace):
             assert place in used, (operator, place)
 
 
+@pytest.mark.slow
 def test_the_planted_cause_is_named_for_95_percent_of_random_plantings(trace):
     pairs = [
         (name, Bug(place, change))

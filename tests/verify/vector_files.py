@@ -21,7 +21,10 @@ every_binding = pytest.mark.parametrize(
     [*product((INTSIM, IBERT), OPERATORS), *((INTSIM_WIDE, name) for name in UNARY)],
     ids=lambda value: getattr(value, "name", value),
 )
-every_operator = pytest.mark.parametrize("name", OPERATORS)
+AT_ONCE: Final = ("requantize", "softmax", "layer_norm", "matmul", "gelu", "isqrt", "rotary", "quantize")
+every_operator = pytest.mark.parametrize(
+    "name", [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.slow) for name in OPERATORS]
+)
 SIZES: Final = {
     "softmax": ["1", "2", "7", "33"],
     "layer_norm": ["1", "2", "5", "48"],
