@@ -971,7 +971,7 @@ def _elementwise(
         elements = [draw(each(i % channels)) for i in range(size)]
         return np.array(elements, dtype).reshape(shape)
     dense = [draw(st.integers(0, channels - 1)) for _ in range(min(channels, DRAWN // 4))]
-    pools = np.array([[draw(each(channel)) for _ in range(4)] for channel in dense], dtype)
+    pools = np.array([[draw(each(channel)) for _ in range(DRAWN // len(dense))] for channel in dense], dtype)
     rng = np.random.default_rng(draw(SEEDS))
     values = rng.choice(pools.ravel(), size=(size // channels, channels))
     for channel, pool in zip(dense, pools, strict=True):

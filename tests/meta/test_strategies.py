@@ -241,7 +241,7 @@ every_mutation = pytest.mark.parametrize(("right", "wrong"), NEAREST_NEIGHBOURS)
 
 @every_mutation
 def test_a_property_test_with_accumulators_sees_another_tie_rule(right, wrong):
-    @settings(max_examples=100, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=400, derandomize=True, database=None, phases=[Phase.generate])
     @given(data=st.data())
     def property_test(data):
         ratio = data.draw(strategies.dyadics())
@@ -863,7 +863,7 @@ def test_a_property_test_of_a_decoders_operator_sees_another_tie_rule(operator, 
         "rms_norm": strategies.layer_norm_rows(to=INT32, channels=3),
     }[operator]
 
-    @settings(max_examples=100, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=400, derandomize=True, database=None, phases=[Phase.generate])
     @given(operands=operands)
     def property_test(operands):
         assert_bit_exact(computed(operands, plain, wrong), computed(operands, plain, right))
