@@ -14,7 +14,7 @@ from typing import Any, Final
 import gguf_files
 import numpy as np
 import pytest
-from families import expected, tiny
+from families import expected, modules, tiny
 from gguf_files import convert, vocabulary, write
 from numpy.typing import NDArray
 
@@ -434,7 +434,7 @@ def _ids(file: Path, text: str) -> list[int]:
 @pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe", "qwen2"])
 @pytest.mark.parametrize("text", ODD)
 def test_pairs_of_bytes_are_those_of_transformers(pre: str, text: str, tmp_path: Path) -> None:
-    transformers = importlib.import_module("transformers")
+    _, transformers = modules()
     metadata = {**_byte_pairs(pre), "llama.block_count": 1}
     file = write(tmp_path / "a.gguf", "llama", metadata, {"a": np.zeros(1, np.float32)}, {})
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf")
