@@ -266,7 +266,10 @@ def test_zeros_in_a_decoder_are_zeros_to_the_integers(
     zero = written(path, tmp_path / "zero", iter(zeroed), np.zeros_like)
     model = intsim.quantize(zero, recipe=recipe, calibration=[text.replace("\t", " ") for text in TEXTS])
     feed = draw(model.config, 3, 3, 6)
-    if case in {"words", "head"} and family in {"llama", "mistral", "qwen2", "gemma"}:
+    # nothing is left to score: no bias, or (Qwen2, whose queries, keys and values have one) no head
+    if (case == "words" and family in {"llama", "mistral", "gemma"}) or (
+        case == "head" and family in {"llama", "mistral", "qwen2", "gemma"}
+    ):
         assert not values(model, feed).any()
     assert error(zero, model) < 0.35
     assert judged(model, feed, tmp_path / "trace") == []
