@@ -124,19 +124,17 @@ class Softmax:
 
     def __call__(self, acc: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> Integers:
         """Return the probabilities of scores in any dtype, those of ``keep``."""
-        kept = None if keep is None else np.moveaxis(keep, -1, 0)
         # what a row shares is then a row itself
-        y: NDArray[Any] = np.moveaxis(acc, -1, 0).astype(self.carrier, order="C", copy=False)
+        y: NDArray[Any] = np.moveaxis(acc, -1, 0).astype(self.carrier, order="C")
+        hidden, some = _hidden(keep)
         if self.factor != 1:
-            y = y * self.factor
-        if kept is not None:
-            y = y + np.where(kept, 0, -EXACT).astype(self.carrier)
-        y = y + (self.exponentials.size - 1 + self.half - y.max(axis=0))
+            y *= self.factor
+        np.copyto(y[some], -EXACT, where=hidden)
+        y += self.exponentials.size - 1 + self.half - y.max(axis=0)
         if self.even:
             np.rint(y, out=y)
         e = self.exponentials.take(y.astype(np.intp), mode="clip")
-        if kept is not None:
-            e *= kept
+        np.copyto(e[some], 0, where=hidden)
         return np.moveaxis(self.quotients(e, np.maximum(e.sum(axis=0), 1.0)), 0, -1)
 
     def quotients(self, e: Float64, total: Float64) -> Integers:
@@ -151,6 +149,17 @@ class Softmax:
         if self.one > self.to.max + 1:
             np.minimum(e, self.to.max, out=e)
         return e.astype(self.to.dtype)
+
+
+def _hidden(keep: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], slice]:
+    """Return what is masked between the first key that any query does not see and the last, keys first, and where."""
+    if keep is None:
+        return np.zeros(1, np.bool_), slice(0)
+    by_key = np.moveaxis(keep, -1, 0)
+    seen = by_key.all(axis=tuple(range(1, by_key.ndim)))
+    (unseen,) = np.nonzero(~seen)
+    some = slice(unseen[0], unseen[-1] + 1) if unseen.size else slice(0)
+    return ~by_key[some], some
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

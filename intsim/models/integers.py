@@ -32,7 +32,7 @@ from intsim.rounded import RoundedGelu
 __all__ = ["advance", "run"]
 
 BLOCK: Final = 1024  # tokens at a time
-SCORES: Final = 1 << 17  # scores at a time
+SCORES: Final = 1 << 18  # scores at a time
 QUERIES: Final = 128  # of causal attention at a time
 
 
