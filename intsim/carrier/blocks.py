@@ -35,7 +35,7 @@ __all__ = [
 
 THREADS: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """How many threads work; fewer where several processes share the cores, if set before the first block."""
-BLOCK: Final = 1 << 18  # elements worked on at a time: in the cache, and few enough steps not to wait for the interpreter
+BLOCK: Final = 1 << 18  # elements at a time: they stay in the cache, and are worth a wait for the interpreter lock
 BUFFER: Final = 512  # elements; the copies that NumPy fills a larger one with cost more than the short loops they save
 FEW: Final = 160  # rows of a product, which BLAS shares better between its threads than we do
 OPENBLAS: Final = (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", ""))

@@ -517,11 +517,10 @@ BROADCASTS = [
 
 
 @pytest.mark.parametrize("rounding", [Rounding.HALF_UP, Rounding.HALF_AWAY], ids=["float64", "int64"])
-@pytest.mark.parametrize("block", [2**12, None], ids=["small", "real"])
+@pytest.mark.parametrize("block", [2**12, 2**17])
 @pytest.mark.parametrize("shapes", BROADCASTS, ids=str)
 def test_more_than_a_block_broadcasts_like_numpy(shapes, block, rounding, monkeypatch):
-    if block is not None:
-        monkeypatch.setattr(blocks, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     operands, ratios = case(shapes, 3)
     assert operands[0].size > blocks.BLOCK
     total = sum(x * int(ratio.multiplier) for x, ratio in zip(operands, ratios, strict=True))
