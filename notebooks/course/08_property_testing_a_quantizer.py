@@ -403,7 +403,7 @@ with tempfile.TemporaryDirectory() as folder:
         command, capture_output=True, text=True, check=False, cwd=folder
     )
 shown = [line for line in run.stdout.splitlines() if line.startswith(("E ", "FAILED", "1 failed"))]
-print("\n".join(line[:95] for line in shown[:12]))
+print("\n".join(line[:95] for line in shown[:6]))
 assert "1 failed" in run.stdout
 
 # %% [markdown]
