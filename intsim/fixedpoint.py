@@ -263,6 +263,8 @@ class Dyadic:
     >>> ratio = Dyadic.from_real(0.0123)
     >>> int(ratio.multiplier), int(ratio.shift)
     (1690499128, 37)
+    >>> float(ratio)
+    0.012300000002142042
     """
 
     multiplier: Int64
@@ -295,6 +297,13 @@ class Dyadic:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __float__(self) -> float:
+        return float(self.to_real())
+
+    def to_real(self) -> NDArray[np.float64]:
+        """Return the rational itself: a float64 holds every one of them exactly."""
+        return np.asarray(np.ldexp(self.multiplier.astype(np.float64), -self.shift))
 
     @classmethod
     def from_real(cls, ratio: ArrayLike, *, bits: int = MULTIPLIER_BITS) -> "Dyadic":

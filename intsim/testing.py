@@ -28,6 +28,12 @@ FLOAT64_EXACT: Final = 1 << 53
 def assert_bit_exact(actual: object, expected: object, *, name: str = "arrays") -> None:
     """Fail unless two integer arrays are equal in dtype, shape and every value, compared in this order.
 
+    The message counts the elements that differ, gives the largest difference, and shows the first ten::
+
+        layer.3.requant: 1 of 4 elements differ (25.00%), max |diff| 129 LSB
+               index   actual expected   diff  hex
+              (1, 1)        4     -125   +129  04 != 83
+
     Parameters
     ----------
     actual, expected
@@ -40,11 +46,7 @@ def assert_bit_exact(actual: object, expected: object, *, name: str = "arrays") 
     Raises
     ------
     AssertionError
-        If they differ. The message counts the elements that do, gives the largest difference, and shows the first ten::
-
-            layer.3.requant: 1 of 4 elements differ (25.00%), max |diff| 129 LSB
-                   index   actual expected   diff  hex
-                  (1, 1)        4     -125   +129  04 != 83
+        If they differ.
     TypeError
         If either is not made of integers; there is no tolerance to compare reals with.
 

@@ -31,6 +31,8 @@ nb_execution_mode = "cache"  # beside the site: a page that has not changed is n
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_code_prompt_show = "The figure's code"
+nb_code_prompt_hide = "Hide the figure's code"
 highlight_language = "none"  # where none is named
 smartquotes = False  # --option is not a dash, and a quoted word is typed as it stands
 
@@ -50,15 +52,19 @@ html_math_renderer_name = "mathml"
 
 def _mathml(self, node):
     """Write a formula as browsers draw it themselves: without scripts from elsewhere."""
-    self.body.append(convert(node.astext(), display="block" if node.tagname == "math_block" else "inline"))
+    formula = convert(node.astext(), display="block" if node.tagname == "math_block" else "inline")
+    self.body.append(f'<div class="formula">{formula}</div>' if node.tagname == "math_block" else formula)
     raise SkipNode
 
 
 def read_notebook(text):
-    """Return a notebook without the line of its licence; its cells may have magics."""
+    """Return a notebook without the line of its licence; its cells may have magics; what is hidden are solutions."""
     notebook = jupytext.reads(text, fmt="py:percent")
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("# SPDX-License-Identifier")]
+    for cell in notebook.cells:
+        if "hide-cell" in cell.metadata.get("tags", []):
+            cell.metadata["mystnb"] = {"code_prompt_show": "A solution", "code_prompt_hide": "Hide the solution"}
     return notebook
 
 
@@ -100,8 +106,8 @@ def _typeset(app, doctree):
             typed = cell.astext().partition("\n")[2]
             cell.rawsource, cell["language"], cell.children = typed, "bash", []
             cell.append(Text(typed))
-    for dash in [text for text in doctree.findall(Text) if text == " -- "]:
-        dash.parent.replace(dash, Text(" \N{EN DASH} "))
+    for dash in [text for text in doctree.findall(Text) if text == " -- " or text.startswith(" -- ")]:
+        dash.parent.replace(dash, Text(dash.replace(" -- ", " \N{EN DASH} ", 1)))
 
 
 def _specify(app):

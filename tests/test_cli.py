@@ -735,6 +735,15 @@ def test_a_truncated_checkpoint_is_refused(command: Command, source: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_of_several_processes_says_once_what_is_not_used(source: Path, tmp_path: Path) -> None:
+    odd = _damage(source, tmp_path / "odd", lambda t: t.update(surprise=np.zeros(1, np.float32)))
+    data = _write(tmp_path / "dev.tsv", ["sentence\tlabel", "good\t1", "bad\t0"])
+    calibration = _write(tmp_path / "texts.txt", CALIBRATION)
+    task = ("--recipes", "intsim", "--task", "sst2", "--data", data, "--calibration", calibration, "--jobs", "2")
+    outcome = _process("report", odd, *task, cwd=tmp_path)
+    assert (outcome.status, outcome.stderr.count("1 tensors are not used, such as surprise")) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

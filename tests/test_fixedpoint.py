@@ -464,3 +464,15 @@ def test_dyadics_are_equal_by_value_and_not_hashable():
 def test_a_range_of_other_types_is_refused(arguments):
     with pytest.raises(TypeError, match=r"(bits|signed|narrow) must be of type (int|bool), got "):
         IntRange(*arguments)
+
+
+@given(st.integers(-(2**31) + 1, 2**31 - 1), st.integers(0, MAX_SHIFT))
+def test_a_dyadic_is_exactly_the_float_that_it_becomes(multiplier, shift):
+    assert Fraction(float(Dyadic(multiplier, shift))) == Fraction(multiplier, 2**shift)
+
+
+def test_dyadics_of_channels_become_an_array_and_no_one_number():
+    ratios = Dyadic([[3, -5]], [[1, 62]])
+    assert ratios.to_real().tolist() == [[1.5, -5 / 2**62]]
+    with pytest.raises(TypeError):
+        float(ratios)

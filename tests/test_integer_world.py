@@ -35,12 +35,15 @@ INTEGER_WORLD: Final = [
 TURNSTILE: Final = {
     "intsim/fixedpoint.py": {
         "Dyadic.from_real",
+        "Dyadic.to_real",
+        "Dyadic.__float__",
         "Dyadic.exactly",
         "Dyadic.aligned",
         "_exponent",
         "_multiplier",
     },
     "intsim/requantization.py": {"Requantization.ratio"},
+    "intsim/models/formats.py": {"Format.reals"},
     "intsim/models/config.py": {"Real", "_check"},
     "intsim/models/bert.py": {"BertConfig.layer_norm_eps"},
     "intsim/models/distilbert.py": {"EPS"},

@@ -142,6 +142,5 @@ def simulation(
 
 def _affine(form: Format, channels: int) -> Affine:
     """Return the fake quantizer of a format, of every channel."""
-    scale = np.ldexp(form.scale.multiplier.astype(np.float64), -form.scale.shift)
     every, zero_point = channels // form.groups, np.asarray(form.zero_point, np.float64)
-    return Affine(np.repeat(scale, every), np.repeat(zero_point, every), form.range.min, form.range.max)
+    return Affine(np.repeat(form.scale.to_real(), every), np.repeat(zero_point, every), form.range.min, form.range.max)

@@ -84,7 +84,7 @@ def smooth_channels(weights: Mapping[str, Reals], outline: Outline, scales: Mapp
     multiplied: dict[str, Reals] = {}
     for norm, names in readers(outline).items():
         if (scale := scales.get(norm)) is not None:
-            s = np.ldexp(scale.multiplier.astype(np.float64), -scale.shift)
+            s = scale.to_real()
             of = tensor_name(norm)
             divided |= {f"{of}.weight": (s, outline.norms[norm].unit_offset), f"{of}.bias": (s, False)}
             multiplied |= dict.fromkeys(names, s)

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -200,7 +201,7 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
         )
         raise CheckpointError(msg)
     if ignored:
-        log.warning("%s: %d tensors are not used, such as %s", path, len(ignored), one_line(ignored[0]))
+        _say(f"{path}: {len(ignored)} tensors are not used, such as {one_line(ignored[0])}")
     return Checkpoint(
         path=path,
         model_type=model_type,
@@ -213,6 +214,12 @@ def open_checkpoint(path: str | Path, *, head: str | None = None) -> Checkpoint:
     )
 
 
+@cache
+def _say(note: str) -> None:
+    """Log a note on a checkpoint, once in a process however often it is opened."""
+    log.warning("%s", note)
+
+
 def _embedding(path: Path, head: Head) -> Mapping[str, Any]:
     """Return how sentences are embedded; for a model without a head how tasks pool them, the mean if nothing known."""
     if head == "sentence-embedding":
@@ -220,7 +227,7 @@ def _embedding(path: Path, head: Head) -> Mapping[str, Any]:
     try:
         return {"pooling": read_embedding(path)["pooling"]} if head == "none" else {}
     except CheckpointError as error:
-        log.warning("%s; tasks on sentences take the mean of their tokens", error)
+        _say(f"{error}; tasks on sentences take the mean of their tokens")
         return {}
 
 

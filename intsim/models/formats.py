@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim._checked import check_choice, check_kind, made
 from intsim.carrier.exact import Integers
@@ -58,6 +59,29 @@ class Format:
         if isinstance(self.zero_point, int):
             return self.zero_point
         return np.repeat(np.array(self.zero_point, np.int32), channels // self.groups)
+
+    def reals(self, codes: Integers) -> NDArray[np.float64]:
+        """Return what ``codes`` (..., C) stand for, channels in the order of the codes.
+
+        Raises
+        ------
+        ValueError
+            If the channels do not divide into the groups.
+
+        Examples
+        --------
+        >>> import intsim
+        >>> form = intsim.Format(range=intsim.IntRange(8), zero_point=3, scale=intsim.Dyadic(1, 2))
+        >>> form.reals(np.array([-1, 3, 7], np.int8))
+        array([-1.,  0.,  1.])
+        """
+        if codes.shape[-1:] and codes.shape[-1] % self.groups:
+            msg = f"codes must have channels of {self.groups} groups, got shape {codes.shape}"
+            raise ValueError(msg)
+        offset, steps = np.asarray(self.zero_point), self.scale.to_real()
+        if self.groups > 1:
+            offset, steps = (np.repeat(each, codes.shape[-1] // self.groups) for each in (offset, steps))
+        return (codes.astype(np.int64) - offset) * steps
 
     def to_json(self) -> dict[str, Any]:
         """Return the format as plain JSON values."""

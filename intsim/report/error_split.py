@@ -100,21 +100,17 @@ class _Codes(np.ndarray[Any, np.dtype[np.float64]]):
         return self
 
 
-def _ratio(ratio: Dyadic) -> Reals:
-    return np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
-
-
 def _embedding(ids: NDArray[np.integer], table: NDArray[np.integer]) -> Reals:
     return np.asarray(table[ids], np.float64)
 
 
 def _add(operands: list[Reals], ratios: list[Dyadic], *, zero_point: Any = 0, **_rules: Any) -> Reals:
-    terms = [x * _ratio(ratio) for x, ratio in zip(operands, ratios, strict=True)]
+    terms = [x * ratio.to_real() for x, ratio in zip(operands, ratios, strict=True)]
     return np.asarray(sum(terms[1:], terms[0]) + zero_point)
 
 
 def _requantize(acc: Reals, ratio: Dyadic, *, zero_point: Any = 0, addend: Any = 0, **_rules: Any) -> Reals:
-    return acc * _ratio(ratio) + np.ldexp(np.asarray(addend, np.float64), -ratio.shift) + zero_point
+    return acc * ratio.to_real() + np.ldexp(np.asarray(addend, np.float64), -ratio.shift) + zero_point
 
 
 def _matmul(x: Reals, w: Any, *, x_zero_point: int = 0, w_zero_point: int = 0, bias: Any = 0, **_rules: Any) -> Reals:
@@ -131,7 +127,7 @@ def _multiply(
     zero_point: int = 0,
     **_rules: Any,
 ) -> Reals:
-    return (a - a_zero_point) * (b - b_zero_point) * _ratio(ratio) + zero_point
+    return (a - a_zero_point) * (b - b_zero_point) * ratio.to_real() + zero_point
 
 
 def _rotary(x: Reals, cos: Any, sin: Any, *, pairing: Pairing, **_rules: Any) -> Reals:
@@ -176,7 +172,7 @@ def _rms_norm(x: Reals, params: ops.LayerNormParams, *, profile: Profile, **_rul
 def _over_root_mean_square(x: Reals, params: ops.LayerNormParams, *, eps: float, rule: LayerNorm) -> Reals:
     y = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     bias = np.ldexp(params.bias.astype(np.float64), -params.weight.shift)
-    return y * 2.0**rule.output_fraction * _ratio(params.weight) + bias
+    return y * 2.0**rule.output_fraction * params.weight.to_real() + bias
 
 
 def _softmax(
@@ -191,7 +187,7 @@ def _softmax(
 ) -> Reals:
     native(profile.softmax, Softmax)
     keep = np.broadcast_to(mask, acc.shape)
-    x = acc * _ratio(ratio)
+    x = acc * ratio.to_real()
     x = np.minimum(x - x.max(axis=-1, keepdims=True, where=keep, initial=-np.inf), 0)
     x = np.maximum(x, INT16.min if saturate else -np.inf)
     e = np.where(keep, _exp(x * 2.0**-profile.exp.input_fraction, profile.exp if approximate else None), 0)

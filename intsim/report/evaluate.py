@@ -5,6 +5,7 @@ Floats here are metrics and the reference; the integer model's outputs stay inte
 """
 
 import hashlib
+import logging
 import os
 import signal
 import threading
@@ -320,6 +321,7 @@ _here: list[Callable[[Batch], Any]] = []  # what works on batches, in a process 
 
 
 def _begin(jobs: int, build: Callable[..., Callable[[Batch], Any]], *arguments: Any) -> None:
+    logging.getLogger("intsim.io.huggingface").disabled = True  # the parent opens the same files and has said it
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends all processes at once; the parent speaks
     threading.Thread(target=_end_with_parent, daemon=True).start()
     blocks.THREADS = max(1, blocks.THREADS // jobs)
@@ -378,8 +380,7 @@ def _cosines(values: NDArray[Any], reals: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _answerer(model: IntegerModel, reference: str | Path | None, method: Method) -> Callable[[Batch], list[_Answer]]:
-    scale = model.output_format.scale
-    unit = np.ldexp(1.0 * scale.multiplier, -scale.shift)
+    unit = model.output_format.scale.to_real()
     floats = None if reference is None else _float_runner(reference, model)
     return partial(_answer, method, partial(_run_integers, model), unit, floats)
 

@@ -29,7 +29,8 @@ def _is_png(file: BinaryIO) -> bool:
 
 
 PICTURE: Final = Kind("a PNG file", _is_png)
-PART_COLOURS: Final = ("#4c72b0", "#dd8452", "#55a868", "#c44e52")
+PART_COLOURS: Final = ("#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e")  # of distinct lightness
+PART_HATCHES: Final = ("", "//", "..", "xx")
 MARKERS: Final = "osD^v"
 RANGE_COLOUR: Final = "#34495e"
 
@@ -42,7 +43,8 @@ def plot_report(report: Report, path: str | Path) -> None:
     IntsimError
         If the file cannot be written.
     """
-    figure: Any = Figure(figsize=(13, 10), layout="constrained")
+    layers = len(report.ranges) // 2
+    figure: Any = Figure(figsize=(max(10, 1.6 * layers), 8.6), layout="constrained")
     rows = figure.subfigures(2, 1, height_ratios=[1, 1.1])
     above, below = rows[0].subplots(2, 1, sharex=True)
     _ranges(above, report, "input")
@@ -80,7 +82,7 @@ def _ranges(axes: Any, report: Report, side: str) -> None:
 
 def _errors(axes: Any, recipes: list[RecipeReport]) -> None:
     """Draw the error of every hidden state, a line for each recipe."""
-    shades = 0.85 * colormaps["turbo"](np.linspace(0.05, 0.95, len(recipes)))[:, :3]  # dark enough for a line
+    shades = colormaps["cividis"](np.linspace(0, 0.85, len(recipes)))  # the lighter the worse, on a grey page too
     for each, shade, marker in zip(recipes, shades, cycle(MARKERS)):
         squared = [error.squared for error in each.errors]
         axes.plot(squared, marker=marker, markersize=4, linewidth=1.3, color=shade, label=each.recipe)
@@ -97,12 +99,13 @@ def _parts(axes: Any, recipes: list[RecipeReport]) -> None:
     for row, each in enumerate(recipes):
         error = each.errors[-1]
         ends = {True: 0.0, False: 0.0}
-        for part, colour in zip(PARTS, PART_COLOURS, strict=True):
+        for part, colour, hatch in zip(PARTS, PART_COLOURS, PART_HATCHES, strict=True):
             share = 100 * error.parts[part] / (error.squared or 1)
-            axes.barh(row, share, left=ends[share > 0], color=colour, label=part if row == 0 else None)
+            style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+            axes.barh(row, share, left=ends[share > 0], label=part if row == 0 else None, **style)
             ends[share > 0] += share
     axes.set_yticks(range(len(recipes)), [each.recipe for each in recipes])
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("% of the output's error")
     axes.set_title("what it comes from", fontsize=10)
-    axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+    axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)

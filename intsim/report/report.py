@@ -335,8 +335,7 @@ def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict
         codes = interpreter(name, operator, operands, constants)
         if name in outline.hidden_states:
             form = model.formats[name]
-            every = codes.shape[-1] // form.groups
-            scale = np.repeat(np.ldexp(form.scale.multiplier.astype(np.float64), -form.scale.shift), every)
+            scale = np.repeat(form.scale.to_real(), codes.shape[-1] // form.groups)
             reals = (codes[mask].astype(np.float64) - form.offset(codes.shape[-1])) * scale
             moved = order is not None and outline.axis(outline.activations[name].axis) == outline.stream
             states[name] = np.asarray(reals[:, order] if moved else reals)
@@ -348,7 +347,7 @@ def _states(model: IntegerModel, batch: Batch, interpreter: Interpreter) -> dict
     if model.head == "none":
         in_reals = values.dtype.kind == "f"
         values = pool(values, mask, model.config.pooling) if in_reals else pooled(model, values, mask)
-    return states | {OUTPUT: np.asarray(values * np.ldexp(1.0 * result.scale.multiplier, -result.scale.shift))}
+    return states | {OUTPUT: np.asarray(values * result.scale.to_real())}
 
 
 def format_report(report: Report) -> str:

@@ -188,14 +188,14 @@ def _ids(trace: Trace, outline: Outline, role: str) -> NDArray[np.integer] | Non
 def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
     """Draw a row for each activation: its reals within what its codes can say, and how often each code comes."""
     rows = range(len(activations))
-    figure: Any = Figure(figsize=(13, 1.6 + 0.2 * len(activations)), layout="constrained")
+    figure: Any = Figure(figsize=(10, 1.6 + 0.2 * len(activations)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.1])
     for row, each in zip(rows, activations, strict=True):
         left.plot([each.reals.min(), each.reals.max()], [row, row], color=INK, linewidth=3.5, solid_capstyle="butt")
     left.set_xscale("symlog", linthresh=1)
     left.axvline(0, color="#888888", linewidth=0.8)
-    left.set_yticks(rows, [each.name for each in activations], fontsize=7)
-    left.set_xlabel("lowest to highest value; beyond -1 and 1 by powers of ten")
+    left.set_yticks(rows, [each.name for each in activations], fontsize=8)
+    left.set_xlabel("lowest to highest value; logarithmic beyond ±1")
     left.invert_yaxis()
     left.grid(axis="x", alpha=0.3)
     shares = np.array([_shares(each) for each in activations])
@@ -210,12 +210,12 @@ def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
     for row, each in zip(rows, activations, strict=True):
         if each.at_ends:
             text = f"{100 * each.at_ends:.2g} %"
-            right.annotate(text, (1.01, row), va="center", fontsize=7, color=SIGNAL, annotation_clip=False)
+            right.annotate(text, (1.01, row), va="center", fontsize=8, color=SIGNAL, annotation_clip=False)
         for end, code in ((0.004, each.low), (0.996, each.high)):
             if (each.codes == code).any():
                 right.plot(end, row, marker="|", color=SIGNAL, markersize=8, markeredgewidth=2.5)
     right.set_xticks([0, 0.5, 1], ["lowest code", "middle", "highest code"])
-    right.set_xlabel("share of codes (darker: more); marked: codes at an end of their range")
+    right.set_xlabel("share of codes, darker: more; marked: at an end")
     right.margins(x=0)
     return figure
 
@@ -226,10 +226,10 @@ def _shares(each: _Activation) -> Reals:
 
 
 def _errors(errors: Mapping[str, float]) -> Any:
-    figure: Any = Figure(figsize=(13, 1.4 + 0.2 * len(errors)), layout="constrained")
+    figure: Any = Figure(figsize=(10, 1.4 + 0.2 * len(errors)), layout="constrained")
     axes = figure.subplots()
     axes.plot(list(errors.values()), range(len(errors)), marker="o", color=INK, linewidth=0.8)
-    axes.set_yticks(range(len(errors)), list(errors), fontsize=7)
+    axes.set_yticks(range(len(errors)), list(errors), fontsize=8)
     axes.set_xscale("log")
     axes.invert_yaxis()
     axes.set_xlabel("sum (x - float)² / sum float²")
@@ -241,7 +241,7 @@ def _attention(attention: Mapping[str, NDArray[np.integer]]) -> Any:
     """Draw the probabilities of the first text, a row for each layer and a column for each head."""
     kept = dict(list(attention.items())[:MOST])
     heads = min(MOST, max(values.shape[1] for values in kept.values()))
-    figure: Any = Figure(figsize=(13, 0.6 + 12 / heads * len(kept)), layout="constrained")
+    figure: Any = Figure(figsize=(10, 0.6 + 9.2 / heads * len(kept)), layout="constrained")
     for row, (axes, (name, values)) in enumerate(
         zip(figure.subplots(len(kept), heads, squeeze=False), kept.items(), strict=True)
     ):
@@ -251,7 +251,7 @@ def _attention(attention: Mapping[str, NDArray[np.integer]]) -> Any:
                 each.imshow(values[0, head], cmap="Greys", vmin=0, interpolation="nearest")
             if row == 0:
                 each.set_title(f"head {head}", fontsize=8)
-        axes[0].set_ylabel(name.removesuffix(".probs"), fontsize=7)
+        axes[0].set_ylabel(name.removesuffix(".probs"), fontsize=8)
     left_out = len(attention) - len(kept)
     figure.supxlabel(
         "keys across, queries down; darker: more" + (f"; {left_out} more layers" if left_out else ""), fontsize=8

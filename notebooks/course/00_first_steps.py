@@ -46,7 +46,7 @@ list(zip(encoding.tokens, encoding.ids, strict=True))
 with intsim.trace() as trace:
     result = model([encoding.ids])
 
-print("logits ", result.values, "times", int(result.scale.multiplier), "/ 2 **", int(result.scale.shift))
+print("logits ", result.values, f"times {result.scale.multiplier} / 2**{result.scale.shift}")
 print("label  ", model.config.labels[result.labels[0]])
 print("digest ", result.digest)
 for name, values in list(trace.items())[:20]:
@@ -66,7 +66,8 @@ for name, values in list(trace.items())[:20]:
 # %%
 x = trace["embeddings.LayerNorm"]
 name = "encoder.layer.0.attention.self.query"
-acc = x[0].astype(np.int32) @ model.tensors[f"{name}.weight"].T.astype(np.int32) + model.tensors[f"{name}.bias"]
+weight, bias = model.tensors[f"{name}.weight"].astype(np.int32), model.tensors[f"{name}.bias"]
+acc = x[0].astype(np.int32) @ weight.T + bias
 assert np.array_equal(acc, trace[f"{name}.acc"][0])
 acc[:3, :6]
 
@@ -100,23 +101,30 @@ dict(zip(encoding.tokens, probs[0].tolist(), strict=True))
 # so the whole function is 65,536 integers, and every one can be held against the real thing:
 
 # %%
-import matplotlib.pyplot as plt
-
 from intsim.reference.ops.gelu import gelu
 
 codes = np.arange(-(2**15), 2**15).astype(np.int16)
-figure, (above, below) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, height_ratios=[2, 1])
-for profile in (intsim.PROFILES["intsim"], intsim.PROFILES["ibert"]):
+curves = {}
+for profile in (intsim.PROFILES["ibert"], intsim.PROFILES["intsim"]):
     real = codes / 2**profile.gelu.input_fraction
     y = ops.gelu(codes, profile=profile) * float(profile.gelu.output_scale)
-    above.plot(real, y, label=f"integers, profile {profile.name}")
-    below.plot(real, y - gelu(real), label=f"largest error {np.abs(y - gelu(real)).max():.4f}")
-above.plot(real, gelu(real), "k--", linewidth=0.8, label="GELU")
-above.set(xlim=(-5, 5), ylim=(-0.3, 2), ylabel="GELU")
-below.set(xlabel="x", ylabel="error")
+    curves[profile.name] = real, y, y - gelu(real)
+    print(f"profile {profile.name:<6} largest error {np.abs(y - gelu(real)).max():.4f}")
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+plt.style.use("course.mplstyle")
+figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 4.8), sharex=True, height_ratios=[1.5, 1])
+above.plot(real, gelu(real), color="#c9ced6", linewidth=6, linestyle="-", label="GELU")
+for (name, (real, y, error)), colour, line in zip(curves.items(), ("#b8492a", "#1b2a49"), ("--", "-"), strict=True):
+    above.plot(real, y, color=colour, linestyle=line, label=f"integers, profile {name}")
+    below.plot(real, 1000 * error, color=colour, linestyle=line)
+above.set(xlim=(-5, 5), ylim=(-0.3, 2), ylabel="GELU$(x)$")
+below.set(xlabel="$x$", ylabel="error, $10^{-3}$")
+below.grid(visible=True, axis="y")
 above.legend()
-below.legend()
-figure.tight_layout()
+plt.show()
 
 # %% [markdown]
 # ## Why it is trusted

@@ -61,7 +61,7 @@ print("reals:", lengths.tolist())
 print("codes:", codes.tolist())
 print("back: ", dequantize(codes, ruler).round(2).tolist())
 
-# %%
+# %% tags=["hide-input"]
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 4.4), sharex=True, height_ratios=[1, 1.1])
 marks = np.arange(-7, 8)
 positions = dequantize(marks, ruler)
@@ -116,6 +116,7 @@ low, high = activations.min(), activations.max()
 print(f"range of the activations: [{low:.2f}, {high:.2f}]")
 assert -0.17 < low < -0.169
 
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 2, figsize=(7.6, 2.9), sharex=True, sharey=True)
 for axes, symmetric in zip(panels, (True, False), strict=True):
     scheme = Scheme(bits=4, symmetric=symmetric, convention="narrow" if symmetric else "full")
@@ -143,7 +144,7 @@ plt.show()
 # in use, two of which do not even take the nearest mark, and chips disagree about them. The dots show where each rule
 # sends the ties.
 
-# %%
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 5, figsize=(9.2, 2.7), sharex=True, sharey=True)
 fine = np.arange(-640, 641)  # x = n / 256, so that every half is among them
 ties = fine[fine % 256 == 128]
@@ -201,6 +202,7 @@ def errors(params: AffineParams) -> tuple[float, float]:
     return squared[~clipped].sum() / values.size, squared[clipped].sum() / values.size
 
 
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
 thresholds = np.geomspace(0.12, 1.17, 60)
 chosen = {}
@@ -226,6 +228,8 @@ for text, estimator, height in (("least error", "MeanSquaredError", 4e-5), ("up 
     style = {"arrowstyle": "-", "color": INK, "linewidth": 0.7, "shrinkB": 4}
     panels[1].annotate(text, chosen[8, estimator], (0.14, height), arrowprops=style, va="center", fontsize=8.5)
 plt.show()
+
+# %%
 for key, (end, error) in chosen.items():
     print(key, f"last mark {end:.3f}, mean squared error {error:.2e}")
 
@@ -274,12 +278,13 @@ y_params = eight_bits.params(y.min(), y.max())
 ratio = float(x_params.scale * w_params.scale / y_params.scale)
 dyadic = Dyadic.from_real(ratio)
 multiplier, shift = int(dyadic.multiplier), int(dyadic.shift)
-print(f"{ratio!r}\nis nearly {multiplier} / 2**{shift}\n        = {multiplier / 2**shift!r}")
+print(f"{ratio!r}\nis nearly {multiplier} / 2**{shift}\n        = {float(dyadic)!r}")
 
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.2))
 bits = np.arange(5, 32)
 nearest = [Dyadic.from_real(ratio, bits=int(b)) for b in bits]
-relative = [abs(int(d.multiplier) / 2 ** int(d.shift) / ratio - 1) for d in nearest]
+relative = [abs(float(d) / ratio - 1) for d in nearest]
 left.plot(bits, 2.0**-bits, color=RUST, linestyle="--", label="bound $2^{-b}$")
 left.plot(bits, relative, "o", color=INK, markersize=4, label="this ratio")
 left.set(yscale="log", xlabel="bits $b$ of the multiplier", ylabel="relative error of the ratio")
@@ -315,6 +320,7 @@ def by_hand(acc: int, dyadic: Dyadic, zero_point: int, low: int, high: int) -> i
 
 assert narrow.tolist() == [by_hand(int(a), to_small, 3, small.range.min, small.range.max) for a in every]
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3))
 line = every * float(x_params.scale * w_params.scale / small.scale) + 3
 axes.plot(

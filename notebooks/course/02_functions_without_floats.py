@@ -29,6 +29,7 @@ from fractions import Fraction
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import BoundaryNorm
 from scipy.optimize import linprog, minimize
 from scipy.special import erf
 
@@ -55,6 +56,8 @@ LN2 = np.log(2)
 x = np.linspace(-6 * LN2 + 1e-9, 0, 3001)
 z = np.floor(-x / LN2)
 p = x + z * LN2
+
+# %% tags=["hide-input"]
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 4.2), sharex=True, height_ratios=[1.5, 1])
 for piece in range(6):
     here = z == piece
@@ -88,7 +91,7 @@ for what, parabola in (("I-BERT, all digits", published), ("I-BERT, as printed",
 assert round(np.abs(published - np.exp(piece)).max(), 4) == 0.0019
 assert round(np.abs(printed - np.exp(piece)).max(), 4) == 0.0021
 
-# %%
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.3))
 for parabola, colour, line, label in (
     (printed, RUST, "--", "I-BERT"),
@@ -115,6 +118,8 @@ plt.show()
 codes = np.arange(-(2**15), 1).astype(np.int16)
 real = codes / 2**intsim.exp.input_fraction
 pieces = np.floor(-real / LN2).astype(int)
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3.2))
 for profile, colour, mark in ((ibert, RUST, "s"), (intsim, INK, "o"), (wide, SEA, "^")):
     one = float(profile.exp.output_scale)
@@ -155,6 +160,8 @@ def i_gelu(x: np.ndarray, a: float, b: float) -> np.ndarray:
 
 
 u = np.linspace(-3, 3, 6000)  # an even number of points: 0 is not among them
+
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.5))
 left.plot(u, erf(u), color="#999999", linestyle="-", linewidth=4, alpha=0.5, label="erf")
 for side in (u < 0, u > 0):
@@ -232,18 +239,18 @@ def formats(name: str, profile: object) -> tuple[Fraction, Fraction]:
             return Fraction(1, 2 ** (profile.exp.input_fraction + 1)), Fraction(1, 2**profile.tanh.output_fraction)
 
 
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(2, 3, figsize=(9, 4.4), height_ratios=[1, 1.3], sharex="col")
 for (name, (operator, function, limits)), above, below in zip(functions.items(), *panels, strict=True):
     for profile, colour in ((ibert, RUST), (intsim, INK), (wide, SEA)):
         one_in, one_out = formats(name, profile)
         real = codes * float(one_in)
         y = operator(codes, profile=profile) * float(one_out)
-        shown = (real >= limits[0]) & (real <= limits[1])
-        order = {"ibert": 1, "intsim": 2, "intsim-wide": 3}[profile.name]
-        error = 1000 * (y - function(real))
-        below.plot(
-            real[shown], error[shown], color=colour, linestyle="-", linewidth=0.7, zorder=order, label=profile.name
-        )
+        shown = (real >= limits[0]) & (real < limits[1])
+        middle = real[shown].reshape(-1, 128).mean(axis=1)  # 128 neighbours are a point of the band
+        error = 1000 * (y - function(real))[shown].reshape(-1, 128)
+        band = {"color": colour, "alpha": 0.85, "linewidth": 0.8, "label": profile.name}
+        below.fill_between(middle, error.min(axis=1), error.max(axis=1), **band)
     above.plot(real[shown], function(real[shown]), color=INK, linestyle="-")
     above.set_title(name)
     above.grid(visible=True)
@@ -251,9 +258,7 @@ for (name, (operator, function, limits)), above, below in zip(functions.items(),
     below.set_xlabel("$x$")
 panels[0, 0].set_ylabel("value")
 panels[1, 0].set_ylabel("error, $10^{-3}$")
-legend = figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-for line in legend.legend_handles:
-    line.set_linewidth(2.5)
+figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
@@ -263,9 +268,8 @@ plt.show()
 # integers, $r \leftarrow \lfloor (r + \lfloor n / r \rfloor) / 2 \rfloor$, started above the root, falls until it is
 # $\lfloor \sqrt n \rfloor$, and then no further. Near the root each step about doubles the correct digits.
 
+
 # %%
-
-
 def newton(n: int) -> list[int]:
     """Return every iterate, from a power of two that is not below the root."""
     roots = [1 << (n.bit_length() + 1 >> 1)]
@@ -274,6 +278,7 @@ def newton(n: int) -> list[int]:
     return roots
 
 
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.2))
 for n, mark in zip((2**31 - 1, 1_105_030_547, 2_000_000, 5000), "osD^", strict=True):
     excess = np.array(newton(n)) - int(isqrt(np.array(n)))
@@ -288,6 +293,8 @@ most = [max(len(newton(int(n))) - 1 for n in rng.integers(2 ** (b - 1), 2**b, 20
 right.bar(bits, most, color=INK, width=0.7)
 right.set(xlabel="bits of $n$", ylabel="most steps that were needed", yticks=range(6))
 plt.show()
+
+# %%
 print("iterates of 1,105,030,547:", newton(1_105_030_547))
 drawn = [len(newton(int(n))) - 1 for n in rng.integers(2**30, 2**31, 100_000)]
 print(f"{drawn.count(5)} of {len(drawn):,} random numbers of 31 bits need five steps, the others fewer")
@@ -319,9 +326,8 @@ assert wrong[k >= 4097].all()
 #
 # $$|c_d p^d + \dots + c_0 - e^p| \le \varepsilon\, e^p.$$
 
+
 # %%
-
-
 def minimax(degree: int) -> tuple[np.ndarray, float]:
     """Return the coefficients, highest first, of least largest relative error on [-ln 2, 0], and that error."""
     p = np.linspace(-LN2, 0, 2001)
@@ -337,6 +343,8 @@ def minimax(degree: int) -> tuple[np.ndarray, float]:
 
 
 found = {degree: minimax(degree) for degree in range(1, 6)}
+
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 4, figsize=(9.2, 2.6))
 for axes, degree in zip(panels, (1, 2, 3, 4), strict=True):
     coefficients, bound = found[degree]
@@ -350,6 +358,7 @@ for axes, degree in zip(panels, (1, 2, 3, 4), strict=True):
     axes.set_xticks([-LN2, 0], ["−ln 2", "0"])
 plt.show()
 
+# %%
 (c2, c1, c0), _ = found[2]
 print(f"degree 2 as a(p + b)**2 + c:  a = {c2:.4f}, b = {c1 / 2 / c2:.4f}, c = {c0 - c1**2 / 4 / c2:.4f}")
 print(f"profile intsim:               a = {intsim.exp.a}, b = {intsim.exp.b}, c = {intsim.exp.c}")
@@ -363,9 +372,8 @@ print(f"profile intsim:               a = {intsim.exp.a}, b = {intsim.exp.b}, c 
 # bits, and its area on a chip grows like that number. Let us build it on integers, watch the widths, and see what is
 # worth paying.
 
+
 # %%
-
-
 def integer_exp(degree: int, fraction: int) -> tuple[float, list[tuple[int, int]]]:
     """Return the largest relative error of e**p by Horner's rule on integers, and the widths of its multipliers."""
     coefficients, _ = found[degree]
@@ -378,6 +386,7 @@ def integer_exp(degree: int, fraction: int) -> tuple[float, list[tuple[int, int]
     return np.abs(y * coefficients[0] / 2**fraction / np.exp(p / 2**fraction) - 1).max(), multipliers
 
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3.5))
 built = {(degree, fraction): integer_exp(degree, fraction) for fraction in (8, 12, 16, 20) for degree in found}
 for fraction, mark, colour in zip((8, 12, 16, 20), "osD^", (SAND, SEA, RUST, INK), strict=True):
@@ -391,6 +400,7 @@ axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 axes.grid(visible=True)
 plt.show()
 
+# %%
 print(f"{'degree':>6} {'fraction':>9} {'multipliers':>26} {'bit products':>13} {'largest relative error':>23}")
 for degree, fraction in ((2, 8), (2, 12), (2, 16), (3, 12), (3, 16), (4, 16), (4, 20)):
     error, multipliers = built[degree, fraction]
@@ -426,11 +436,14 @@ squares = minimize(lambda pair: np.square(i_gelu(x, *pair) - gelu(x)).sum(), IBE
 print(f"least squares: a = {squares.x[0]:.4f}, b = {squares.x[1]:.4f}")
 assert np.abs(squares.x - IBERT_AB).max() < 0.005
 print(f"a = {best.x[0]:.4f}, b = {best.x[1]:.4f}: largest error {best.fun:.4f}, I-BERT's {largest_error(IBERT_AB):.4f}")
-grid_a, grid_b = np.linspace(-0.34, -0.2, 57), np.linspace(-2.1, -1.55, 56)
+grid_a, grid_b = np.linspace(-0.34, -0.2, 141), np.linspace(-2.1, -1.55, 111)
 landscape = np.array([[1000 * largest_error((a, b)) for a in grid_a] for b in grid_b])
 
-figure, axes = plt.subplots(figsize=(6, 3.9))
-filled = axes.contourf(grid_a, grid_b, landscape, levels=[14, 15, 16, 18, 20, 25, 30, 40, 60, 100], extend="max")
+# %% tags=["hide-input"]
+figure, axes = plt.subplots(figsize=(7.6, 4.4))
+levels = [14, 15, 16, 18, 20, 25, 30, 40, 60, 100]
+shades = BoundaryNorm(levels, 256, extend="max")
+filled = axes.contourf(grid_a, grid_b, landscape, levels=levels, norm=shades, extend="max")
 axes.contour(grid_a, grid_b, landscape, levels=filled.levels, colors="white", linewidths=0.6)
 for pair, name, rise in ((IBERT_AB, "I-BERT", 11), (best.x, "best", -12)):
     axes.plot(*pair, "o", color="white", markeredgecolor=INK, markersize=8)
@@ -456,6 +469,7 @@ for operator, codes in ((ops.exp, every[every <= 0]), (ops.gelu, every), (ops.si
     }
 rows = [(operator, step, width) for operator, steps in bits.items() for step, width in steps.items()]
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 4.6))
 places = np.arange(len(rows)) + np.repeat(np.arange(len(bits)) * 0.8, [len(steps) for steps in bits.values()])
 ends = [step in {"input", "result"} for _, step, _ in rows]

@@ -67,6 +67,8 @@ query, key, value = (trace[f"{LAYER}.{name}"][0, :, channels].astype(np.int32) f
 scores = query @ key.T
 assert np.array_equal(scores, trace[f"{LAYER}.scores.acc"][0, HEAD])
 print("scores are in", [int(scores.min()), int(scores.max())], "and could reach", WIDTH * 2**14)
+query_step, key_step = (float(model.formats[f"{LAYER}.{name}"].scale) for name in ("query", "key"))
+one = query_step * key_step / np.sqrt(WIDTH)  # what one LSB of a score stands for
 
 
 def annotate(axes: plt.Axes, integers: np.ndarray, size: float) -> None:
@@ -86,16 +88,13 @@ def label(axes: plt.Axes, names: list[str]) -> None:
     axes.spines[:].set_visible(False)
 
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.8, 5.6))
 image = axes.imshow(scores)
 annotate(axes, scores, 6)
 label(axes, tokens)
 bar = figure.colorbar(image, label="score, LSB of the accumulator", pad=0.02)
-one = 1.0  # what one LSB of a score stands for, before the division by sqrt(32)
-for name in ("query", "key"):
-    scale = model.formats[f"{LAYER}.{name}"].scale
-    one *= int(scale.multiplier) / 2 ** int(scale.shift)
-reals = bar.ax.secondary_yaxis(-0.35, functions=(lambda q: q * one / WIDTH**0.5, lambda r: r * WIDTH**0.5 / one))
+reals = bar.ax.secondary_yaxis(-0.35, functions=(lambda q: q * one, lambda r: r / one))
 reals.set_ylabel("")
 bar.ax.set_title("real | LSB", fontsize=8, loc="center")
 plt.show()
@@ -134,9 +133,11 @@ for i, token in enumerate(tokens):
 print("sum of e:", int(steps["sum"][0]), "  sum of the codes:", int(probs[row].sum()))
 
 # %%
-real_scores = scores * one / np.sqrt(WIDTH)
+real_scores = scores * one
 real_probs = np.exp(real_scores - real_scores.max(axis=1, keepdims=True))
 real_probs /= real_probs.sum(axis=1, keepdims=True)
+
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(3, 1, figsize=(7.6, 5.2), sharex=True)
 places = np.arange(len(tokens))
 panels[0].bar(places, scores[row] - scores[row].max(), color=SEA, width=0.7)
@@ -161,6 +162,8 @@ for axes in panels:
     axes.grid(visible=True, axis="y")
 figure.suptitle(f"How much does “{tokens[row]}” look at each token?", x=0.09, ha="left", fontsize=9.5)
 plt.show()
+
+# %%
 print("largest distance to the reals:", np.abs(probs - 255 * real_probs).max().round(2), "LSB")
 
 # %% [markdown]
@@ -169,7 +172,7 @@ print("largest distance to the reals:", np.abs(probs - 255 * real_probs).max().r
 # All rows of the head. Each cell is one byte. A row should sum to 255, and does not quite: fourteen roundings do not
 # cancel. It is *known* by how much it can be off, which is what sizes the accumulator of the next product.
 
-# %%
+# %% tags=["hide-input"]
 figure, (axes, sums) = plt.subplots(1, 2, figsize=(8.4, 5.2), width_ratios=[5, 1], sharey=True)
 axes.imshow(probs, vmin=0, vmax=110, aspect="auto")
 annotate(axes, probs, 7.5)
@@ -184,6 +187,8 @@ sums.tick_params(left=False, labelleft=False)
 sums.spines["left"].set_visible(False)
 figure.savefig("figures/attention.png", dpi=100)
 plt.show()
+
+# %%
 print("rows sum to", sorted(set(totals.tolist())), "and can reach", model.profile.row_sum(len(tokens)))
 
 # %% [markdown]
@@ -205,6 +210,7 @@ assert not padded_probs[:, n:].any()
 assert padded_result.digest == result.digest
 print("same digest with padding:", padded_result.digest[:16], "…")
 
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.3), sharex=True, sharey=True)
 names = [*tokens, *["[PAD]"] * PADS]
 for axes, values, title in (
@@ -261,16 +267,11 @@ stages = ["embeddings.sum"] + [
     f"encoder.layer.{layer}.{part}" for layer in range(2) for part in ("attention.output.sum", "output.sum")
 ]
 short = ["embeddings", "+ attention 0", "+ feed-forward 0", "+ attention 1", "+ feed-forward 1"]
+sums_in_reals = {name: model.formats[name].reals(trace[name][0]) for name in stages}
 
-
-def in_reals(name: str, codes: np.ndarray) -> np.ndarray:
-    """Return what codes of an activation stand for."""
-    form = model.formats[name]
-    return (codes.astype(np.int64) - form.zero_point) * (int(form.scale.multiplier) / 2 ** int(form.scale.shift))
-
-
+# %% tags=["hide-input"]
 figure, (above, below) = plt.subplots(2, 1, figsize=(8.2, 5.4), height_ratios=[1, 1.25])
-stream = np.stack([in_reals(name, trace[name][0, 0]) / in_reals(name, trace[name][0]).std() for name in stages])
+stream = np.stack([x[0] / x.std() for x in sums_in_reals.values()])
 image = above.imshow(stream, aspect="auto", vmin=-4, vmax=4, interpolation="nearest")
 above.set_yticks(range(len(stages)), short)
 above.set(xlabel="channel", title="The first token on its way (standard deviations of each sum)")
@@ -323,7 +324,7 @@ assert np.array_equal(c, trace[f"{NAME}:centred"][0, TOKEN])
 assert np.array_equal(y, trace[f"{NAME}:normalised"][0, TOKEN])
 assert np.array_equal(out.clip(-128, 127), trace[NAME][0, TOKEN])
 
-# %%
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(3, 1, figsize=(7.6, 5.4), sharex=True)
 for axes, values, name in zip(
     panels,

@@ -23,6 +23,7 @@
 # %%
 import json
 import struct
+import textwrap
 from importlib import resources
 from pathlib import Path
 
@@ -52,7 +53,7 @@ content = file.read_bytes()
 header = json.loads(content[8 : 8 + length])
 metadata = json.loads(header.pop("__metadata__")["intsim"])
 print(f"{len(content):,} bytes, {len(header)} tensors of kinds {sorted({entry['dtype'] for entry in header.values()})}")
-print("beside them:", ", ".join(metadata))
+print(textwrap.fill("beside them: " + ", ".join(metadata), 88))
 print("recipe", metadata["recipe"]["name"], "profile", metadata["profile"]["name"])
 
 # %% [markdown]
@@ -74,6 +75,7 @@ for name, entry in header.items():
     part = next((part for part, names in parts.items() if any(each in name for each in names)), "LayerNorm, scales")
     (sizes if name.endswith("weight") else constants)[part] += bytes_
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 2.5))
 axes.barh(list(sizes), [size / 1000 for size in sizes.values()], color=INK, label="codes of weights, int8")
 axes.barh(
@@ -188,6 +190,7 @@ for name in layer:
     used.append(int(max(values.max(), ~values.min())).bit_length() + signed)
     given.append(trace[name].dtype.itemsize * 8)
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 5))
 places = np.arange(len(layer))
 axes.barh(places, given, color="#d5dae1", height=0.78, label="register")
@@ -310,24 +313,22 @@ with intsim.trace() as trace:
 
 def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return an activation of real tokens in the float model and in the integer model, as reals."""
-    form = formats[name]
-    codes = trace[name].astype(np.int64) - form.zero_point
-    back = codes * (int(form.scale.multiplier) / 2 ** int(form.scale.shift))
+    back = formats[name].reals(trace[name])
     return (seen[name][mask], back[mask]) if back.ndim == 3 else (seen[name], back)
 
 
 shared = [name for name in seen if name in formats and name in trace]
 relative = {name: np.square(np.subtract(*pair(name))).sum() / np.square(pair(name)[0]).sum() for name in shared}
 
-figure = plt.figure(figsize=(8.6, 6.6))
-above, below = figure.subfigures(2, 1, height_ratios=[1, 1.25])
+# %% tags=["hide-input"]
+figure = plt.figure(figsize=(7.6, 7.6))
+above, below = figure.subfigures(2, 1, height_ratios=[1, 1.9])
 hidden = ["embeddings.LayerNorm", *(f"encoder.layer.{i}.output.LayerNorm" for i in range(config.num_hidden_layers))]
 titles = ["after the embeddings", *(f"after layer {i}" for i in range(config.num_hidden_layers))]
 panels = above.subplots(1, len(hidden), sharex=True, sharey=True)
 for axes, name, title in zip(panels, hidden, titles, strict=True):
     x, back = pair(name)
-    scale = formats[name].scale
-    lsb = (back - x) / (int(scale.multiplier) / 2 ** int(scale.shift))
+    lsb = (back - x) / float(formats[name].scale)
     axes.hexbin(x.ravel(), lsb.ravel(), gridsize=(48, 30), extent=(-8, 8, -5, 5), bins="log", cmap="Greys", mincnt=1)
     for half in (-0.5, 0.5):
         axes.axhline(half, color=RUST, linewidth=1, linestyle="--")
@@ -342,25 +343,23 @@ for axes, name, title in zip(panels, hidden, titles, strict=True):
 panels[0].set_ylabel("integer less float, LSB")
 axes = below.subplots()
 places = np.arange(len(shared))
-axes.vlines(places, 1e-5, [100 * relative[name] for name in shared], color="#c9ced6", linewidth=1.2, linestyle="-")
+axes.hlines(places, 1e-5, [100 * relative[name] for name in shared], color="#c9ced6", linewidth=1.2, linestyle="-")
 bits = np.array([formats[name].range.bits for name in shared])
 percents = np.array([100 * relative[name] for name in shared])
 for width, mark, colour, text in ((8, "o", INK, "8 bits"), (16, "D", RUST, "16 bits"), (32, "s", SEA, "32 bits")):
     axes.plot(
-        places[bits == width], percents[bits == width], mark, color=colour, markersize=6, label=text, linestyle="none"
+        percents[bits == width], places[bits == width], mark, color=colour, markersize=6, label=text, linestyle="none"
     )
-axes.set_xticks(
-    places,
-    [name.removeprefix("encoder.") for name in shared],
-    rotation=40,
-    ha="right",
-    rotation_mode="anchor",
-    fontsize=7.5,
-)
-axes.set(ylabel="squared error, %", yscale="log", ylim=(0.0008, 2))
-axes.legend(ncols=3, loc="upper left")
-axes.grid(visible=True, axis="y")
+axes.set_yticks(places, [name.removeprefix("encoder.") for name in shared])
+axes.set(xlabel="squared error, %", xscale="log", xlim=(0.008, 0.4), ylim=(len(shared) - 0.4, -0.6))
+axes.set_xticks([0.01, 0.03, 0.1, 0.3], ["0.01", "0.03", "0.1", "0.3"])
+axes.minorticks_off()
+axes.tick_params(left=False)
+axes.legend(loc="lower right")
+axes.grid(visible=True, axis="x")
 plt.show()
+
+# %%
 labels, integer_labels = (x.argmax(axis=1) for x in pair("classifier"))
 print(f"logits: {percents[-1]:.2f} % off; {(labels != integer_labels).sum()} of {len(labels)} labels differ")
 assert np.array_equal(labels, integer_labels)
@@ -385,6 +384,7 @@ from intsim.report.tasks.glue import Example
 examples = [Example(texts=(text,), target=1.0) for text in texts]  # only errors are asked for: any label will do
 measured = report(FLOAT, ["intsim", "ibert", "w8a8"], "sst2", examples, calibration=default_calibration()[16:])
 
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4), width_ratios=[1.4, 1], sharey=True)
 colours, hatches = (INK, RUST, SEA, SAND), ("", "//", "..", "xx")
 
@@ -420,10 +420,13 @@ stack(right, [each.recipe for each in measured.recipes], [each.errors[-2] for ea
 right.set(title="after layer 1, by recipe")
 figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
+
+# %%
+print(f"{'squared error of, %':<29} {' '.join(f'{part:>14}' for part in PARTS)}")
 for each in measured.recipes:
     for error in each.errors[-2:]:
-        split = ", ".join(f"{part} {100 * error.parts[part]:+.3f}" for part in PARTS)
-        print(f"{each.recipe:<7} {error.name:<31} {100 * error.squared:.3f} % = {split}")
+        split = " ".join(f"{100 * error.parts[part]:+14.3f}" for part in PARTS)
+        print(f"{each.recipe:<6} {error.name.removeprefix('encoder.layer.1.'):<16} {100 * error.squared:.3f} {split}")
 
 # %% [markdown]
 # In the recipe `intsim` the polynomials do as much harm as all 8-bit codes together: the price of one multiplication

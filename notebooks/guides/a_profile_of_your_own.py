@@ -24,20 +24,21 @@
 import shell  # the commands are typed in the folder of the repository
 
 # %%
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import intsim
 from intsim.fixedpoint import Rounding
 from intsim.requantization import RULES
 
-intsim.PROFILES["intsim"]
+base = intsim.PROFILES["intsim"]
+for field in fields(base):
+    print(f"{field.name:<18} {getattr(base, field.name)!s:.75}")
 
 # %% [markdown]
 # Suppose that your requantizer is gemmlowp's, with its two roundings, and that what divides and shifts inside the
 # nonlinear operators truncates:
 
 # %%
-base = intsim.PROFILES["intsim"]
 mine = replace(
     base,
     name="my-chip",
@@ -45,7 +46,7 @@ mine = replace(
     step_rounding=Rounding.FLOOR,
 )
 print(mine.name, mine.hash[:12], "instead of", base.hash[:12])
-print("rules of requantization:", *RULES)
+print("rules of requantization:", *list(RULES)[:5], "...", len(RULES))
 
 # %% [markdown]
 # The hash is that of the rules, and stands in every checkpoint, trace and result: two runs that disagree cannot be
@@ -82,4 +83,4 @@ from intsim.profile import Profile
 
 stored = json.dumps(mine.to_json())
 assert Profile.from_json(json.loads(stored)).hash == mine.hash
-stored[:120] + "..."
+stored[:85] + "..."

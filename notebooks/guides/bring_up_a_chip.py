@@ -150,12 +150,14 @@ import shell
 # The same in one line: `intsim vectors gen requantize --operands-only | ./device | intsim vectors verify requantize`.
 # `--format memh -o FILE` writes words for `$readmemh` with a SystemVerilog package beside them, `c-header` and `npz`
 # arrays ([formats](../reference/formats.md)). `--profile ita` (or `ivit`, `ibert-code`) takes that project's rules;
-# `--to int16` and `--activations uint8` other ranges.
+# `--to int16` and `--activations uint8` other ranges. Units that are fused have vectors as a whole: `linear` is a product
+# with its bias and its requantization, `linear_add_norm` that, its sum with a residual and LayerNorm.
 #
 # ## The constants of your model
 #
 # A unit seldom has to be right for every constant: it has to be right for those of your layers. `--from` and `--layer`
-# take profile, formats, shapes and constants of a layer, by its name in a [trace](../reference/formats.md):
+# take profile, formats, shapes and constants of a layer, by its name in a [trace](../reference/formats.md) (of
+# `linear_add_norm` the norm's):
 
 # %% language="bash"
 # cd ..

@@ -127,8 +127,15 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 # intsim compare film back --tile 4x4 --lanes 4
 
 # %% [markdown]
-# Without the layout, `compare` would have said *right values in another order: tiles of 4x4*.
-#
+# Without the layout, `compare` would have said *right values in another order: tiles of 4x4*. And do the files hold what
+# the RTL needs? With `--weights` its units read weights and constants from them, and only activations from the trace:
+
+# %% magic_args="iverilog" language="bash"
+# intsim vectors replay trace.safetensors --layer '*.layer.0.attention.self.query*' \
+#     --weights weights --out loaded.npz --work sim-weights
+# intsim compare trace.safetensors loaded.npz
+
+# %% [markdown]
 # ## The model in C
 #
 # `export --c` writes the whole model as one C99 file, without floats and allocations in its forward pass, each operator
@@ -165,7 +172,9 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 # obj/dpi
 
 # %% [markdown]
-# `make dpi` in the folder of `vectors bench requantize` holds the RTL unit against C for every one of 2^32 accumulators.
+# `make dpi` in the folder of `vectors bench requantize` holds the RTL unit against C for every one of 2^32 accumulators;
+# that this C is intsim's rule for all of them is a test of its own, of half an hour: `INTSIM_ALL_ACCUMULATORS=1 pytest -m
+# slow tests/verify/test_bench.py -k every_accumulator`.
 # Of weights beyond 4 MB there is a binary file beside the program; decoders are a function of one token.
 #
 # ## Which model was it?

@@ -91,8 +91,8 @@ assert telling_neighbours(mine) == {"half-even"}
 
 # %% [markdown]
 # The *neighbours* are rules that are nearly the same. One that no case tells apart from yours shows that the operands
-# were too tame: the comparison says nothing then. Here the ratio is 97 / 2**15, so that accumulators lie on ties; with
-# 1583594044 / 2**40 none does, and these two rules are the same function.
+# were too tame: the comparison says nothing then. Here the ratio is $97 / 2^{15}$, so that accumulators lie on ties;
+# with $1583594044 / 2^{40}$ none does, and these two rules are the same function.
 #
 # With ties rounded down, a single `- 1`, the witness falls:
 

@@ -40,7 +40,7 @@ texts = ["A fine film.", "Two dull hours."]
 model = intsim.quantize("tests/data/embedded-float", recipe="intsim", calibration=texts)
 with intsim.trace() as trace:
     result = model([[2, 187, 1403, 4]])
-result.values, result.scale, len(trace)
+print(result.values * float(result.scale), "of", len(trace), "arrays of integers")
 
 # %% [markdown]
 # ## Which recipe?

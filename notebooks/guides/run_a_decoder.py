@@ -22,8 +22,9 @@
 import shell  # the commands are typed in the folder of the repository
 
 # %% language="bash"
-# intsim generate --text "Once upon a time" --max-new-tokens 40
-# intsim generate --text "Once upon a time" --max-new-tokens 40 --top-k 40 --temperature 0.8 --seed 1
+# intsim generate --text "Once upon a time" --max-new-tokens 40 | fold -s -w 90
+# intsim generate --text "Once upon a time" --max-new-tokens 40 --top-k 40 --temperature 0.8 \
+#     --seed 1 | fold -s -w 90
 
 # %% [markdown]
 # ## The cache
@@ -44,7 +45,8 @@ result = model([[1, 403, 407]], cache=cache)
 result = model([[261]], cache=result.cache)
 whole = model([[1, 403, 407, 261]])
 assert np.array_equal(result.values[0, -1], whole.values[0, -1])
-model.generate([[1, 403, 407, 261]], max_new_tokens=20)
+(tokens,) = model.generate([[1, 403, 407, 261]], max_new_tokens=20)
+print(*tokens)
 
 # %% [markdown]
 # A cache of S tokens takes 2 L S C_kv bytes for L layers with C_kv channels of keys. Samples are drawn on integers too:
@@ -55,11 +57,12 @@ model.generate([[1, 403, 407, 261]], max_new_tokens=20)
 #
 #     intsim quantize HF_DIR -o OUT --recipe zeroquant --profile intsim-wide --calibration text.txt --window 512
 #     intsim generate OUT --text "It was a dark" --max-new-tokens 50 --top-k 40 --temperature 0.8 --seed 1
-#     intsim generate OUT --ids ids.txt --trace step.safetensors --level steps     # the last step, with the cache it reads
-#     intsim run OUT --text "It was a dark" --trace prefill.safetensors --json     # the logits of the last token
+#     intsim generate OUT --ids ids.txt --trace step.safetensors --level steps
+#     intsim run OUT --text "It was a dark" --trace prefill.safetensors --json
 #     intsim eval OUT --task perplexity --data text.txt --window 512 --stride 256 --reference HF_DIR
 #     intsim eval OUT --task lambada --data lambada.jsonl
 #
+# The trace of `generate` is that of the last step, with the cache it reads; `run` gives the logits of the last token.
 # A decoder is calibrated on one running text, the lines as they stand, in windows (a text of intsim's own by default).
 # `zeroquant` smooths its norms, which write a few channels far above the rest (SmoothQuant's migration of scales).
 # Perplexity is formed in float64 from the integer logits, outside the model; what the tokenizer puts in front of a text

@@ -25,10 +25,12 @@
 import shell  # the commands are typed in the folder of the repository
 
 # %%
+import textwrap
+
 from intsim.models.world import ROLES, WEIGHT_ROLES
 
-print("weights:    ", *WEIGHT_ROLES)
-print("activations:", *ROLES)
+print(textwrap.fill("weights: " + ", ".join(WEIGHT_ROLES), 90))
+print(textwrap.fill("activations: " + ", ".join(ROLES), 90))
 
 # %% [markdown]
 # Say 4 bits are wanted for the feed-forward weights, in groups of input channels, and 16 for what goes into them:
@@ -100,4 +102,4 @@ _ = Path("/tmp/mine.toml").write_text(RECIPE, encoding="utf-8")
 
 # %% magic_args="fails" language="bash"
 # sed 's/"channel"/"chanel"/' /tmp/mine.toml > /tmp/wrong.toml
-# intsim recipes /tmp/wrong.toml
+# intsim recipes /tmp/wrong.toml 2>&1 | fold -s -w 95

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -164,6 +165,7 @@ def test_each_process_takes_its_share_of_the_cores(
 
     monkeypatch.setattr(blocks, "THREADS", cores)
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)  # a process of a pool dies at once, this one tells
+    monkeypatch.setattr(logging.getLogger("intsim.io.huggingface"), "disabled", False)  # and speaks afterwards
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     shared = evaluate(encoder, "stsb", PAIRS, jobs=jobs)
     assert threads == blocks.THREADS
