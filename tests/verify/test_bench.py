@@ -78,7 +78,9 @@ def test_units_of_another_size_pass(name, size, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@every_unit
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("add", "gelu") else name for name in BENCHES]
+)
 def test_cocotb_passes_the_reference(name, tmp_path):
     require("iverilog")
     require("cocotb", is_there=find_spec("cocotb") is not None)
@@ -105,6 +107,7 @@ def test_a_bench_takes_constants_and_formats_of_a_layer_of_a_model(name, layer, 
     assert "bench: passed: 200 cases" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_bench_takes_the_formats_that_make_is_told_or_refuses_them(tmp_path):
     require("iverilog")
     folder = write_bench("requantize", tmp_path / "bench")[0].parent
