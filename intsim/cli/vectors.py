@@ -2,6 +2,7 @@
 """``intsim vectors``: write test vectors, and judge what a device makes of them."""
 
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,9 +119,9 @@ def gen(
 
     The same arguments give the same bytes, forever. Beside -o FILE, memh writes a SystemVerilog package, FILE_pkg.sv.
 
-    With --from DIR --layer NAME, OP is requantize, softmax, layer_norm, rms_norm, matmul or linear_add_norm, whose name
-    is the norm's; profile, formats, constants and shapes are those of that layer; what the device answers keeps its
-    operands.
+    With --from DIR --layer NAME, OP is requantize, add, gelu, softmax, layer_norm, rms_norm, matmul or linear_add_norm,
+    whose name is the norm's; profile, formats, constants and shapes are those of that layer; what the device answers
+    keeps its operands.
     """
     if form == "safetensors" and output is None:
         msg = "--format safetensors needs -o FILE"
@@ -243,7 +244,8 @@ def verify_(
 def bench(name: str, *, folder: Path) -> None:
     """Write a bench of OP to start from: a unit of reference RTL, what drives it, a Makefile.
 
-    OP is requantize, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the folder:
+    OP is requantize, add, gelu, softmax, layer_norm or matmul; the rules are those of profile intsim. Then, in the
+    folder:
 
     \b
         make icarus       the SystemVerilog bench, in Icarus Verilog
@@ -251,7 +253,8 @@ def bench(name: str, *, folder: Path) -> None:
         make cocotb       a bench in Python, in Icarus Verilog
 
     Each runs the unit on the vectors of OP with random stalls and resets and judges its answers; where they are wrong,
-    diagnose says why. Put your own unit in the place of the reference: ports and handshake are its first lines.
+    diagnose says why. Behind make, FROM=DIR LAYER=NAME takes the constants and formats of a layer of a model, by its
+    name in a trace. Put your own unit in the place of the reference: ports and handshake are its first lines.
     """  # noqa: D301
     for path in write_bench(name, folder):
         click.echo(path, err=True)
@@ -295,7 +298,8 @@ def replay_(
         intsim compare trace.safetensors device.npz
 
     The folder of --work has a bench for each call, with its vectors and answers. With --weights, the folder that
-    'intsim export DIR --memh' wrote, units read its weights and constants, and activations of the trace.
+    'intsim export DIR --memh' wrote, units read its weights and constants, and activations of the trace. Calls that no
+    unit computes are skipped, which stderr says.
     """  # noqa: D301
     from intsim.io.dumps import read_dump  # noqa: PLC0415
     from intsim.io.trace_file import read_trace  # noqa: PLC0415
@@ -306,10 +310,14 @@ def replay_(
     recorded, _ = read_trace(trace)
     exported = None if weights is None else read_dump(weights)
     kernels = simulated(work, units=units, stall=stall, resets=resets)
-    results = run_calls(recorded, kernels, layer=layer, weights=exported, progress=not quiet)
+    skipped: dict[str, str] = {}
+    results = run_calls(recorded, kernels, layer=layer, weights=exported, skipped=skipped, progress=not quiet)
     with complete_file(out, RESULTS) as file:
         np.savez(file, allow_pickle=False, **results)
-    click.echo(f"calls replayed: {len(results)}", err=True)
+    click.echo(f"calls replayed: {len(results)}, skipped: {len(skipped)}", err=True)
+    for reason, count in Counter(skipped.values()).items():
+        first = next(name for name, why in skipped.items() if why == reason)
+        say(f"skipped {count}, first {first}: {reason}", err=True)
 
 
 @vectors.command(short_help="Say which known bugs the vectors catch.")

@@ -20,7 +20,7 @@ from intsim.io.bounded import MAX_DATA, MAX_LINE, parse_json, read_json, read_te
 from intsim.io.exported import model_contents
 from intsim.io.integer_checkpoint import FILE, read_checkpoint
 from intsim.io.layout import Layout, Packing, restore_order, unpack_words
-from intsim.io.memh import Words, parse_memh
+from intsim.io.memh import Words, read_memh
 from intsim.io.safetensors_file import MAX_HEADER, parse_metadata, read_any
 from intsim.io.trace_file import check_manifest
 from intsim.models.constants import Constants
@@ -276,9 +276,8 @@ def _read_one(path: Path) -> Values:
     memh, arrays, raw, _ = SUFFIXES
     try:
         if path.suffix in memh:
-            return parse_memh(
-                read_text(path, most=MAX_DATA, longest_line=MAX_LINE, encoding="latin-1").encode("latin-1")
-            )
+            with path.open("rb") as file:
+                return read_memh(file)
         if path.suffix in arrays:
             return _read_npy_file(path, str(path))
         if path.suffix in raw:
@@ -290,12 +289,8 @@ def _read_one(path: Path) -> Values:
 
 
 def _read_raw(path: Path) -> Words:
-    with path.open("rb") as file:
-        data = file.read(MAX_DATA + 1)
-    if len(data) > MAX_DATA:
-        msg = f"more than {MAX_DATA} bytes"
-        raise ValueError(msg)
-    return Words(np.frombuffer(data, np.uint8).reshape(-1, 1), None, 8, raw=True)
+    data = np.fromfile(path, np.uint8, path.stat().st_size)
+    return Words(data.reshape(-1, 1), None, 8, raw=True)
 
 
 def _decimals(text: str) -> NDArray[Any]:

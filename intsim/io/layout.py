@@ -47,6 +47,7 @@ MAX_WORD_BITS: Final = 8192
 MAX_LANES: Final = 1024
 MAX_BANKS: Final = 1024
 MAX_TILE: Final = 1 << 16
+BLOCK: Final = 1 << 20  # elements unpacked at a time
 MAX_ELEMENTS: Final = 1 << 31
 """Elements of a tensor with what tiles and banks add to it."""
 
@@ -329,6 +330,20 @@ def unpack_words(words: Bytes, packing: Packing, *, bits: int, signed: bool) -> 
     The bits of a lane above ``bits`` are all zero or all the sign; else the element is the number that the whole lane
     holds, which no element of ``bits`` bits is.
     """
+    step = max(1, BLOCK // packing.lanes) * packing.words
+    if len(words) <= step:
+        return _unpacked(words, packing, bits=bits, signed=signed)
+    count = len(words) // packing.words * packing.lanes
+    values, too_wide = np.empty(count, np.int64 if signed else np.uint64), np.empty(count, np.bool_)
+    at = 0
+    for start in range(0, len(words), step):  # several times the elements' bytes are taken meanwhile
+        part, lost = _unpacked(words[start : start + step], packing, bits=bits, signed=signed)
+        values[at : at + len(part)], too_wide[at : at + len(part)] = part, lost
+        at += len(part)
+    return values, too_wide
+
+
+def _unpacked(words: Bytes, packing: Packing, *, bits: int, signed: bool) -> tuple[Integers, NDArray[np.bool_]]:
     word_bits, lanes, lane_bits = packing
     count = len(words) // packing.words
     if lane_bits % 8 == 0 and word_bits == lanes * lane_bits:

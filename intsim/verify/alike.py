@@ -60,7 +60,7 @@ def exact(name: str, values: NDArray[Any]) -> NDArray[Any]:
         raise IntsimError(msg)
     if plain.dtype.kind == "u" and plain.dtype.itemsize == 8 and plain.size and plain.max() >> np.uint64(63):
         return plain.astype(object)
-    return plain.astype(np.int64)
+    return plain.astype(np.int64, copy=False)
 
 
 def read_alike(

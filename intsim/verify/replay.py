@@ -16,11 +16,15 @@ from intsim.fixedpoint import Dyadic
 from intsim.io.dumps import Dump
 from intsim.io.trace_file import read_trace
 from intsim.models.constants import Constants
-from intsim.models.world import tensor_name
+from intsim.models.world import tensor_name, term_name
 from intsim.ops import LayerNormParams
 from intsim.verify.compare import Comparison, compare
 
-__all__ = ["replay", "run_calls"]
+__all__ = ["NotComputedError", "replay", "run_calls"]
+
+
+class NotComputedError(IntsimError):
+    """A kernel does not compute this call of its operator."""
 
 
 def replay(
@@ -56,6 +60,8 @@ def replay(
     ------
     IntsimError
         If no call of the trace is of such an operator.
+    NotComputedError
+        If a kernel raises it.
     """
     recorded = trace if isinstance(trace, Trace) else read_trace(trace)[0]
     actual = run_calls(recorded, kernels, layer=layer)
@@ -72,6 +78,7 @@ def run_calls(
     *,
     layer: str = "*",
     weights: Dump | None = None,
+    skipped: dict[str, str] | None = None,
     progress: bool = False,
 ) -> Trace:
     """Return what ``kernels`` make of the recorded calls of their operators, in forward order.
@@ -85,6 +92,10 @@ def run_calls(
         multipliers, shifts, zero points and eps that the kernels get in the place of the recorded ones. Activations
         stay those of the trace.
 
+    skipped
+        Where it is given, it gets the calls of ``layer`` without a result, name -> why: no kernel is of their operator,
+        or the kernel raises NotComputedError, which otherwise is raised on.
+
     Raises
     ------
     IntsimError
@@ -92,15 +103,28 @@ def run_calls(
     """
     if weights is not None:
         _check_model(recorded, weights)
-    calls = {name: call for name, call in recorded.calls.items() if call.operator.__name__ in kernels}
-    calls = {name: call for name, call in calls.items() if fnmatchcase(name, layer)}
+    named = {name: call for name, call in recorded.calls.items() if fnmatchcase(name, layer)}
+    calls = {name: call for name, call in named.items() if call.operator.__name__ in kernels}
+    without: dict[str, str] = {} if skipped is None else skipped
+    without.update(
+        (name, f"no kernel of {call.operator.__name__}") for name, call in named.items() if name not in calls
+    )
     if not calls:
         msg = f"trace must hold calls of {', '.join(sorted(kernels))} named {layer}, got none; take it at level steps"
         raise IntsimError(msg)
     actual = Trace(recorded.level)
+    gave = {id(call.result): name for name, call in recorded.calls.items()}
     for name, own in watched(calls.items(), "replaying", unit="call", shown=progress):
-        call = own if weights is None else _with_weights(own, weights)
-        actual[name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
+        call = own if weights is None else _with_weights(own, weights, gave)
+        try:
+            actual[name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
+        except NotComputedError as refused:
+            if skipped is None:
+                raise
+            skipped[name] = str(refused)
+    if not actual:
+        msg = f"trace must hold calls named {layer} that are computed, got none: {without[next(iter(calls))]}"
+        raise IntsimError(msg)
     return actual
 
 
@@ -111,7 +135,9 @@ def _check_model(recorded: Trace, weights: Dump) -> None:
         raise IntsimError(msg)
 
 
-def _with_weights(call: Call, weights: Dump) -> Call:
+def _with_weights(call: Call, weights: Dump, gave: Mapping[int, str]) -> Call:
+    """Return the call with what it reads of the export; ``gave`` says which call a term of a sum is the result of."""
+
     def read(name: str) -> Any:
         if name not in weights:
             msg = f"weights must hold what {call.name} reads, got no {name}; export them without --layer"
@@ -129,6 +155,11 @@ def _with_weights(call: Call, weights: Dump) -> Call:
             constants["bias"] = read(f"{name.removesuffix('.acc')}.bias")
         case "requantize":
             operands = (operands[0], ratio(name))
+            if np.any(constants.get("zero_point", 0)):
+                constants["zero_point"] = read(f"{name}.zero_point")
+        case "add":
+            terms = [gave.get(id(term), term_name(name)) for term in operands[0]]
+            operands = (operands[0], [ratio(term.removesuffix(".acc").removesuffix(".wide")) for term in terms])
             if np.any(constants.get("zero_point", 0)):
                 constants["zero_point"] = read(f"{name}.zero_point")
         case "softmax":

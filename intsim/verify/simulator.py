@@ -36,14 +36,15 @@ from numpy.typing import NDArray
 
 from intsim import ops
 from intsim.errors import IntsimError
-from intsim.fixedpoint import Dyadic, IntRange
+from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.io.atomic import Kind
 from intsim.ops.layer_norm import LayerNormParams
 from intsim.profile import INTSIM
 from intsim.verify.bench import BENCHES, write_bench
+from intsim.verify.replay import NotComputedError
 from intsim.verify.vectors.draw import Int64
 from intsim.verify.vectors.formats import system_verilog_package
-from intsim.verify.vectors.operators import Field, Operator, bind
+from intsim.verify.vectors.operators import Operator, bind
 from intsim.verify.vectors.text import format_lines
 
 __all__ = ["RESULTS", "simulated"]
@@ -66,7 +67,6 @@ class Cases:
     operands: Int64  # (cases, operand words)
     results: Int64  # (cases, result words), the expected ones
     back: Callable[[Int64], Int64]
-    narrow: bool = False
 
 
 def simulated(
@@ -86,8 +86,9 @@ def simulated(
     Raises
     ------
     IntsimError
-        If Icarus is not installed; from a kernel, if a unit does not compile, does not answer every case, or a call is
-        one that the units do not compute: of another profile's rules, or of formats beyond theirs.
+        If Icarus is not installed; from a kernel, if a unit does not compile or does not answer every case.
+    NotComputedError
+        From a kernel, if the units do not compute the call: of another profile's rules, or of formats beyond theirs.
     """
     if shutil.which("iverilog") is None:
         msg = "simulator must be installed to replay calls in it, got no iverilog"
@@ -124,8 +125,7 @@ def _simulate(cases: Cases, place: Path, *options: str) -> None:
     name = cases.operator.name
     units = [file for file in BENCHES[name] if file.endswith(".sv") and not file.startswith("tb_")]
     sources = [f"intsim_{name}_pkg.sv", *units, "bench.sv", f"tb_{name}.sv"]
-    narrow = [f"-Ptb_{name}.NARROW=1"] if cases.narrow else []
-    _run(place, "iverilog", "-g2012", *narrow, "-s", f"tb_{name}", "-o", "icarus.vvp", *sources)
+    _run(place, "iverilog", "-g2012", "-s", f"tb_{name}", "-o", "icarus.vvp", *sources)
     _run(place, "vvp", "-n", "icarus.vvp", "+answers=answers_icarus.txt", *options, may_differ=True)
 
 
@@ -157,12 +157,15 @@ def _answers(cases: Cases, place: Path) -> Int64:
 def _require(name: str, is_computed: bool, what: object) -> None:  # noqa: FBT001
     if not is_computed:
         msg = f"{name} must be a call that the reference units compute, got {what}"
-        raise IntsimError(msg)
+        raise NotComputedError(msg)
 
 
-def _result(name: str, to: IntRange, *, count: int = 1) -> Field:
-    _require(name, to.signed and to.bits in (8, 16, 32), to)
-    return Field(name="y", bits=to.bits, count=count)
+def _given_as(operator: Operator, to: IntRange) -> Operator:
+    """Return the operator with a result in the codes ``to``, as wide as its zero point, if it has one."""
+    _require(operator.name, to.signed and to.bits in (8, 16, 32), to)
+    operands = [replace(each, bits=to.bits) if each.name == "zero_point" else each for each in operator.operands]
+    result = replace(operator.result, bits=to.bits)
+    return replace(operator, operands=tuple(operands), result=result, formats=operator.formats._replace(to=to))
 
 
 def _rows(*fields: Any) -> Int64:
@@ -178,15 +181,31 @@ def _requantize(
 ) -> Cases:
     _require("requantize", rounding in (INTSIM.requantization, INTSIM.rounding), rounding)
     _require("requantize", addend is None, "an addend")
-    operator = bind("requantize", INTSIM)
-    result = _result("requantize", to)
-    wide = replace(
-        operator, operands=(*operator.operands[:-1], Field(name="zero_point", bits=result.bits)), result=result
+    return _of_elements(
+        _given_as(bind("requantize", INTSIM), to), expected, acc, ratio.multiplier, ratio.shift, zero_point
     )
-    words = np.broadcast_arrays(acc, ratio.multiplier, ratio.shift, zero_point)
-    operands = np.stack([word.reshape(-1).astype(np.int64) for word in words], axis=1)
+
+
+def _of_elements(operator: Operator, expected: Any, *fields: Any) -> Cases:
+    """Return a case for each element; fields broadcast to the shape of the first."""
+    words = [np.broadcast_to(field, expected.shape).reshape(-1).astype(np.int64) for field in fields]
     results = expected.reshape(-1, 1).astype(np.int64)
-    return Cases(operator=wide, operands=operands, results=results, back=lambda y: y, narrow=to.narrow)
+    return Cases(operator=operator, operands=np.stack(words, axis=1), results=results, back=lambda y: y)
+
+
+def _add(expected: Any, terms: Any, ratios: Any, *, to: IntRange, profile: Any, zero_point: Any = 0) -> Cases:
+    _require("add", profile == INTSIM, f"profile {profile.name}")
+    _require("add", len(terms) == 2, f"{len(terms)} terms")
+    acc, residual = terms
+    reach = int(residual.min(initial=0)), int(residual.max(initial=0))
+    _require("add", INT16.min <= reach[0] and reach[1] <= INT16.max, f"a residual from {reach[0]} to {reach[1]}")
+    multipliers, shift = [ratio.multiplier for ratio in ratios], ratios[0].shift
+    return _of_elements(_given_as(bind("add", profile), to), expected, acc, residual, *multipliers, shift, zero_point)
+
+
+def _gelu(expected: Any, x: Any, *, profile: Any) -> Cases:
+    _require("gelu", profile == INTSIM, f"profile {profile.name}")
+    return _of_elements(bind("gelu", profile), expected, x)
 
 
 def _softmax(expected: Any, acc: Any, ratio: Dyadic, *, profile: Any, mask: Any = None) -> Cases:
@@ -202,11 +221,11 @@ def _softmax(expected: Any, acc: Any, ratio: Dyadic, *, profile: Any, mask: Any 
 
 def _layer_norm(expected: Any, x: Any, params: LayerNormParams, *, to: IntRange, profile: Any) -> Cases:
     what = f"{x.dtype} to {to} in profile {profile.name}"
-    _require("layer_norm", profile == INTSIM and x.dtype.itemsize <= 2 and not to.narrow, what)
+    _require("layer_norm", profile == INTSIM and x.dtype.itemsize <= 2, what)
     channels = x.shape[-1]
     weight, eps = params.weight, np.array([params.eps])
     operands = _rows(x.reshape(-1, channels), weight.multiplier, params.bias, weight.shift[:1], eps)
-    operator = replace(bind("layer_norm", profile, (channels,)), result=_result("layer_norm", to, count=channels))
+    operator = _given_as(bind("layer_norm", profile, (channels,)), to)
     results = expected.reshape(-1, channels).astype(np.int64)
     return Cases(operator=operator, operands=operands, results=results, back=lambda y: y)
 
@@ -256,6 +275,8 @@ def _spans(length: int) -> list[NDArray[np.intp]]:
 
 CASES: Final[Mapping[str, Callable[..., Cases]]] = {
     "requantize": _requantize,
+    "add": _add,
+    "gelu": _gelu,
     "softmax": _softmax,
     "layer_norm": _layer_norm,
     "matmul": _matmul,

@@ -52,8 +52,8 @@ import shell
 #
 # ## A bench that passes
 #
-# `vectors bench` writes a folder to start from: reference RTL of a unit (requantize, softmax, layer_norm or matmul),
-# what drives it, and a Makefile. Source and sink stall at random, resets fall into the middle of rows.
+# `vectors bench` writes a folder to start from: reference RTL of a unit (requantize, add, gelu, softmax, layer_norm or
+# matmul), what drives it, and a Makefile. Source and sink stall at random, resets fall into the middle of rows.
 
 # %% language="bash"
 # intsim vectors bench requantize --out requantize
@@ -157,19 +157,18 @@ import shell
 #
 # A unit seldom has to be right for every constant: it has to be right for those of your layers. `--from` and `--layer`
 # take profile, formats, shapes and constants of a layer, by its name in a [trace](../reference/formats.md) (of
-# `linear_add_norm` the norm's):
+# `linear_add_norm` the norm's). `make` hands them on, and the package sets the parameters of the unit:
 
 # %% language="bash"
 # cd ..
 # intsim vectors bench softmax --out softmax
 # cd softmax
-# LAYER='--from ../film --layer encoder.layer.0.attention.self.probs --level 0 --size 8'
-# intsim vectors gen softmax $LAYER -o vectors.txt
-# intsim vectors gen softmax $LAYER --format memh -o intsim_softmax.memh
-# grep '^#' vectors.txt
+# intsim vectors gen softmax --from ../film --layer encoder.layer.0.attention.self.probs \
+#     --level 0 --size 8 | grep '^#'
 
 # %% magic_args="iverilog" language="bash"
-# make icarus 2>&1 | tail -3
+# make icarus FROM=../film LAYER=encoder.layer.0.attention.self.probs \
+#     LEVEL=0 SIZE=8 2>&1 | tail -3
 
 # %% [markdown]
 # ## What have the vectors seen?

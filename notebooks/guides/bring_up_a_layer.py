@@ -43,9 +43,10 @@ import shell
 # intsim compare trace.safetensors device.npz
 
 # %% [markdown]
-# Equal to the bit: eight matmuls, six requantizations, softmax and both norms. (There is no unit of GELU and of the
-# residual sum yet.) Your own RTL takes the place of the reference's files by `--units FOLDER`; `--stall 30 --resets 2`
-# disturbs it. Here is a softmax whose divider does not round:
+# The whole layer is equal to the bit: eight matmuls, six requantizations, softmax, GELU, both residual sums and both
+# norms. What no unit computes is skipped, and said. With `--weights FOLDER`, of `export --memh --word-bits 64`, weights
+# and constants come from those files, as they do in your chip. Your own RTL takes the place of the reference's files by
+# `--units FOLDER`; `--stall 30 --resets 2` disturbs it. Here is a softmax whose divider does not round:
 
 # %% magic_args="iverilog" language="bash"
 # mkdir units

@@ -449,7 +449,7 @@ def test_requantize_of_every_accumulator_of_a_channel_is_the_operators(embedded,
     run = exported_rule(profile, tmp_path)
     ratio = embedded.ratio("encoder.layer.0.attention.self.query")
     multiplier, shift = int(ratio.multiplier[0]), int(ratio.shift[0])
-    size = 1 << 22
+    size = 1 << 20
     for start in range(INT32.min, INT32.max + 1, size):
         acc = np.arange(start, start + size)
         expected = ops.requantize(acc, Dyadic(multiplier, shift), to=INT8, rounding=profile.requantization)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from intsim.io import layout as layouts_module
 from intsim.io.layout import Layout, arrange, restore
 
 DTYPES: Final = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64, np.uint64]
@@ -54,6 +55,9 @@ def test_what_is_arranged_is_restored(tensor: tuple[NDArray[Any], int], layout: 
     assert np.array_equal(found, values)
     again, packing = Layout.from_json(layout.to_json(bits))
     assert np.array_equal(restore(words, values.shape, again, bits=bits, signed=signed, packing=packing), values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layouts_module, "BLOCK", 3)
+        assert np.array_equal(restore(words, values.shape, layout, bits=bits, signed=signed), values)
 
 
 def read_as_described(

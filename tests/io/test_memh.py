@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words as $readmemh and $writememh have them."""
 
+from typing import Final
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,17 +64,60 @@ def test_what_is_no_memory_image_is_refused_by_its_line(text: bytes, complaint: 
         parse_memh(text)
 
 
-def test_many_narrow_words_beside_a_wide_one_are_bounded_before_they_are_widened(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_takes_more_memory_than_its_file_is_bounded_before_it_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memh, "MAX_BYTES", 1000)
     assert len(_values(b"0 " * 999 + b"f")) == 1000
-    with pytest.raises(ValueError, match="1001 words as wide as the longest, of 4 digits, more than 1000 bytes"):
-        parse_memh(b"0 " * 1000 + b"ffff")
+    assert _values(b"01\n@3f1 02") == [1, *[0] * 0x3F0, 2]
+    with pytest.raises(ValueError, match="601 words as wide as the longest, of 10 digits, more than 2210 bytes"):
+        parse_memh(b"0 " * 600 + b"ffffffffff")
+    with pytest.raises(ValueError, match="addresses from 0 to 3fd, more words than the 2034 bytes that are read"):
+        parse_memh(b"0001\n@3fd 0002" + b" " * 1020)
+    monkeypatch.setattr(memh, "PIECE", 600)
+    with pytest.raises(ValueError, match="addresses from 0 to 258, more words than the 2811 bytes that are read"):
+        parse_memh(b"00\n" * 600 + b"ffffffffff\n")
 
 
-def test_a_large_file_must_have_one_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memh, "MAX_MIXED", 100)
-    assert _values(b"// a\n" + b"0a\n" * 100) == [10] * 100
-    with pytest.raises(ValueError, match="more than 100 bytes that are not words of one width, one a line"):
-        parse_memh(b"0a\n" * 100 + b"b")
+TEXTS: Final = st.lists(
+    st.sampled_from(
+        [
+            "0a\n",
+            "1_0\n",
+            "7 8\n",
+            "// 05\n",
+            "// /*\n",
+            "/* 05\n06 */\n",
+            "xZ\n",
+            "@20 11\n",
+            "@4\n",
+            "fff\r\n",
+            "\n",
+            "0b",
+        ]
+    ),
+    max_size=25,
+).map("".join)
+
+
+@given(TEXTS, st.integers(1, 40))
+def test_a_file_is_read_in_pieces_as_it_is_at_once(text: str, piece: int) -> None:
+    def read() -> object:
+        try:
+            words = parse_memh(text.encode())
+        except ValueError as error:
+            return str(error)
+        return words.data.tolist(), None if words.unknown is None else words.unknown.tolist(), words.word_bits
+
+    expected = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memh, "PIECE", piece)
+        patch.setattr(memh, "MOST_PIECES", 1 << 20)
+        assert read() == expected
+
+
+def test_lines_and_comments_across_many_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memh, "PIECE", 10)
+    assert _values(b"/*" + b"\n" * 30 + b"*/\n" + b"00 " * 12) == [0] * 12
+    with pytest.raises(ValueError, match="a line 2 of more than 47 bytes"):
+        parse_memh(b"0a\n" + b"00 " * 100)
+    with pytest.raises(ValueError, match=r"'/\*' in line 3, where a hexadecimal word must be"):
+        parse_memh(b"0a\n0b\n/*\n" + b"00\n" * 100)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""25 bugs of RTL, each an edit of the reference units: what was there, what is there now, what diagnose may call it.
+"""37 bugs of RTL, each an edit of the reference units: what was there, what is there now, what diagnose may call it.
 
 Of a bug without a name the answers show that something is wrong, not what: results that were dropped or never came.
 """
@@ -62,6 +62,89 @@ BUGS: Final = [
         what="the last stage does not wait",
         old="wire ready_3 = !out_valid || out_ready;",
         new="wire ready_3 = 1'b1;",
+    ),
+    RtlBug(
+        unit="add",
+        what="no half added",
+        old="(sum_2 + half) >>> shift_2",
+        new="sum_2 >>> shift_2",
+        names=("rounding floor",),
+    ),
+    RtlBug(
+        unit="add",
+        what="the accumulator's multiplier for both",
+        old="48'(residual) * 48'(residual_multiplier)",
+        new="48'(residual) * 48'(acc_multiplier)",
+        names=("first multiplier for all",),
+    ),
+    RtlBug(
+        unit="add",
+        what="each product rounded before the sum",
+        old="sum_2 <= product_1 + 64'(skip_1);",
+        new="sum_2 <= (((product_1 + ((64'sd1 <<< shift_1) >>> 1)) >>> shift_1)"
+        " + ((64'(skip_1) + ((64'sd1 <<< shift_1) >>> 1)) >>> shift_1)) <<< shift_1;",
+        names=("rounded each",),
+    ),
+    RtlBug(
+        unit="add",
+        what="a residual of 8 bits",
+        old="48'(residual) *",
+        new="(residual > 127 ? 48'sd127 : residual < -128 ? -48'sd128 : 48'(residual)) *",
+        names=("operand 1 saturates at 8 bits",),
+    ),
+    RtlBug(
+        unit="add",
+        what="wraps instead of saturating",
+        old="y <= moved < LOWEST ? LOWEST[Y_BITS-1:0] : moved > HIGHEST ? HIGHEST[Y_BITS-1:0] : moved[Y_BITS-1:0];",
+        new="y <= moved[Y_BITS-1:0];",
+        names=("result wraps",),
+    ),
+    RtlBug(
+        unit="add",
+        what="the second stage does not wait",
+        old="wire ready_2 = !valid_2 || ready_3;",
+        new="wire ready_2 = 1'b1;",
+    ),
+    RtlBug(
+        unit="gelu",
+        what="no half added",
+        old="(product_3 + HALF) >>> OUTPUT_SHIFT",
+        new="product_3 >>> OUTPUT_SHIFT",
+        names=("rounding floor",),
+    ),
+    RtlBug(
+        unit="gelu",
+        what="the polynomial not clipped",
+        old="magnitude < LIMIT ? LIMIT - magnitude : 16'd0",
+        new="magnitude < LIMIT ? LIMIT - magnitude : magnitude - LIMIT",
+        names=("clip left out",),
+    ),
+    RtlBug(
+        unit="gelu",
+        what="the sign of x left out",
+        old="x_1 < 0 ? -polynomial : polynomial",
+        new="polynomial",
+        names=("sign left out",),
+    ),
+    RtlBug(
+        unit="gelu",
+        what="the constant one too low",
+        old="erf_2 <= q_erf + 25'(Q_1);",
+        new="erf_2 <= q_erf + 25'(Q_1 - 1);",
+        names=("q_1 -1",),
+    ),
+    RtlBug(
+        unit="gelu",
+        what="a product of 32 bits",
+        old="product_3 <= -41'(x_2) * 41'(erf_2);",
+        new="product_3 <= 41'($signed(32'(-41'(x_2) * 41'(erf_2))));",
+        names=("product wraps at 32 bits",),
+    ),
+    RtlBug(
+        unit="gelu",
+        what="x of the case behind",
+        old="x_2 <= x_1;",
+        new="x_2 <= x;",
     ),
     RtlBug(
         unit="softmax",

@@ -4,6 +4,7 @@
 import ctypes
 import os
 import sys
+from importlib import resources
 from importlib.util import find_spec
 from io import BytesIO
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from c_programs import compiled
 from click.testing import CliRunner
-from verify.rtl import make, make_bench, require, telling_cases, write_cases
+from verify.rtl import make, make_bench, require, run, telling_cases, write_cases
 from verify.rtl_bugs import BUGS
 
 from intsim import ops
@@ -24,8 +25,8 @@ from intsim.verify.diagnose import diagnose_files
 from intsim.verify.vectors import bind, generate, minimum
 from intsim.verify.vectors.judge import Verdict, verify
 
-CASES = {"requantize": 2000, "softmax": 200, "layer_norm": 120, "matmul": 150}
-NAMED = 22
+CASES = {"requantize": 2000, "add": 1000, "gelu": 1000, "softmax": 200, "layer_norm": 120, "matmul": 150}
+NAMED = 32
 UNOPTIMISED = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")  # compiling takes longer than running
 
 every_unit = pytest.mark.parametrize("name", list(BENCHES))
@@ -59,13 +60,14 @@ def test_icarus_passes_the_reference_with_stalls_and_resets(name, tmp_path):
 @one_unit
 def test_verilator_passes_the_reference_with_the_same_answers(name, tmp_path):
     require("verilator")
-    folder = make_bench(name, tmp_path / name, count=CASES[name])
+    cases = min(1000, minimum(bind(name, INTSIM), 1))  # of matmul all
+    folder = make_bench(name, tmp_path / name, count=cases)
     lint = make(folder, "lint")
     assert (lint.returncode, lint.stderr) == (0, "")
     done = make(folder, "verilator", *UNOPTIMISED, "TRACE=", "PLUSARGS=+stall=30 +resets=20")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bench: passed" in done.stdout
-    assert_all_answered(folder, "verilator", name, cases=CASES[name])
+    assert_all_answered(folder, "verilator", name, cases=cases)
 
 
 @pytest.mark.parametrize(("name", "size"), [("softmax", (1,)), ("layer_norm", (1,)), ("matmul", (3, 5, 7))])
@@ -76,7 +78,9 @@ def test_units_of_another_size_pass(name, size, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@every_unit
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("add", "gelu") else name for name in BENCHES]
+)
 def test_cocotb_passes_the_reference(name, tmp_path):
     require("iverilog")
     require("cocotb", is_there=find_spec("cocotb") is not None)
@@ -84,6 +88,33 @@ def test_cocotb_passes_the_reference(name, tmp_path):
     done = make(folder, "cocotb", f"PYTHON={sys.executable}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert_all_answered(folder, "cocotb", name, cases=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "said"),
+    [
+        ("requantize", "encoder.layer.0.attention.self.query", "# to: narrow"),
+        ("matmul", "encoder.layer.0.attention.self.context.acc", "# activations: uint8"),
+    ],
+)
+def test_a_bench_takes_constants_and_formats_of_a_layer_of_a_model(name, layer, said, tmp_path):
+    require("iverilog")
+    folder, model = write_bench(name, tmp_path / name)[0].parent, resources.files("intsim.embedded")
+    command = ("make", "icarus", f"INTSIM={sys.executable} -m intsim", "LEVEL=0", f"FROM={model}", f"LAYER={layer}")
+    done = run(*command, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in (folder / "vectors.txt").read_text().splitlines()
+    assert "bench: passed: 200 cases" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_bench_takes_the_formats_that_make_is_told_or_refuses_them(tmp_path):
+    require("iverilog")
+    folder = write_bench("requantize", tmp_path / "bench")[0].parent
+    done = run("make", "icarus", f"INTSIM={sys.executable} -m intsim", "LEVEL=0", "TO=uint8", cwd=folder)
+    assert "# to: uint8" in (folder / "vectors.txt").read_text().splitlines()
+    assert "requantize.sv gives signed codes, the vectors do not" in done.stdout + done.stderr
+    assert done.returncode != 0
 
 
 @pytest.mark.slow
@@ -136,12 +167,12 @@ def test_the_c_model_of_the_dpi_bench_requantizes_as_ours_does(c_model):
 @pytest.mark.slow
 @pytest.mark.skipif(
     os.environ.get("INTSIM_ALL_ACCUMULATORS") != "1",
-    reason="takes half an hour; INTSIM_ALL_ACCUMULATORS=1 runs every accumulator of one channel",
+    reason="takes minutes; INTSIM_ALL_ACCUMULATORS=1 runs every accumulator of one channel",
 )
 def test_every_accumulator_of_a_channel_is_requantized_as_ours_does_by_the_c_model_and_the_unit(c_model, tmp_path):
     multiplier, shift, zero_point = 1_583_594_044, 40, -3
     constants = {"to": INT8, "rounding": INTSIM.requantization, "zero_point": zero_point}
-    block = 1 << 22
+    block = 1 << 20
     for first in range(INT32.min, INT32.max + 1, block):
         acc = np.arange(first, first + block).astype(np.int32)
         expected = ops.requantize(acc, Dyadic(multiplier, shift), **constants)
@@ -168,7 +199,7 @@ def test_a_bench_goes_into_an_empty_folder_only(tmp_path):
 @pytest.mark.slow
 def test_planted_bugs_are_caught_and_named(tmp_path):
     require("iverilog")
-    assert len(BUGS) >= 25
+    assert len(BUGS) >= 37
     for name in BENCHES:
         write_bench(name, tmp_path / name)
         write_cases(*telling_cases(name), tmp_path / name)

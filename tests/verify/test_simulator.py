@@ -16,13 +16,14 @@ from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding
 from intsim.io.dumps import read_dump
 from intsim.io.trace_file import read_trace
-from intsim.profile import IBERT, INTSIM
+from intsim.profile import IBERT, INTSIM, INTSIM_WIDE
 from intsim.verify.bench import write_bench
 from intsim.verify.compare import compare
-from intsim.verify.replay import replay, run_calls
+from intsim.verify.replay import NotComputedError, replay, run_calls
 from intsim.verify.simulator import simulated
 
 RATIO = Dyadic(1610612736, 33)
+SUM = ("dense.multiplier", "residual.multiplier", "sum.zero_point")  # constants of a sum
 
 
 def run(*arguments):
@@ -64,10 +65,10 @@ def test_layer_0_of_the_embedded_model_through_the_units_is_equal_to_the_bit(tmp
     layer = ("--layer", "encoder.layer.0.*", "--out", device, "--work", tmp_path / "sim")
     assert run("vectors", "replay", trace, *layer, "--weights", tmp_path / "w", "--stall", 10).exit_code == 0
     with np.load(device) as results:
-        assert len(results.files) == 17  # all but two sums and a GELU, of which there is no unit
+        assert len(results.files) == 20  # all
     compared = run("compare", trace, device)
     assert compared.exit_code == 0
-    assert "equal: 17 tensors, to the bit" in compared.output
+    assert "equal: 20 tensors, to the bit" in compared.output
 
 
 def test_kernels_read_the_weights_and_constants_of_an_export(tmp_path):
@@ -77,7 +78,7 @@ def test_kernels_read_the_weights_and_constants_of_an_export(tmp_path):
         assert run("export", model, "--memh", folder, "--word-bits", 64, "--banks", 2).exit_code == 0
         assert run("export", model, "--memh", tmp_path / "some", "--layer", "classifier").exit_code == 0
     recorded, weights = read_trace(trace)[0], read_dump(folder)
-    kernels = {name: getattr(ops, name) for name in ("matmul", "requantize", "softmax", "layer_norm")}
+    kernels = {name: getattr(ops, name) for name in ("matmul", "requantize", "add", "softmax", "layer_norm")}
     results = run_calls(recorded, kernels, weights=weights)
     assert len(results) > 30
     assert compare(results, {name: recorded[name] for name in results}).first is None
@@ -90,6 +91,7 @@ def test_kernels_read_the_weights_and_constants_of_an_export(tmp_path):
         f"{own[0]}.shift": own[0],
         f"{own[0].removesuffix('query')}scores.multiplier": f"{own[0].removesuffix('query')}probs",
         **{f"{own[1]}.{part}": own[1] for part in ("multiplier", "bias", "eps")},
+        **{f"encoder.layer.0.output.{part}": "encoder.layer.0.output.sum" for part in SUM},
     }
     for name, call in changed.items():
         other = read_dump(folder)
@@ -153,10 +155,47 @@ def test_calls_that_no_unit_computes_are_refused(kernels):
         ("softmax", (acc, RATIO), {"profile": IBERT}),
         ("matmul", (x, x), {"x_zero_point": 1}),
         ("matmul", (x.astype(np.int16), x), {}),
+        ("add", ([acc, acc], [RATIO] * 2), {"to": INT16, "profile": IBERT}),
+        ("add", ([acc] * 3, [RATIO] * 3), {"to": INT16, "profile": INTSIM}),
+        ("add", ([acc, acc + 32768], [RATIO] * 2), {"to": INT16, "profile": INTSIM}),
+        ("gelu", (x.astype(np.int16),), {"profile": INTSIM_WIDE}),
     ]
     for name, operands, constants in calls:
-        with pytest.raises(IntsimError, match="must be a call that the reference units compute"):
+        with pytest.raises(NotComputedError, match="must be a call that the reference units compute"):
             kernels[name](*operands, **constants)
+
+
+@pytest.mark.parametrize("to", [INT8, INT16, IntRange(8, narrow=True)], ids=str)
+def test_sums_and_norms_of_every_format_are_computed(kernels, to):
+    random, fewest = np.random.default_rng(0), np.array([-(2**31), -7, 0, 2**31 - 1], np.int32)
+    acc, residual = np.stack([fewest, random.integers(-(2**20), 2**20, 4)]), np.array([[-32768, 5, -9, 32767]] * 2)
+    ratios = [Dyadic([1 << 30, 3, 1610612736, -(1 << 30)], [33] * 4), Dyadic(1 << 29, 33)]
+    constants = {"to": to, "profile": INTSIM, "zero_point": np.array([0, 5, -7, 1])}
+    expected = ops.add([acc, residual], ratios, **constants)
+    assert expected.min() == to.min
+    assert np.array_equal(kernels["add"]([acc, residual], ratios, **constants), expected)
+    x = random.integers(-(2**15), 2**15, (2, 4)).astype(np.int16)
+    params = ops.LayerNormParams(weight=Dyadic([1 << 30] * 4, [20] * 4), bias=np.zeros(4, np.int64), eps=1)
+    expected = ops.layer_norm(x, params, to=to, profile=INTSIM)
+    assert expected.min() == to.min
+    assert np.array_equal(kernels["layer_norm"](x, params, to=to, profile=INTSIM), expected)
+
+
+def test_what_no_unit_computes_is_skipped_and_said(tmp_path):
+    require("iverilog")
+    trace = tmp_path / "trace.safetensors"
+    with resources.as_file(resources.files("intsim.embedded")) as model:
+        assert run("run", model, "--text", "a quiet film", "--trace", trace, "--level", "steps").exit_code == 0
+    options = ("--out", tmp_path / "device.npz", "--work", tmp_path / "sim")
+    done = run("vectors", "replay", trace, "--layer", "embeddings.*", *options)
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[-3:] == [
+        "calls replayed: 1, skipped: 4",
+        "skipped 3, first embeddings.word_embeddings: no kernel of embedding",
+        "skipped 1, first embeddings.sum: add must be a call that the reference units compute, got 3 terms",
+    ]
+    with pytest.raises(IntsimError, match=r"named embeddings.sum that are computed, got none: add must be .* 3 terms"):
+        run("vectors", "replay", trace, "--layer", "embeddings.sum", *options)
 
 
 def test_a_unit_that_does_not_compile_or_answer_is_named(tmp_path):

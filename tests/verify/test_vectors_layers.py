@@ -16,6 +16,8 @@ LAYERS = {
     "requantize": "encoder.layer.0.attention.self.query",
     "softmax": "encoder.layer.1.attention.self.probs",
     "layer_norm": "encoder.layer.0.output.LayerNorm",
+    "add": "encoder.layer.0.output.sum",
+    "gelu": "encoder.layer.0.intermediate.gelu",
     "matmul": "encoder.layer.0.intermediate.dense.acc",
     "linear_add_norm": "encoder.layer.0.output.LayerNorm",
 }
@@ -59,6 +61,13 @@ def test_the_constants_are_those_of_the_model(files):
     assert (arrays["inputs.bias"] == params.bias).all()
     assert {*arrays["inputs.eps"].tolist()} == {params.eps}
 
+    arrays, (dense, skip) = files["add"][1], calls["add"].operands[1]
+    fields = ("acc_multiplier", "residual_multiplier", "shift", "zero_point")
+    given = {*zip(*(arrays[f"inputs.{name}"].tolist() for name in fields), strict=True)}
+    shared = int(skip.multiplier), int(skip.shift), calls["add"].constants["zero_point"]
+    assert given == {(multiplier, *shared) for multiplier in dense.multiplier.tolist()}
+    assert len(np.unique(arrays["outputs.y"])) > 100
+
     arrays, norm = files["linear_add_norm"][1], calls["linear_add_norm"]
     total, product = (trace.calls[f"encoder.layer.0.output.{name}"] for name in ("sum", "dense.acc"))
     (dense, skip), params = total.operands[1], norm.operands[1]
@@ -96,6 +105,11 @@ def test_the_constants_are_those_of_the_model(files):
             ["gen", "matmul", "--size", "4x4x999", "--from", FOLDER, "--layer", LAYERS["matmul"]],
             3,
             "must fit the layer",
+        ),
+        (
+            ["gen", "add", "--from", FOLDER, "--layer", "embeddings.sum"],
+            3,
+            "must be a sum of two terms to have vectors",
         ),
         (
             ["gen", "linear_add_norm", "--size", "1x64x8", "--from", FOLDER, "--layer", LAYERS["linear_add_norm"]],

@@ -28,7 +28,7 @@ class Vectors:
         lines = path.read_text().splitlines()
         self.header = [line.removeprefix("# ") for line in lines if line.startswith("#")]
         keys = [line.partition(": ")[::2] for line in self.header]
-        self.operator = dict(keys)["operator"]
+        self.operator, self.is_narrow = dict(keys)["operator"], dict(keys).get("to") == "narrow"
         self.constants = {
             name.upper(): value for key, pair in keys if key == "constant" for name, value in [pair.split()]
         }
@@ -41,40 +41,46 @@ class Vectors:
     def _field(text):
         name, kind = text.split()
         width, _, count = kind.partition("[")
-        return name, int(width.strip("uint")), int(count.rstrip("]") or 1)
+        return name, int(width.strip("uint")), int(count.rstrip("]") or 1), not kind.startswith("u")
 
     def cases(self):
         """Yield the operands, name -> unsigned words, and the expected words of every case."""
         for line in self.lines:
             words, case = [int(word, 16) for word in line.split()], {}
-            for name, _, count in self.fields:
+            for name, _, count, _ in self.fields:
                 case[name], words = words[:count], words[count:]
             yield case, case.pop(self.fields[-1][0])
 
-    def count(self, name):
-        """Return the words of a field."""
-        return next(count for field, _, count in self.fields if field == name)
+    def field(self, name):
+        """Return the bits of a word of a field, its words, and whether they are signed."""
+        return next(rest for field, *rest in self.fields if field == name)
 
     def parameters(self):
         """Return the parameters of the unit."""
+        result = {"Y_BITS": self.fields[-1][1], "NARROW": int(self.is_narrow)}
         match self.operator:
             case "softmax":
                 names = ("ONE", "Q_LN2", "Q_B", "Q_C", "GUARD_BITS", "OUTPUT_SHIFT")
-                return {"LENGTH": self.count("acc"), **{name: int(self.constants[name]) for name in names}}
+                return {"LENGTH": self.field("acc")[1], **self._constants(*names)}
+            case "gelu":
+                return self._constants("Q_B", "Q_1", "OUTPUT_SHIFT")
             case "layer_norm":
-                return {"CHANNELS": self.count("x"), "FRACTION": int(self.constants["OUTPUT_FRACTION"])}
+                return {"CHANNELS": self.field("x")[1], "FRACTION": int(self.constants["OUTPUT_FRACTION"]), **result}
             case "matmul":
-                columns = self.count("bias")
-                depth = self.count("w") // columns
-                return {"ROWS": self.count("x") // depth, "COLUMNS": columns, "DEPTH": depth}
+                (_, words, signed), columns = self.field("x"), self.field("bias")[1]
+                depth = self.field("w")[1] // columns
+                return {"ROWS": words // depth, "COLUMNS": columns, "DEPTH": depth, "X_SIGNED": int(signed)}
             case _:
-                return {}
+                return {"ZERO_POINT_BITS": self.field("zero_point")[0], **result}
+
+    def _constants(self, *names):
+        return {name: int(self.constants[name]) for name in names}
 
     def answer(self, path, observed):
         """Write the lines with the unit's results in the place of the expected ones; not all cases, so no seed."""
         left_out = ("seed", "level", "cases", "command")
         header = [f"# {line}" for line in self.header if line.partition(":")[0] not in left_out]
-        _, bits, count = self.fields[-1]
+        _, bits, count, _ = self.fields[-1]
         kept = [line.split()[:-count] for line in self.lines]
         rows = [
             " ".join([*operands, *(f"{word:0{bits // 4}x}" for word in words)])

@@ -9,7 +9,8 @@
 module layer_norm #(
     parameter int CHANNELS = 16,  // at most 2**14
     parameter int FRACTION = 16,
-    parameter int Y_BITS = 8
+    parameter int Y_BITS = 8,
+    parameter bit NARROW = 1'b0  // symmetric codes: -127 is the lowest of 8 bits, not -128
 ) (
     input  logic clk,
     input  logic rst,  // synchronous, active high
@@ -101,7 +102,7 @@ module layer_norm #(
   logic signed [N_BITS-1:0] normalised;
 
   // --- scale: |n * multiplier| < 2**55; the bias is such that the sum stays below 2**62
-  localparam logic signed [63:0] LOWEST = -(64'sd1 <<< (Y_BITS - 1));
+  localparam logic signed [63:0] LOWEST = -(64'sd1 <<< (Y_BITS - 1)) + 64'(NARROW);
   localparam logic signed [63:0] HIGHEST = (64'sd1 <<< (Y_BITS - 1)) - 64'sd1;
   wire signed [63:0] scaled = 64'(normalised) * 64'(multipliers[index]) + biases[index];
   wire signed [63:0] half = (64'sd1 <<< row_shift) >>> 1;  // 0 for shift 0

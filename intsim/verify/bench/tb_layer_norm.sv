@@ -32,7 +32,8 @@ module tb_layer_norm;
   layer_norm #(
       .CHANNELS(CHANNELS),
       .FRACTION(OUTPUT_FRACTION),
-      .Y_BITS(Y_BITS)
+      .Y_BITS(Y_BITS),
+      .NARROW(NARROW)
   ) unit (
       .clk(clk),
       .rst(rst),
@@ -52,5 +53,6 @@ module tb_layer_norm;
   initial begin
     if (CENTRING != "exact") $fatal(1, "layer_norm.sv centres exactly, the vectors do not");
     if (ROUNDING != "half-up" || STEP_ROUNDING != "half-up") $fatal(1, "layer_norm.sv rounds half up, the vectors do not");
+    if (!Y_SIGNED) $fatal(1, "layer_norm.sv gives signed codes, the vectors do not");
   end
 endmodule

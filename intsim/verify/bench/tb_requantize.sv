@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A case is a beat: acc, multiplier, shift, zero_point -> y.
-module tb_requantize #(
-    parameter bit NARROW = 1'b0
-);
+module tb_requantize;
   import intsim_requantize_pkg::*;
 
   logic clk, rst, in_valid, in_ready, out_valid, out_ready;
@@ -45,5 +43,8 @@ module tb_requantize #(
       .y(y)
   );
 
-  initial if (ROUNDING != "half-up") $fatal(1, "requantize.sv rounds half up, the vectors do not");
+  initial begin
+    if (ROUNDING != "half-up") $fatal(1, "requantize.sv rounds half up, the vectors do not");
+    if (!Y_SIGNED) $fatal(1, "requantize.sv gives signed codes, the vectors do not");
+  end
 endmodule

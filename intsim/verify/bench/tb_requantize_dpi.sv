@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// DPI-C: an accumulator a cycle, each result compared with the C model's. Verilator only; Icarus has no DPI.
+// DPI-C: LANES units take an accumulator a cycle each, every result is compared with the C model's. Verilator only;
+// Icarus has no DPI.
 //   +first=N +count=N   accumulators   +multiplier=N +shift=N +zero_point=N   constants of the channel
-module tb_requantize_dpi;
+module tb_requantize_dpi #(
+    parameter int LANES = 16  // a cycle costs the simulator more than a unit does
+);
   import "DPI-C" function int intsim_requantize(
     input int acc,
     input int multiplier,
@@ -9,24 +12,28 @@ module tb_requantize_dpi;
     input int zero_point
   );
 
-  logic clk = 1'b0, rst = 1'b1, in_ready, out_valid;
+  logic clk = 1'b0, rst = 1'b1;
   longint first, count, sent = 0, got = 0;
-  int multiplier, shift, zero_point, expected;
-  logic signed [7:0] y;
+  int multiplier, shift, zero_point, acc, expected;
+  logic [LANES-1:0] in_ready, out_valid;
+  logic signed [7:0] y[LANES];
+  wire in_valid = !rst && sent < count;
 
-  requantize unit (
-      .clk(clk),
-      .rst(rst),
-      .in_valid(!rst && sent < count),
-      .in_ready(in_ready),
-      .acc(32'(first + sent)),
-      .multiplier(multiplier),
-      .shift(shift[5:0]),
-      .zero_point(zero_point[7:0]),
-      .out_valid(out_valid),
-      .out_ready(1'b1),
-      .y(y)
-  );
+  for (genvar lane = 0; lane < LANES; lane = lane + 1) begin : channel
+    requantize unit (
+        .clk(clk),
+        .rst(rst),
+        .in_valid(in_valid),
+        .in_ready(in_ready[lane]),
+        .acc(32'(first + sent) + lane),
+        .multiplier(multiplier),
+        .shift(shift[5:0]),
+        .zero_point(zero_point[7:0]),
+        .out_valid(out_valid[lane]),
+        .out_ready(1'b1),
+        .y(y[lane])
+    );
+  end
 
   initial begin
     if ($value$plusargs("first=%d", first) == 0) first = -64'd2147483648;
@@ -39,12 +46,16 @@ module tb_requantize_dpi;
 
   always @(posedge clk) begin
     rst <= 1'b0;
-    if (!rst && sent < count && in_ready) sent <= sent + 1;
-    if (!rst && out_valid) begin
-      expected = intsim_requantize(int'(first + got), multiplier, shift, zero_point);
-      if (int'(y) != expected) $fatal(1, "dpi: requantize(%0d) gives %0d, expected %0d", first + got, y, expected);
-      got <= got + 1;
-      if (got + 1 == count) begin
+    if (in_valid && in_ready[0]) sent <= sent + 64'(LANES);
+    if (!rst && out_valid[0]) begin
+      for (int lane = 0; lane < LANES; lane = lane + 1) begin
+        acc = 32'(first + got) + lane;
+        expected = intsim_requantize(acc, multiplier, shift, zero_point);
+        if ((int'(y[lane]) != expected || !out_valid[lane]) && got + 64'(lane) < count)
+          $fatal(1, "dpi: requantize(%0d) gives %0d, expected %0d", acc, y[lane], expected);
+      end
+      got <= got + 64'(LANES);
+      if (got + 64'(LANES) >= count) begin
         $display("dpi: passed: %0d accumulators from %0d", count, first);
         $finish;
       end

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from intsim.io import safetensors_file
 from intsim.io.atomic import Kind
 from intsim.verify.vectors.draw import Int64
-from intsim.verify.vectors.operators import Field, Operator
+from intsim.verify.vectors.operators import OPERATORS, Field, Operator
 
 __all__ = [
     "VECTORS",
@@ -166,6 +166,8 @@ def system_verilog_package(
         # a string parameter compiles nowhere but in the newest tools; a vector of its bytes compares with a literal
         kind, shown = ("int", str(value)) if isinstance(value, int) else (f"bit [{8 * len(value) - 1}:0]", f'"{value}"')
         lines.append(f"  localparam {kind} {name.upper()} = {shown};")
+    if OPERATORS[operator.name].to:
+        lines.append(f"  localparam bit NARROW = {int(operator.formats.to.narrow)};  // of the result: no lowest code")
     for _, field, offset, words in layout:
         name = field.name.upper()
         lines += [

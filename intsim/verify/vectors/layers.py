@@ -16,7 +16,7 @@ from intsim.verify.vectors.operators import OPERATORS, RANGES, Operator, Size, b
 
 __all__ = ["LAYERED", "Layer", "layer_of"]
 
-LAYERED: Final = ("requantize", "softmax", "layer_norm", "rms_norm", "matmul", "linear_add_norm")
+LAYERED: Final = ("requantize", "add", "gelu", "softmax", "layer_norm", "rms_norm", "matmul", "linear_add_norm")
 PROBE: Final = [[0, 1, 2, 3]]  # ids whose calls show every layer
 
 
@@ -34,7 +34,8 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
     Parameters
     ----------
     size
-        Of a row of softmax or a tile of matmul; a norm has the model's, and linear_add_norm all columns of the layer.
+        Of a row of softmax or a tile of matmul, by default at most the layer's; a norm has the model's, and
+        linear_add_norm all columns of the layer.
 
     Raises
     ------
@@ -61,9 +62,15 @@ def layer_of(model: IntegerModel, name: str, layer: str, size: Size | None) -> L
             raise IntsimError(msg)
     if name == "linear_add_norm":
         return _chained(model, layer, chains[layer], size)
+    if name == "add" and len(call.operands[0]) != 2:
+        msg = f"layer {layer} must be a sum of two terms to have vectors, got {len(call.operands[0])}"
+        raise IntsimError(msg)
     if name == "matmul" and (call.constants.get("x_zero_point", 0) or call.operands[1].dtype != np.int8):
         msg = f"layer {layer} must multiply by int8 codes without a zero point to have vectors, got another"
         raise IntsimError(msg)
+    if name == "matmul" and size is None:
+        rows, columns, depth = OPERATORS[name].size
+        size = (rows, min(columns, call.operands[1].shape[-2]), min(depth, call.operands[1].shape[-1]))
     to = None if "to" not in call.constants else _name_of(call.constants["to"], layer)
     signed = name != "matmul" or call.operands[0].dtype.kind == "i"
     operator = bind(name, model.profile, size, to=to, activations="uint8" if not signed else None)
@@ -158,6 +165,28 @@ def _requantize(operator: Operator, call: Call, cases: Int64, draw: Draw) -> Int
     return np.column_stack([acc, multiplier, shift, zero_point])
 
 
+def _add(operator: Operator, call: Call, cases: Int64, draw: Draw) -> Int64:
+    """Return accumulators at ties of the sum, beside them, and anywhere, of the layer's channels in turn."""
+    ratios, to, n = call.operands[1], operator.formats.to, len(cases)
+    channel = np.arange(n) % max(ratio.multiplier.size for ratio in ratios)
+    of_ratios = [ratio for ratio in ratios if operator.profile.sum == "each"] or ratios[:1]
+    constants = [*(ratio.multiplier for ratio in ratios), *(ratio.shift for ratio in of_ratios)]
+    constants.append(np.asarray(call.constants.get("zero_point", 0)))
+    row = [np.asarray(each, np.int64).reshape(-1)[channel % each.size] for each in constants]
+    residual, multiplier, shift, zero_point = cases[:, 1], row[0], row[2], row[-1]
+    quotient = draw.integers(to.min - 3, min(to.max, 1 << 20) + 3, n) - zero_point
+    tie = ((2 * quotient + 1 << (shift - 1).clip(0, 38)) - residual * row[1]) // np.where(
+        multiplier == 0, 1, multiplier
+    )
+    near = (tie + draw.integers(-1, 2, n)).clip(INT32.min, INT32.max)
+    acc = np.where(draw.integers(0, 3, n) > 0, near, cases[:, 0])
+    return np.column_stack([acc, residual, *row])
+
+
+def _gelu(_: Operator, __: Call, cases: Int64, ___: Draw) -> Int64:
+    return cases
+
+
 def _softmax(_: Operator, call: Call, cases: Int64, __: Draw) -> Int64:
     ratio = call.operands[1]
     rows = cases.copy()
@@ -189,6 +218,8 @@ def _matmul(operator: Operator, call: Call, cases: Int64, draw: Draw) -> Int64:
 
 FILLED: Final[dict[str, Callable[[Operator, Call, Int64, Draw], Any]]] = {
     "requantize": _requantize,
+    "add": _add,
+    "gelu": _gelu,
     "softmax": _softmax,
     "layer_norm": _norm,
     "rms_norm": _norm,
