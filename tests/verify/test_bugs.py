@@ -215,7 +215,7 @@ def test_nothing_changed_is_every_call_of_a_model():
 def test_nothing_changed_is_the_golden_operator_on_vectors(name):
     for profile in (*NATIVE.values(), FINE, *CROSSED):
         operator = bind(name, profile)
-        cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::29]
+        cases = np.concatenate(list(generate(operator, seed=1, level=0, cases=minimum(operator, 0))))[::2]
         nothing_changed = changes_of_operator(operator)[CONTROL].results(cases)
         assert np.array_equal(nothing_changed, operator.results(cases)), profile.name
 
