@@ -83,11 +83,8 @@ AT_ONCE: Final = tuple(zip(MACHINES[1:], (1, 0, 1), strict=True))  # one of the 
     ("environment", "wanted"),
     [
         (MACHINES[0], [0, 1]),
-        *((machine, [one]) for machine, one in zip(MACHINES[1:], ONCE, strict=True)),
-        *(
-            pytest.param(machine, [1 - one], marks=pytest.mark.slow)
-            for machine, one in zip(MACHINES[1:], ONCE, strict=True)
-        ),
+        *((machine, [one]) for machine, one in AT_ONCE),
+        *(pytest.param(machine, [1 - one], marks=pytest.mark.slow) for machine, one in AT_ONCE),
     ],
     ids=str,
 )
