@@ -31,9 +31,20 @@ CROSSED: Final = [
     replace(preset, name=f"{preset.name}-{rounding}-{step_rounding}", rounding=rounding, step_rounding=step_rounding)
     for preset, rounding, step_rounding in product((INTSIM, IBERT), Rounding, Rounding)
 ]
+# Every rounding once as ROUNDING and once as STEP_ROUNDING, never the same as both.
+TURNED: Final = [CROSSED[25 * preset + 5 * i + (i + 1 + preset) % 5] for preset in range(2) for i in range(5)]
 
 every_rounding = pytest.mark.parametrize("rounding", list(Rounding), ids=str)
 every_preset = pytest.mark.parametrize("profile", [INTSIM, IBERT, INTSIM_WIDE], ids=lambda profile: profile.name)
+# A third of the inputs of each of the presets is all of them; every input of every preset takes seconds.
+all_inputs = pytest.mark.parametrize(
+    ("profile", "some"),
+    [
+        *((profile, slice(k, None, 3)) for k, profile in enumerate((INTSIM, IBERT, INTSIM_WIDE))),
+        *(pytest.param(profile, slice(None), marks=pytest.mark.slow) for profile in (INTSIM, IBERT, INTSIM_WIDE)),
+    ],
+    ids=lambda value: value.name if isinstance(value, Profile) else "all" if value == slice(None) else "third",
+)
 both_presets = pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
 profiles: st.SearchStrategy[Profile] = st.sampled_from([INTSIM, IBERT, *CROSSED])
 ranges: st.SearchStrategy[IntRange] = st.sampled_from(RANGES)

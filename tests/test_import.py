@@ -19,22 +19,24 @@ TEXTS: Final = ("a good movie .", "the plot is not bad , not good")
 IDS: Final = [[2, 9, 10, 11, 6, 3]]
 
 
-@pytest.mark.parametrize("name", ["reference", "ops", "models", "convert", "profile"])
-def test_a_users_own_file_is_not_taken_for_one_of_ours(tiny_bert, tmp_path, name):
-    (tmp_path / f"{name}.py").write_text("golden = 1\n")
+def test_users_own_files_are_not_taken_for_ours(tiny_bert, tmp_path):
+    names = ["reference", "ops", "models", "convert", "profile"]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"golden = '{name}'\n")
     program = f"""
 import sys
 import intsim
-import {name}
+import {", ".join(names)}
 model = intsim.quantize(sys.argv[1], calibration=sys.argv[2:])
-print({name}.golden, model({IDS}).digest, intsim.reference.world.__name__)
+print({", ".join(f"{name}.golden" for name in names)})
+print(model({IDS}).digest, intsim.reference.world.__name__)
 """
     path = tiny_bert()
     command = [sys.executable, "-c", program, str(path), *TEXTS]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}  # behind the working directory, as site-packages are
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     expected = intsim.quantize(path, calibration=TEXTS)(IDS).digest
-    assert done.stdout.split() == ["1", expected, "intsim.reference.world"]
+    assert done.stdout.split() == [*names, expected, "intsim.reference.world"]
 
 
 @pytest.mark.parametrize("recipe", ["intsim", "ibert", "peg:groups=4", "tm-iqr", "zeroquant-w4:groups=4"])

@@ -174,8 +174,21 @@ def test_a_closed_pipe_is_quiet(arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (CLOSED_PIPE, "")
 
 
-@pytest.mark.parametrize("arguments", [GEN, ("demo",), ("demo", "--json"), ("info",), ("--help",)])
-@pytest.mark.parametrize(("redirect", "reason"), [("> /dev/full", "No space left on device"), (">&-", "Bad file desc")])
+FULL: Final = "> /dev/full", "No space left on device"
+CLOSED: Final = ">&-", "Bad file desc"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirect", "reason"),
+    [
+        (GEN, *FULL),
+        (("demo",), *CLOSED),
+        (("demo", "--json"), *FULL),
+        (("info",), *CLOSED),
+        (("--help",), *FULL),
+        (("--help",), *CLOSED),
+    ],
+)
 def test_a_full_or_closed_stdout_is_a_sentence(arguments: tuple[str, ...], redirect: str, reason: str) -> None:
     done = _run(*arguments, redirect=redirect)
     assert done.returncode == INVALID_INPUT

@@ -171,7 +171,10 @@ def _simulated(path: Path, model: intsim.IntegerModel, inputs: Any) -> Case:
     return Case(open_checkpoint(path), model, inputs, weights, quantized, output)
 
 
-CASES: Final = [("embedded", recipe) for recipe in (*FITTING, *TRAINED)]
+CASES: Final = [
+    pytest.param("embedded", recipe, marks=[pytest.mark.slow] if "adaround" in recipe else [])  # which takes seconds
+    for recipe in (*FITTING, *TRAINED)
+]
 CASES += [
     pytest.param("minilm", recipe, marks=[] if recipe in {"intsim", "peg", "zeroquant"} else [pytest.mark.slow])
     for recipe in MINILM

@@ -26,6 +26,7 @@ INTSIM_USER = """
 @pytest.fixture(autouse=True)
 def this_intsim_in_other_folders(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(intsim.__file__).parents[1]))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # what else is installed here is not asked
 
 
 def run(pytester, *options):
@@ -130,7 +131,7 @@ def test_it_runs_beside_importlib_mode_and_strict_options(pytester):
 def test_it_runs_beside_xdist(pytester):
     pytest.importorskip("xdist")
     pytester.makepyfile(INTSIM_USER)
-    run(pytester, "--numprocesses", "1").assert_outcomes(passed=1)
+    run(pytester, "-p", "xdist", "--numprocesses", "1").assert_outcomes(passed=1)
 
 
 def test_the_entry_points_name_what_there_is():

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from edges import both_presets, every_other_dtype_than_int16, every_preset, every_rounding
+from edges import all_inputs, both_presets, every_other_dtype_than_int16, every_preset, every_rounding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,12 +16,12 @@ from intsim.profile import IBERT, INTSIM
 DOMAIN = np.arange(-(2**15), 1).astype(np.int16)
 
 
-@every_preset
-def test_every_input_agrees_with_the_oracle(profile):
+@all_inputs
+def test_every_input_agrees_with_the_oracle(profile, some):
     numbers = profile.to_json()
-    e = exp(DOMAIN, profile=profile)
+    e = exp(DOMAIN[some], profile=profile)
     assert e.dtype == np.int32
-    assert e.tolist() == [oracle.exp(x, numbers) for x in DOMAIN.tolist()]
+    assert e.tolist() == [oracle.exp(x, numbers) for x in DOMAIN[some].tolist()]
 
 
 @every_preset

@@ -2,7 +2,7 @@
 import numpy as np
 import oracle
 import pytest
-from edges import both_presets, every_other_dtype_than_int16, every_preset
+from edges import all_inputs, both_presets, every_other_dtype_than_int16, every_preset
 
 from intsim.carrier import blocks
 from intsim.ops import gelu, gelu_tanh
@@ -11,12 +11,12 @@ from intsim.profile import INTSIM, INTSIM_WIDE, PROFILES
 DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
 
 
-@every_preset
-def test_every_input_agrees_with_the_oracle(profile):
+@all_inputs
+def test_every_input_agrees_with_the_oracle(profile, some):
     numbers = profile.to_json()
-    y = gelu_tanh(DOMAIN, profile=profile)
+    y = gelu_tanh(DOMAIN[some], profile=profile)
     assert y.dtype == np.int32
-    assert y.tolist() == [oracle.gelu_tanh(x, numbers) for x in DOMAIN.tolist()]
+    assert y.tolist() == [oracle.gelu_tanh(x, numbers) for x in DOMAIN[some].tolist()]
 
 
 @both_presets

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 from dataclasses import replace
+from itertools import cycle, islice
 
 import numpy as np
 import oracle
@@ -82,7 +83,7 @@ def test_rows_of_a_real_width_are_those_of_the_oracle(profile, channels, bits):
 @pytest.mark.parametrize("channels", [2, 3, 2**13 + 1, 2**14])
 @pytest.mark.parametrize("pattern", [(-(2**15), 2**15 - 1), (-(2**15),), (2**15 - 1,), (2**15 - 1, *[-(2**15)] * 8000)])
 def test_the_largest_rows_are_exact(profile, channels, pattern):
-    row = (list(pattern) * channels)[:channels]
+    row = list(islice(cycle(pattern), channels))
     numbers = profile.to_json()
     y = layer_norm(np.array([row], np.int16), plain(channels), to=INT32, profile=profile)
     expected = oracle.layer_norm(row, [1] * channels, [0] * channels, 0, 1, INT32.min, INT32.max, numbers)
@@ -283,7 +284,8 @@ def test_wide_rows_are_normalised_as_the_oracle_does_it(case, width, to, profile
 @pytest.mark.parametrize("bits", [8, 17, 20, 24, 32])
 @pytest.mark.parametrize("eps", [7, 2**61 - 1])
 def test_wide_rows_of_a_real_width_are_those_of_the_oracle(profile, channels, bits, eps):
-    x = np.random.default_rng(channels).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (3, channels))
+    shape = (2 if channels == 2**14 else 3, channels)
+    x = np.random.default_rng(channels).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), shape)
     x[1:, 1:] >>= bits // 2  # a massive activation
     multipliers, biases, shift = real_params(channels)
     numbers = profile.to_json()
@@ -297,7 +299,7 @@ def test_wide_rows_of_a_real_width_are_those_of_the_oracle(profile, channels, bi
 @pytest.mark.parametrize("eps", [1, 2**61 - 1])
 @pytest.mark.parametrize("pattern", [(-(2**31), 2**31 - 1), (2**31 - 1, *[-(2**31)] * (2**14 - 1)), (-(2**31),)])
 def test_the_largest_wide_rows_stay_inside_int64(profile, eps, pattern):
-    row = (list(pattern) * 2**14)[: 2**14]
+    row = list(islice(cycle(pattern), 2**14))
     y = layer_norm(np.array([row], np.int32), plain(2**14, eps), to=INT32, profile=profile)
     numbers = profile.to_json()
     assert y.tolist() == [

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from edges import every_other_dtype_than_int16, every_preset, every_rounding
+from edges import all_inputs, every_other_dtype_than_int16, every_preset, every_rounding
 
 from intsim.carrier import blocks
 from intsim.fixedpoint import Rounding
@@ -14,12 +14,12 @@ from intsim.profile import INTSIM
 DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
 
 
-@every_preset
-def test_every_input_agrees_with_the_oracle(profile):
+@all_inputs
+def test_every_input_agrees_with_the_oracle(profile, some):
     numbers = profile.to_json()
-    y = tanh(DOMAIN, profile=profile)
+    y = tanh(DOMAIN[some], profile=profile)
     assert y.dtype == np.int16
-    assert y.tolist() == [oracle.tanh(x, numbers) for x in DOMAIN.tolist()]
+    assert y.tolist() == [oracle.tanh(x, numbers) for x in DOMAIN[some].tolist()]
 
 
 @every_preset

@@ -141,7 +141,7 @@ def test_the_order_of_the_examples_changes_the_digest_alone(encoder: intsim.Inte
     assert backward.digest == hashlib.sha256(vectors.astype("<i4").tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("jobs", [2, 3])
+@pytest.mark.parametrize("jobs", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_any_number_of_processes_gives_the_same_evaluation(
     encoder: intsim.IntegerModel, headless: Path, jobs: int
 ) -> None:

@@ -372,7 +372,7 @@ def test_the_batches_change_nothing(source: Path, monkeypatch: pytest.MonkeyPatc
         assert found.parts == pytest.approx(one["parts"], abs=1e-3 * one["squared"])
 
 
-@pytest.mark.parametrize("jobs", [2, 3])
+@pytest.mark.parametrize("jobs", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_any_number_of_processes_gives_the_same_report(
     headless: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:

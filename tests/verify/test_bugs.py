@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from edges import CROSSED, every_preset
+from edges import CROSSED, TURNED, every_preset
 from hypothesis import given
 from hypothesis import strategies as st
 from verify.vector_files import every_binding, every_operator
@@ -211,9 +211,10 @@ def test_nothing_changed_is_every_call_of_a_model():
         assert np.array_equal(changes_of_call(one)[CONTROL](), one.result), one.name
 
 
+@pytest.mark.parametrize("crossed", [TURNED, pytest.param(CROSSED, marks=pytest.mark.slow)], ids=["turned", "crossed"])
 @every_operator
-def test_nothing_changed_is_the_golden_operator_on_vectors(name):
-    for profile in (*NATIVE.values(), FINE, *CROSSED):
+def test_nothing_changed_is_the_golden_operator_on_vectors(name, crossed):
+    for profile in (*NATIVE.values(), FINE, *crossed):
         operator = bind(name, profile)
         cases = np.concatenate(list(generate(operator, seed=1, level=1, cases=minimum(operator, 1))))[::29]
         nothing_changed = changes_of_operator(operator)[CONTROL].results(cases)

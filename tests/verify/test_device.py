@@ -5,12 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import pytest
+from click.testing import CliRunner
 from edges import both_presets
+from verify.vector_files import call, generated
 
+from intsim.cli import cli
 from intsim.profile import IBERT, INTSIM
 from intsim.verify.bugs import changes_of_operator
 from intsim.verify.vectors import bind
@@ -85,22 +89,39 @@ def test_a_device_made_from_the_published_rules_passes_level_2(device, profile, 
     assert intsim("vectors", "verify", operator, data=data).returncode == 0
 
 
+@cache
+def vectors(operator, profile, *options):
+    """Return what gen prints, in this process: that it is the same in one of its own is shown above."""
+    return generated(operator, "--profile", profile, *options)
+
+
 @both_presets
 @pytest.mark.parametrize(("operator", "bug", "change"), BUGS)
 def test_a_planted_bug_is_caught_and_named(device, tmp_path, profile, operator, bug, change):
-    data = answers(device, operator, profile, bug)
-    verdict = intsim("vectors", "verify", operator, data=data)
-    assert verdict.returncode == 1
-    first = verdict.stdout.decode().splitlines()[0]
+    given = run(device, bug, data=vectors(operator, profile.name, "--operands-only"))
+    assert given.returncode == 0, given.stderr
+    status, out, _ = call("verify", operator, data=given.stdout)
+    assert status == 1
+    first = out.decode().splitlines()[0]
     assert "  => " in first
     assert "  expected: " in first
 
     expected = tmp_path / "expected"
-    expected.write_bytes(intsim("vectors", "gen", operator, "--profile", profile.name).stdout)
+    expected.write_bytes(vectors(operator, profile.name))
+    found = CliRunner().invoke(cli, ["diagnose", str(expected), "-"], input=given.stdout)
+    assert found.exit_code == 1, found.output
+    named = [line.partition(": ")[2] for line in found.stdout.splitlines() if line.startswith("explains all")]
+    assert named[0] == change  # the others are equal to it on all of the vectors
+
+
+def test_a_bug_is_caught_and_named_in_processes_of_their_own(device, tmp_path):
+    data = answers(device, "requantize", INTSIM, "away")
+    assert intsim("vectors", "verify", "requantize", data=data).returncode == 1
+    expected = tmp_path / "expected"
+    expected.write_bytes(intsim("vectors", "gen", "requantize").stdout)
     found = intsim("diagnose", expected, "-", data=data)
     assert found.returncode == 1, found.stderr
-    named = [line.partition(": ")[2] for line in found.stdout.decode().splitlines() if line.startswith("explains all")]
-    assert named[0] == change  # the others are equal to it on all of the vectors
+    assert b": rounding half-away" in found.stdout
 
 
 def test_every_operator_of_the_device_has_bugs_of_known_names():

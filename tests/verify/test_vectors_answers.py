@@ -38,10 +38,10 @@ def texts(name):
 @pytest.mark.parametrize(("form", "word_bits"), FORMS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_form_that_is_written_is_read(name, form, word_bits, tmp_path):
-    path = written(name, form, word_bits, tmp_path / "file")
+    path = written(name, form, word_bits, tmp_path / "file", "--level", 0)
     status, out, err = call("verify", name, path)
     assert (status, out) == (0, b""), err
-    assert f"0 of {len(texts(name)[1])} cases differ" in err
+    assert f"0 of {minimum(bind(name, INTSIM), 0)} cases differ" in err
     assert call("verify", name, data=path.read_bytes())[0] == 0
     assert diagnose_files(str(path), str(path)).mismatches == 0
 

@@ -4,6 +4,7 @@
 import re
 import shutil
 import subprocess
+from functools import cache
 from itertools import chain
 from typing import Final
 
@@ -12,7 +13,7 @@ import pytest
 from edges import edge_integers
 from hypothesis import given
 from hypothesis import strategies as st
-from verify.vector_files import bounds, call, every_operator, fields, generated, split
+from verify.vector_files import bounds, call, every_operator, fields, generated, split, text_of
 
 from intsim.io.safetensors_file import read
 from intsim.profile import INTSIM
@@ -25,12 +26,15 @@ def results(request):
     return request.param
 
 
-def columns(name, *, results):
-    """Return the integers of the text, one array per field, and the operator."""
+FEW: Final = ("--level", 0)  # cases: how a file is written does not depend on which they are
+
+
+@cache
+def all_columns(name):
     operator = bind(name, INTSIM)
-    lines = [line.decode().split() for line in split(generated(name))[1]]
+    lines = [line.decode().split() for line in split(text_of(name, *FEW))[1]]
     arrays, start = {}, 0
-    for field in [*operator.operands, *([operator.result] if results else [])]:
+    for field in [*operator.operands, operator.result]:
         words = [[int(word, 16) for word in line[start : start + field.count]] for line in lines]
         signs = 1 << field.bits - 1 if field.signed else 0
         arrays[field.name] = [[(word ^ signs) - signs for word in row] for row in words]
@@ -38,8 +42,14 @@ def columns(name, *, results):
     return operator, arrays
 
 
+def columns(name, *, results):
+    """Return the integers of the text, one array per field, and the operator."""
+    operator, arrays = all_columns(name)
+    return operator, {field: arrays[field] for field in arrays if results or field != operator.result.name}
+
+
 def options(*, results):
-    return [] if results else ["--operands-only"]
+    return [*FEW, *([] if results else ["--operands-only"])]
 
 
 def assert_equal_to_text(arrays, name, *, results):
@@ -133,7 +143,7 @@ PACKED: Final = ("softmax", "isqrt", "layer_norm", "matmul")  # lanes of 1, 8, 1
 
 def packed_arrays(name, form, word_bits, path):
     """Return the words of every field in a packed file, by its name: rows of one case."""
-    assert call("gen", name, "--format", form, "--word-bits", word_bits, "-o", path)[:2] == (0, b"")
+    assert call("gen", name, *FEW, "--format", form, "--word-bits", word_bits, "-o", path)[:2] == (0, b"")
     if form == "c-header":
         text = path.read_text()
         assert f"// packed: {word_bits}-bit words, little-endian lanes\n" in text

@@ -32,7 +32,7 @@ def test_what_gen_writes_at_level_2_verify_passes(profile, name):
 
 @pytest.mark.parametrize(("name", "size"), [(name, size) for name, sizes in SIZES.items() for size in sizes])
 def test_a_size_is_read_from_the_header(name, size):
-    text = generated(name, "--size", size)
+    text = generated(name, "--size", size, "--level", 0)
     assert call("verify", name, data=text)[0] == 0
     assert call("verify", name, "--size", size, data=text)[0] == 0
     without = b"".join(split(text)[1])
@@ -78,7 +78,9 @@ def test_remarks_between_cases_are_passed_over_and_counted():
 
 @pytest.fixture(scope="module")
 def texts():
-    return {(name, profile): generated(name, "--profile", profile) for name in OPERATORS for profile in NATIVE}
+    return {
+        (name, profile): generated(name, "--profile", profile, "--level", 0) for name in OPERATORS for profile in NATIVE
+    }
 
 
 @given(name=st.sampled_from(list(OPERATORS)), profile=st.sampled_from(list(NATIVE)), data=st.data())

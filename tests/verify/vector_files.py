@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of vectors as the tests make them and take them apart."""
 
+from functools import cache
 from itertools import product
 from typing import Final
 
@@ -53,6 +54,9 @@ def generated(*arguments):
     return out
 
 
+text_of = cache(generated)  # where the text is what something else is held against
+
+
 def split(text):
     """Return the header lines and the case lines of a file of vectors."""
     lines = text.splitlines(keepends=True)
@@ -61,10 +65,18 @@ def split(text):
     return header, lines[len(header) :]
 
 
-def sample(name, profile, *, size=None, level=1, every=1):
-    """Return an operator and an even sample of its cases, the random ones included."""
+@cache
+def cases_of(name, profile, size=None, level=1):
+    """Return an operator and its cases of seed 1."""
     operator = bind(name, profile, size)
     cases = np.concatenate(list(generate(operator, seed=1, level=level, cases=minimum(operator, level))))
+    cases.flags.writeable = False
+    return operator, cases
+
+
+def sample(name, profile, *, size=None, level=1, every=1):
+    """Return an operator and an even sample of its cases, the random ones included."""
+    operator, cases = cases_of(name, profile, size, level)
     return operator, cases[::every]
 
 
