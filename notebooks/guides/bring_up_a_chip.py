@@ -21,20 +21,20 @@
 #
 # Two simulators, and cocotb for benches in Python (any of the three may be left out):
 #
-#     apt-get install iverilog verilator make g++
+#     apt-get install iverilog verilator make g++ libpython3-dev
 #     pip install '.[rtl]'
 #
 # ## A checkpoint
 #
-# Any [integer checkpoint](quantize.py) serves. This one is small, and made in a second in intsim's repository:
+# Any [integer checkpoint](quantize.py) serves. This one is small, and made in seconds in intsim's repository:
 
 # %% tags=["remove-cell"]
 import shell
 
 # %% language="bash"
-# rm -rf /tmp/chip && mkdir /tmp/chip
-# intsim quantize tests/data/embedded-float -o /tmp/chip/film
-# cd /tmp/chip
+# chip=$(mktemp -d)
+# intsim quantize tests/data/embedded-float -o $chip/film
+# cd $chip
 
 # %% [markdown]
 # ## The rule
@@ -131,8 +131,8 @@ import shell
 # %% [markdown]
 # ## Your own bench
 #
-# Nothing here needs ours. `vectors gen` writes the cases, your bench or board appends its result to each line, and
-# `verify` judges: text, memh as `$writememh` prints it, npz, safetensors, with operands or without. What a simulator
+# Nothing here needs ours. `vectors gen` writes the cases, each line with the result in its last place, which your bench
+# or board replaces by its own; `--operands-only` leaves it out, to be appended. `verify` judges: text, memh as `$writememh` prints it, npz, safetensors, with operands or without. What a simulator
 # prints of itself is skipped, x and z are mismatches of their case, and a case that is missing, doubled or elsewhere is
 # noticed. `--level 0` is a smoke test of at most 200 cases, 1 finds every known bug that any input can show, 2 is
 # thorough.

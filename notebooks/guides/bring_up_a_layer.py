@@ -16,23 +16,23 @@
 # # Bring up a whole layer
 #
 # [Each unit passes](bring_up_a_chip.py). Now a sentence goes through a whole layer of RTL, the weights into the memories
-# of a testbench, and the model into UVM and firmware as C. All of it is typed in a shell; the first lines make a small
-# integer checkpoint, which yours may replace.
+# of a testbench, and the model into UVM and firmware as C. All of it is typed in a shell, but for a few lines of Python
+# in the same folder; the first lines make a small integer checkpoint, which yours may replace.
 
 # %% tags=["remove-cell"]
 import shell
 
 # %% language="bash"
-# rm -rf /tmp/layer && mkdir /tmp/layer
-# intsim quantize tests/data/embedded-float -o /tmp/layer/film
-# cd /tmp/layer
+# layer=$(mktemp -d)
+# intsim quantize tests/data/embedded-float -o $layer/film
+# cd $layer
 
 # %% [markdown]
 # ## A layer in the simulator
 #
 # A trace of level `steps` holds every intermediate, and what it takes to compute each operator again: operands and
 # constants. `vectors replay` puts a simulator behind it: for every call of a layer that there is a unit for, it writes a
-# bench with the operands of that call, runs it in Icarus, and collects what the RTL answered.
+# bench with the operands of that call, runs it in Icarus, and collects what the RTL answered (a minute or two).
 
 # %% language="bash"
 # intsim run film --text "a nice day" --trace trace.safetensors --level steps
