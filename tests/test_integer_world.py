@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -157,6 +158,7 @@ def _is_banned_import(module: str, name: str) -> bool:
     return root in {"cmath", "decimal", "scipy", "statistics"} or (root == "operator" and "truediv" in name)
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Return the modules a file imports anywhere, functions and type checking included."""
     found: set[str] = set()

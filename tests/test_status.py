@@ -68,10 +68,14 @@ def test_the_package_runs_as_its_command_does(arguments: tuple[str, ...]) -> Non
 
 
 @pytest.mark.parametrize("arguments", [("nothing",), ("run",), ("run", MODEL), ("run", MODEL, "--level", "x")])
-def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
-    done = _run(*arguments)
-    assert done.returncode == USAGE
-    assert done.stderr.startswith("Usage: intsim")
+def test_wrong_usage_is_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["intsim", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == USAGE
+    assert capsys.readouterr().err.startswith("Usage: intsim")
 
 
 def test_help_and_version_are_0() -> None:
@@ -285,7 +289,7 @@ def test_no_process_outlives_its_parent(tmp_path: Path, deadly: signal.Signals) 
     with subprocess.Popen(_evaluation(tmp_path), stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
         _wait_for(lambda: len(_workers(process.pid)) == 2)
         workers = _workers(process.pid)
-        time.sleep(3)  # they have begun
+        time.sleep(1.5)  # they have begun
         process.send_signal(deadly)
     assert process.returncode == -deadly
     _wait_for(lambda: not any(map(_is_alive, workers)))
