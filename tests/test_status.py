@@ -289,7 +289,7 @@ def test_no_process_outlives_its_parent(tmp_path: Path, deadly: signal.Signals) 
     with subprocess.Popen(_evaluation(tmp_path), stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
         _wait_for(lambda: len(_workers(process.pid)) == 2)
         workers = _workers(process.pid)
-        time.sleep(3)  # they have begun
+        time.sleep(1.5)  # they have begun
         process.send_signal(deadly)
     assert process.returncode == -deadly
     _wait_for(lambda: not any(map(_is_alive, workers)))

@@ -101,7 +101,7 @@ def test_the_program_of_the_embedded_classifier_prints_its_integers(embedded, tm
 def test_every_recipe_gives_the_integers_of_the_golden_model(tmp_path, recipe):
     path = ROOT / "tests" / "data" / "embedded-float"
     model = intsim.quantize(path, recipe=recipe, calibration=SENTENCES[:8])
-    assert_same(model, program(model, tmp_path), [*a_hundred(model)[::4], *drawn(model, 5)])
+    assert_same(model, program(model, tmp_path), [*a_hundred(model)[::8], *drawn(model, 5)])
 
 
 PROFILED: Final = {profile.name: profile for profile in (*PROFILES.values(), *edges.TURNED)}

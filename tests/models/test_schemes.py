@@ -214,8 +214,13 @@ def _digest(trace: Trace) -> str:
 # ---- the oracle agrees
 
 
-@pytest.mark.parametrize("profile", ["intsim", "ibert"])
-@pytest.mark.parametrize("recipe", VARIANTS)
+@pytest.mark.parametrize(
+    ("recipe", "profile"),
+    [
+        *((recipe, "intsim") for recipe in VARIANTS),
+        *(pytest.param(recipe, "ibert", marks=[] if recipe in KINDS else [pytest.mark.slow]) for recipe in VARIANTS),
+    ],
+)
 def test_every_intermediate_equals_the_oracles(quantized: Callable[..., Path], recipe: str, profile: str) -> None:
     folder = quantized(recipe, profile)
     _assert_same(_sequence(_run(intsim.load(folder), [IDS]), 0, len(IDS)), _judged(folder, IDS))

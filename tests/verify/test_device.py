@@ -73,8 +73,15 @@ def answers(device, operator, profile, *bug, level=1):
     return given.stdout
 
 
-@both_presets
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(
+    ("profile", "operator"),
+    [
+        pytest.param(profile, operator, marks=[] if i % 2 == k else [pytest.mark.slow])
+        for k, profile in enumerate((INTSIM, IBERT))
+        for i, operator in enumerate(OPERATORS)
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_a_device_made_from_the_published_rules_passes(device, profile, operator):
     verdict = intsim("vectors", "verify", operator, data=answers(device, operator, profile))
     assert (verdict.returncode, verdict.stdout) == (0, b"")
