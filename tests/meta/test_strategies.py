@@ -67,9 +67,9 @@ def sample(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
 
 
 @cache
-def sample_of_accumulators(multiplier: int, shift: int, count: int) -> list[int]:
-    """Return accumulators of one ratio, 50 in an array."""
-    arrays = sample(strategies.accumulators(Dyadic(multiplier, shift), shape=(50,)), count)
+def sample_of_accumulators(multiplier: int, shift: int) -> list[int]:
+    """Return 10,000 accumulators of one ratio."""
+    arrays = sample(strategies.accumulators(Dyadic(multiplier, shift), shape=(50,)), 200)
     return np.concatenate(arrays).tolist()
 
 
@@ -79,9 +79,9 @@ def remainder(acc: int, ratio: Dyadic) -> Fraction:
     return value - value.__floor__()
 
 
-def products(pair: tuple[int, int], count: int = 80) -> list[tuple[int, Fraction]]:
+def products(pair: tuple[int, int]) -> list[tuple[int, Fraction]]:
     """Return accumulators and their exact products with the ratio."""
-    return [(acc, Fraction(acc * pair[0], 2 ** pair[1])) for acc in sample_of_accumulators(*pair, count)]
+    return [(acc, Fraction(acc * pair[0], 2 ** pair[1])) for acc in sample_of_accumulators(*pair)]
 
 
 def tie_step(pair: tuple[int, int]) -> int:
@@ -197,7 +197,7 @@ def test_accumulators_reach_the_edges_of_int32(pair):
 def test_without_ties_the_neighbours_of_every_half_are_drawn():
     assert tie_step(WITHOUT_TIES) > -INT32.min
     spacing = Fraction(WITHOUT_TIES[0], 2 ** WITHOUT_TIES[1])
-    found = products(WITHOUT_TIES, 200)
+    found = products(WITHOUT_TIES)
     for k in (-129, -128, -1, 0, 126, 127):  # between k and k + 1 is where an int8 changes
         away = {value - k - HALF for _, value in found}
         assert any(-spacing < distance < 0 for distance in away)
@@ -603,7 +603,7 @@ def blocks() -> list[Any]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_real_arrays_reach_ties_and_their_neighbours(dtype):
-    found = np.concatenate(sample(strategies.real_arrays(THIRD, shape=40, dtype=dtype), 200))
+    found = np.concatenate(sample(strategies.real_arrays(THIRD, shape=40, dtype=dtype), 400))
     assert found.dtype == dtype
     for code in (INT8.min, -1, 0, 1, INT8.max - 1):
         tie = np.array((code - 5 + 0.5) * 0.1875, dtype)  # exact
