@@ -91,7 +91,6 @@ def run_calls(
         What ``intsim.io.dumps.read_dump`` reads of the folder that ``intsim export DIR --memh`` wrote: weights, biases,
         multipliers, shifts, zero points and eps that the kernels get in the place of the recorded ones. Activations
         stay those of the trace.
-
     skipped
         Where it is given, it gets the calls of ``layer`` without a result, name -> why: no kernel is of their operator,
         or the kernel raises NotComputedError, which otherwise is raised on.
