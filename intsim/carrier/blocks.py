@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
@@ -147,24 +149,40 @@ class Part:
         Which they are.
     """
 
-    def __init__(
-        self, rows: slice, number: int, barrier: threading.Barrier, shared: list[list[Any]], axis: int
-    ) -> None:
+    def __init__(self, rows: slice, number: int, ways: list[list[SimpleQueue[Any]]], axis: int) -> None:
         self.rows = rows
-        self._number, self._barrier, self._axis = number, barrier, axis
-        self._shared, self._turn = shared, 0
+        self._number, self._ways, self._axis = number, ways, axis  # from each part (outer) to each
 
     def all_of(self, *arrays: Any) -> tuple[Any, ...]:
         """Return arrays with the rows of all threads for those with mine; all ask for the same, in one order."""
-        slots = self._shared[self._turn % 2]  # who writes here two turns later knows that all have read this one
-        slots[self._number] = arrays
-        self._turn += 1
-        self._barrier.wait()
-        return tuple(np.concatenate(parts, axis=self._axis) for parts in zip(*slots, strict=True))
+        return self._exchanged(arrays, to=range(len(self._ways)), of=range(len(self._ways)))
+
+    def up_to_mine(self, *arrays: Any) -> tuple[Any, ...]:
+        """Return the same with the rows up to the last of mine: nobody waits for later ones."""
+        return self._exchanged(arrays, to=range(self._number, len(self._ways)), of=range(self._number + 1))
+
+    def _exchanged(self, arrays: tuple[Any, ...], *, to: range, of: range) -> tuple[Any, ...]:
+        for part in to:
+            self._ways[self._number][part].put(arrays)
+        parts = [self._ways[part][self._number].get() for part in of]
+        if None in parts:
+            raise _AbandonedError
+        return tuple(np.concatenate(each, axis=self._axis) for each in zip(*parts, strict=True))
+
+    def give_up(self) -> None:
+        """Let nobody wait for this one any longer."""
+        for way in self._ways[self._number]:
+            way.put(None)
 
 
-def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int) -> list[Any]:
+class _AbandonedError(Exception):
+    """Another part has failed."""
+
+
+def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int, growth: float = 0.0) -> list[Any]:
     """Run ``function`` once for each of several runs of ``count`` rows, every run in a thread of its own.
+
+    Every run is as much work: 1 for the first row, and ``growth`` more for each that follows.
 
     Parameters
     ----------
@@ -172,6 +190,8 @@ def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int) -
         Called with its part, or with None for all rows where one thread works.
     count
         Rows, along ``axis`` of what a part is asked for.
+    growth
+        0 or more.
 
     Returns
     -------
@@ -181,23 +201,26 @@ def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int) -
     threads = 1 if is_alone() else min(THREADS, count)
     if threads == 1:
         return [function(None)]
-    size = -(-count // threads)
-    runs = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    barrier, shared = threading.Barrier(len(runs)), [[None] * len(runs), [None] * len(runs)]
+    work_of_all = count + growth * count**2 / 2
+    shares = [work_of_all * i / threads for i in range(1, threads)]
+    ends = [math.ceil(2 * share / (1 + math.sqrt(1 + 2 * growth * share))) for share in shares]
+    runs = [slice(start, end) for start, end in pairwise([0, *ends, count]) if start < end]
+    ways = [[SimpleQueue[Any]() for _ in runs] for _ in runs]
 
     def work(number: int) -> Any:
+        part = Part(runs[number], number, ways, axis)
         try:
             with one_thread():
-                return function(Part(runs[number], number, barrier, shared, axis))
+                return function(part)
         except BaseException:
-            barrier.abort()  # nobody waits for this one any longer
+            part.give_up()
             raise
 
     with ThreadPoolExecutor(len(runs)) as threads_:  # of its own: who waits for others must not wait for their turn
         done = [threads_.submit(work, number) for number in range(len(runs))]
     errors = [error for each in done if (error := each.exception()) is not None]
     for error in errors:
-        if not isinstance(error, threading.BrokenBarrierError):
+        if not isinstance(error, _AbandonedError):
             raise error
     return [each.result() for each in done]
 

@@ -8,6 +8,7 @@ Products and sums wait until their reader is known: a layer that reads them may 
 proved to give the same integers (``fused``).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,7 @@ __all__ = ["advance", "run"]
 BLOCK: Final = 1024  # tokens at a time
 SCORES: Final = 1 << 18  # scores at a time
 QUERIES: Final = 128  # of causal attention at a time
+KEY: Final = 5  # work of a query's channel at a key, scores and softmax and all, in terms of products: measured
 
 
 def run(
@@ -106,11 +108,20 @@ def _run(
         return in_blocks(one_thread()(together), *inputs, *past, rows=max(1, BLOCK // tokens))
     if any(how.per == "sequence" for how in model.dynamic.values()):
         return together(*inputs, *past)
-    # Tokens depend on each other only by what attention reads of them; what follows the first one is all in its part.
-    parts = in_parts(lambda part: together(*inputs, *past, part=part), tokens, axis=1)
+    # Tokens depend on each other only by what attention reads of them, which the last part has of all.
+    growth = _growth(model, 0 if cache is None else cache.columns)
+    parts = in_parts(lambda part: together(*inputs, *past, part=part), tokens, axis=1, growth=growth)
     outputs = [values for values, *_ in parts]
-    _, *kept = parts[0]
-    return (np.concatenate(outputs, axis=1) if outputs[0].ndim > 2 else outputs[0], *kept)
+    _, *kept = parts[-1]
+    return (np.concatenate(outputs, axis=1) if outputs[0].ndim > 2 else outputs[-1], *kept)
+
+
+def _growth(model: Constants, earlier: int) -> float:
+    """Return what one key more adds to the work of a token that has ``earlier`` ones, where attention is causal."""
+    outline = model.outline
+    weights = (outline.tensors[tensor_name(f"{name}.weight")] for name in outline.products)
+    key = KEY * outline.activations[outline.hidden_states[-1]].channels * len(outline.cached) / 2
+    return key / (sum(math.prod(weight.shape) for weight in weights) + key * earlier)
 
 
 class Activation(NamedTuple):
@@ -456,7 +467,7 @@ class IntegerWorld:
     ) -> Activation:
         q, k, v = (self._codes(x) for x in (query, key, value))
         if self._part is not None:
-            k, v = self._part.all_of(k, v)
+            k, v = (self._part.up_to_mine if causal else self._part.all_of)(k, v)
         keep, context, key_heads = mask[..., None, None, :], f"{name}.context", key_heads or heads
         if causal:
             k, v = self._kept(key.name, k), self._kept(value.name, v)
@@ -481,7 +492,10 @@ class IntegerWorld:
             name = "causal_mask" if window is None else f"causal_mask.{window}"
             operator: Any = ops.causal_mask
             mask: Any = call(name, operator, self._columns, queries=queries, window=window)
-            self._masks[window] = mask if self._part is None else mask[..., self._part.rows, :]
+            if self._part is not None:
+                later = queries - self._part.rows.stop
+                mask = mask[..., self._part.rows, : mask.shape[-1] - later]
+            self._masks[window] = mask
         return self._masks[window]
 
     def neighbours(self, name: str, x: Total | Activation, mask: NDArray[np.bool_]) -> Activation:
@@ -498,7 +512,9 @@ class IntegerWorld:
     def asked(self, x: Operand) -> Operand:
         if not self._last:
             return x
-        arrays = x.arrays if self._part is None else self._part.all_of(*x.arrays)
+        arrays = x.arrays if self._part is None else self._part.up_to_mine(*x.arrays)
+        if arrays[0].shape[1] < self._mask.shape[-1]:  # an earlier part, whose logits nobody reads
+            return Operand(arrays[0][:, 0], x.range, *(of[:, 0] for of in arrays[1:]))
 
         def picked(name: str, of: Integers) -> Integers:  # a bound may be one for all tokens
             every = np.broadcast_to(of, (*arrays[0].shape[:-1], of.shape[-1]))

@@ -4,9 +4,11 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from intsim.carrier import blocks
-from intsim.carrier.blocks import cores_for, in_blocks, in_parts, one_blas_thread, one_thread
+from intsim.carrier.blocks import Part, cores_for, in_blocks, in_parts, one_blas_thread, one_thread
 
 
 def test_every_row_goes_through_the_function_once_and_comes_back_in_its_place():
@@ -172,7 +174,7 @@ def test_another_blas_is_left_alone(monkeypatch):
         pass
 
 
-@pytest.mark.parametrize(("threads", "sizes"), [(2, [4, 3]), (3, [3, 3, 1]), (4, [2, 2, 2, 1]), (9, [1] * 7)])
+@pytest.mark.parametrize(("threads", "sizes"), [(2, [4, 3]), (3, [3, 2, 2]), (4, [2, 2, 2, 1]), (9, [1] * 7)])
 def test_every_part_goes_its_way_and_sees_the_rows_of_the_others(threads, sizes, monkeypatch):
     monkeypatch.setattr(blocks, "THREADS", threads)
     x = np.arange(2 * 7 * 3).reshape(2, 7, 3)
@@ -194,6 +196,44 @@ def test_every_part_goes_its_way_and_sees_the_rows_of_the_others(threads, sizes,
     assert np.array_equal(np.concatenate(done, axis=1), x + 20)
 
 
+@pytest.mark.parametrize(("threads", "sizes"), [(2, [7, 4]), (3, [5, 4, 2]), (11, [2, 1, 1, 1, 1, 1, 1, 1, 1, 1])])
+def test_a_part_that_asks_for_earlier_rows_waits_for_no_later_one(threads, sizes, monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", threads)
+    x, first_is_done = np.arange(11 * 2).reshape(11, 2), threading.Event()
+
+    def causal(part):
+        if part.rows.start > 0:
+            assert first_is_done.wait(60)
+        mine = x[part.rows]
+        for turn in range(5):
+            upto, negative = part.up_to_mine(mine + turn, -mine)
+            assert np.array_equal(upto, x[: part.rows.stop] + turn)
+            assert np.array_equal(negative, -x[: part.rows.stop])
+        first_is_done.set()
+        return mine
+
+    done = in_parts(causal, 11, axis=0, growth=0.1)
+    assert [len(part) for part in done] == sizes
+    assert np.array_equal(np.concatenate(done), x)
+
+
+@given(
+    count=st.integers(2, 500),
+    threads=st.integers(2, 9),
+    growth=st.one_of(st.just(0.0), st.floats(1e-9, 10)),
+)
+def test_no_part_is_more_work_than_its_share_and_a_row(count, threads, growth):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "THREADS", threads)
+        rows = in_parts(lambda part: part.rows, count, axis=0, growth=growth)
+    assert [part.start for part in rows] == [0, *(part.stop for part in rows[:-1])]
+    assert rows[-1].stop == count
+    for part in rows:
+        assert part.start < part.stop
+        work, last = (part.stop - part.start) * (1 + growth * (part.start + part.stop) / 2), 1 + growth * count
+        assert work <= (count + growth * count**2 / 2) / threads + last + 1e-6
+
+
 def test_one_thread_takes_all_rows(monkeypatch):
     monkeypatch.setattr(blocks, "THREADS", 2)
     assert in_parts(lambda part: part, 1, axis=0) == [None]
@@ -203,15 +243,16 @@ def test_one_thread_takes_all_rows(monkeypatch):
     assert in_parts(lambda part: part, 9, axis=0) == [None]
 
 
+@pytest.mark.parametrize("ask", [Part.all_of, Part.up_to_mine])
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_the_error_of_a_part_is_raised_and_nobody_waits_for_it(failing, monkeypatch):
+def test_the_error_of_a_part_is_raised_and_nobody_waits_for_it(failing, ask, monkeypatch):
     monkeypatch.setattr(blocks, "THREADS", 3)
 
     def refuse(part):
         if part.rows.start == failing:
             msg = "one"
             raise ValueError(msg)
-        return part.all_of(np.zeros(1))
+        return ask(part, np.zeros(1))
 
     for _ in range(5):
         with pytest.raises(ValueError, match="one"):
