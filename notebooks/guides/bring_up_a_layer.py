@@ -150,7 +150,8 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 
 # %% [markdown]
 # The two numbers are the `output` that `intsim run` printed for these `ids`. `-DMODEL_NO_MAIN` makes a library of it,
-# whose functions `c/model.h` declares, for firmware, and for UVM by DPI-C: no Python in the bench.
+# whose functions `c/model.h` declares, for firmware, and for UVM by DPI-C: no Python in the bench. Verilator takes ten to
+# twenty seconds to build this one.
 
 # %% language="bash"
 # cat > dpi.sv <<'END'
