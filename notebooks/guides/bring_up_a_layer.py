@@ -32,7 +32,7 @@ import shell
 #
 # A trace of level `steps` holds every intermediate, and what it takes to compute each operator again: operands and
 # constants. `vectors replay` puts a simulator behind it: for every call of a layer that there is a unit for, it writes a
-# bench with the operands of that call, runs it in Icarus, and collects what the RTL answered (a minute or two).
+# bench with the operands of that call, runs it in Icarus, and collects what the RTL answered (half a minute to two).
 
 # %% language="bash"
 # intsim run film --text "a nice day" --trace trace.safetensors --level steps
