@@ -9,7 +9,7 @@ import traceback
 import warnings
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -53,13 +53,13 @@ def run_command(command: click.Group) -> int:
     except IntsimError as error:
         return _ended(str(error), INVALID_INPUT)
     except BrokenPipeError:
-        _discard_output()
+        _discard(sys.stdout)
         return CLOSED_PIPE
     except MemoryError as error:
         return _failed(f"memory must suffice for the work, got too little: {said(error)}; give less at once")
     except OSError as error:
         if error.errno in UNWRITABLE and error.filename is None:
-            _discard_output()
+            _discard(sys.stdout)
             return _ended(f"standard output must take what is printed, got: {said(error)}", INVALID_INPUT)
         return _unforeseen(error)
     except Exception as error:  # noqa: BLE001  the last place where it can become a sentence
@@ -79,8 +79,10 @@ def _failed(message: str) -> int:
 
 
 def _ended(message: str, status: int) -> int:
-    with suppress(OSError):  # stderr may be full or closed too
+    try:
         click.echo(one_line(f"intsim: {message}"), err=True)
+    except OSError:  # stderr may be full or closed too; Python would end with a status of its own
+        _discard(sys.stderr)
     return status
 
 
@@ -116,7 +118,7 @@ def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
     return one_line(f"intsim: warning: {message}") + "\n"
 
 
-def _discard_output() -> None:
-    """Forget what is still in the buffer of stdout, which Python would write at its end and complain of."""
+def _discard(stream: TextIO) -> None:
+    """Forget what is still in the buffer of a stream, which Python would write at its end and complain of."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -24,7 +24,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 sys.path.insert(0, str(HERE))
 nb_custom_formats = {".py": "conf.read_notebook"}
 scripts = [path for path in HERE.rglob("*.py") if "\n# %%" not in path.read_text(encoding="utf-8")]
-exclude_patterns = [str(path.relative_to(HERE)) for path in scripts]
+exclude_patterns = [*(str(path.relative_to(HERE)) for path in scripts), "**.ipynb"]  # these are readers' own copies
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"  # beside the site: a page that has not changed is not run again

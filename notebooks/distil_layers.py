@@ -3,7 +3,7 @@
 
     python notebooks/distil_layers.py --checkpoint MINILM --texts sts-train.txt --recipe zeroquant-w4 \
         --student zeroquant-w4 out/lkd --student zeroquant-w4:rounding=gptq out/gptq-lkd \
-        --task stsb --dev ../shared/data/STS-B/sts-dev.csv
+        --task stsb --dev sts-dev.csv
 
 needs torch and transformers. Of section 4.3 of Yao et al. 2022, for layers L_1, ..., L_N of the float model, their
 quantized versions Q_1, ..., Q_N, and texts X without labels:

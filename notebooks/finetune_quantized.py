@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tune a BERT classifier with the quantizers of a recipe in its way, and export what the integer model needs.
 
-    python notebooks/finetune_quantized.py --task cola --checkpoint ../shared/models/minilm-cola \
-        --train ../shared/data/CoLA/in_domain_train.tsv --dev cola-dev.tsv \
+    python notebooks/finetune_quantized.py --task cola --checkpoint MINILM_COLA \
+        --train in_domain_train.tsv --dev cola-dev.tsv \
         --recipe w8a8:symmetric=true --steps 200 --output minilm-cola-w8a8
 
 needs torch and transformers, and prints the dev figure of the integer models before and after. Every activation that

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the small BERT sentiment classifier whose integer form travels inside the wheel.
 
-    python notebooks/train_embedded_model.py --data ../shared/data/SST-2 --teacher ../shared/models/minilm-sst2
+    python notebooks/train_embedded_model.py --data SST-2 --teacher MINILM_SST2
 
 needs torch, transformers, tokenizers and safetensors, no GPU and no network, and writes a Hugging Face directory
 (config.json, model.safetensors in float16, tokenizer.json), by default to tests/data/embedded-float/.
@@ -308,8 +308,8 @@ def accuracy_of(folder: Path, texts: list[str], labels: Tensor) -> float:
 def main() -> None:
     """Train, save, and measure what was saved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/SST-2"), help="folder of train.tsv, dev.tsv")
-    parser.add_argument("--teacher", type=Path, default=Path("../shared/models/minilm-sst2"), help="a BERT for SST-2")
+    parser.add_argument("--data", type=Path, required=True, help="GLUE's SST-2: folder of train.tsv, dev.tsv")
+    parser.add_argument("--teacher", type=Path, required=True, help="a BERT for SST-2")
     parser.add_argument("--output", type=Path, default=Path("tests/data/embedded-float"), help="folder to write")
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training set and its rewritings")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change the last bits")

@@ -113,10 +113,11 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> TinyBert:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Return the folder of real models and data beside the project."""
+    """Return the folder of real checkpoints and data sets beside the project, which is no part of it."""
     path = ROOT.parent / "shared"
     if not (path / "models").is_dir():
-        _absent(f"needs the real models and data in {path}")
+        where = f"(see notebooks/reference/tests.md; none are in {path})"
+        _absent(f"needs real checkpoints and data sets, which are not part of the distribution {where}")
     return path
 
 

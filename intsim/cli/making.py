@@ -34,7 +34,8 @@ __all__ = ["COMMANDS"]
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="One text per line, TAB separates a pair; to a decoder all lines are one text.",
+    help="One text per line, TAB separates a pair; to a decoder all lines are one text. By default sentences that come "
+    "with intsim.",
 )
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N lines.")
 @click.option("--window", type=click.IntRange(min=2), help="Tokens a decoder reads at a time; by default up to 512.")

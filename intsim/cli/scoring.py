@@ -20,7 +20,13 @@ __all__ = ["COMMANDS", "figure", "recipe_list"]
 @click.command("eval", short_help="Score an integer checkpoint on a task.")
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--task", required=True, type=click.Choice(TASKS))
-@click.option("--data", required=True, multiple=True, type=click.Path(path_type=Path), help="Repeatable.")
+@click.option(
+    "--data",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File of the task, as dev.tsv of GLUE; repeatable.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Float checkpoint to score beside it.")
 @click.option("--window", type=click.IntRange(min=2), help="Of perplexity: tokens of a window; by default up to 512.")

@@ -91,7 +91,7 @@ def simulated(
         From a kernel, if the units do not compute the call: of another profile's rules, or of formats beyond theirs.
     """
     if shutil.which("iverilog") is None:
-        msg = "simulator must be installed to replay calls in it, got no iverilog"
+        msg = "simulator must be installed to replay calls in it, got no iverilog; install the package iverilog"
         raise IntsimError(msg)
     numbers = count()
 

@@ -19,9 +19,10 @@
 # the rule to a passing testbench; [the next one](bring_up_a_layer.py) takes a whole layer, and the files that a chip
 # team needs. Everything below is typed in a shell, as it stands.
 #
-# Two simulators, and cocotb for benches in Python (any of the three may be left out):
+# Two simulators, and cocotb for benches in Python (any of the three may be left out). On Debian and Ubuntu that is a
+# download of 100 MB; `pip` is typed where intsim was installed, in its repository and virtual environment:
 #
-#     apt-get install iverilog verilator make g++ libpython3-dev
+#     sudo apt-get install iverilog verilator make g++ libpython3-dev
 #     pip install '.[rtl]'
 #
 # ## A checkpoint
@@ -53,7 +54,8 @@ import shell
 # ## A bench that passes
 #
 # `vectors bench` writes a folder to start from: reference RTL of a unit (requantize, add, gelu, softmax, layer_norm or
-# matmul), what drives it, and a Makefile. Source and sink stall at random, resets fall into the middle of rows.
+# matmul), what drives it, and a Makefile. Source and sink stall at random, resets fall into the middle of rows. Icarus
+# takes seconds; Verilator compiles C++ first, which takes ten or twenty of them.
 
 # %% language="bash"
 # intsim vectors bench requantize --out requantize
@@ -76,7 +78,7 @@ import shell
 # ## Your unit in its place
 #
 # Ports and handshake are the first lines of `requantize.sv`. Here is a unit of one stage instead of three, and with a
-# mistake in it:
+# mistake in it, so that `make` fails:
 
 # %% language="bash"
 # cat > requantize.sv <<'END'
@@ -132,10 +134,11 @@ import shell
 # ## Your own bench
 #
 # Nothing here needs ours. `vectors gen` writes the cases, each line with the result in its last place, which your bench
-# or board replaces by its own; `--operands-only` leaves it out, to be appended. `verify` judges: text, memh as `$writememh` prints it, npz, safetensors, with operands or without. What a simulator
-# prints of itself is skipped, x and z are mismatches of their case, and a case that is missing, doubled or elsewhere is
-# noticed. `--level 0` is a smoke test of at most 200 cases, 1 finds every known bug that any input can show, 2 is
-# thorough.
+# or board replaces by its own; `--operands-only` leaves it out, to be appended. `verify` judges: text, memh as
+# `$writememh` prints it, npz, safetensors, with operands or without. What a simulator prints of itself is skipped, x and
+# z are mismatches of their case, and a case that is missing, doubled or elsewhere is noticed. Here the answer of line 15
+# is lost, and a simulator speaks at the end. `--level 0` is a smoke test of at most 200 cases, 1 finds every known bug
+# that any input can show, 2 is thorough.
 
 # %% language="bash"
 # intsim vectors gen requantize --level 0 -o golden.txt
@@ -174,7 +177,8 @@ import shell
 # ## What have the vectors seen?
 #
 # `kill` makes each known bug and says which vectors catch it; `kill --coverage` counts the ties, saturations, masks and
-# shifts that level 1 reaches, as a table, or as a covergroup for your own bench.
+# shifts that level 1 reaches, as a table, or as a covergroup for your own bench. An operator takes seconds, all of them
+# (`kill` without a name) a minute.
 
 # %% language="bash"
 # cd ..

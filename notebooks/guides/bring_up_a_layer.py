@@ -32,7 +32,7 @@ import shell
 #
 # A trace of level `steps` holds every intermediate, and what it takes to compute each operator again: operands and
 # constants. `vectors replay` puts a simulator behind it: for every call of a layer that there is a unit for, it writes a
-# bench with the operands of that call, runs it in Icarus, and collects what the RTL answered (a minute or two).
+# bench with the operands of that call, runs it in Icarus, and collects what the RTL answered (half a minute to two).
 
 # %% language="bash"
 # intsim run film --text "a nice day" --trace trace.safetensors --level steps
@@ -150,7 +150,8 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 
 # %% [markdown]
 # The two numbers are the `output` that `intsim run` printed for these `ids`. `-DMODEL_NO_MAIN` makes a library of it,
-# whose functions `c/model.h` declares, for firmware, and for UVM by DPI-C: no Python in the bench.
+# whose functions `c/model.h` declares, for firmware, and for UVM by DPI-C: no Python in the bench. Verilator takes ten to
+# twenty seconds to build this one.
 
 # %% language="bash"
 # cat > dpi.sv <<'END'

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer models of other families beside their float models: ``PYTHONPATH=tests python -m real.figures`` prints them.
 
-Needs ``../shared`` and the packages that ``conftest.py`` names.
+Needs the real checkpoints and data sets of ``notebooks/reference/tests.md``, which are not part of the distribution,
+and the packages that ``conftest.py`` names.
 """
 
 from collections.abc import Callable, Iterator

@@ -2,7 +2,8 @@
 """Integer language models beside their float model: perplexity by recipe and by bits, and the tokens they go on with.
 
 ``INTSIM_PACKAGES=FOLDER PYTHONPATH=tests python -m real.language_models`` prints them for SmolLM2-135M, see
-``conftest.py`` for the folder. Needs ``../shared``.
+``conftest.py`` for the folder. Needs the real checkpoints and data sets of
+``notebooks/reference/tests.md``, which are not part of the distribution.
 """
 
 import argparse

@@ -198,6 +198,12 @@ def test_what_no_unit_computes_is_skipped_and_said(tmp_path):
         run("vectors", "replay", trace, "--layer", "embeddings.sum", *options)
 
 
+def test_a_machine_without_a_simulator_is_told_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(IntsimError, match="got no iverilog; install the package iverilog"):
+        simulated(tmp_path / "benches")
+
+
 def test_a_unit_that_does_not_compile_or_answer_is_named(tmp_path):
     require("iverilog")
     acc, constants = np.zeros((1, 4), np.int32), {"to": INT8, "rounding": INTSIM.rounding}

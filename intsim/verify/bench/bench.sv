@@ -120,14 +120,14 @@ module bench #(
   endtask
 
   task automatic problem(input string what);
-    if (problems < SHOWN) $display("bench: %0t: case %0d: %s", $time, got, what);
+    if (problems < SHOWN) $display("bench: time %0t: case %0d: %s", $time, got, what);
     problems = problems + 1;
   endtask
 
   task automatic finish;
     write_answers;
     if (problems == 0 && mismatches == 0 && got == CASES) begin
-      $display("bench: passed: %0d cases, %0d resets, %0t", CASES, reset_number, $time);
+      $display("bench: passed: %0d cases, %0d resets, at time %0t", CASES, reset_number, $time);
       $finish;
     end else
       $fatal(1, "bench: failed: %0d of %0d cases answered, %0d wrong, %0d handshake errors", got, CASES, mismatches,
@@ -136,7 +136,7 @@ module bench #(
 
   task automatic show_mismatch;
     for (int j = RESULTS - 1; j >= 0; j = j - 1) if (observed[got][BITS*j+:BITS] !== expected[got][BITS*j+:BITS]) lane = j;
-    $display("bench: %0t: case %0d (line %0d of %0s), result %0d: %h, expected %h", $time, got, header + 1 + got, vectors,
+    $display("bench: time %0t: case %0d (line %0d of %0s), result %0d: %h, expected %h", $time, got, header + 1 + got, vectors,
              lane, observed[got][BITS*lane+:BITS], expected[got][BITS*lane+:BITS]);
   endtask
 
