@@ -19,6 +19,7 @@ __all__ = ["Example", "evaluate", "examples"]
 Word: TypeAlias = int | list[int]
 Operands: TypeAlias = dict[str, Word]
 
+WIDEST: Final = 88
 CHANNELS: Final = 4  # of the rows of norms
 
 
@@ -31,10 +32,15 @@ class Example:
     result: Operands
 
     def lines(self) -> list[str]:
-        """Return a line of operands, then of steps, then of the result."""
-        shown = [", ".join(f"{name} = {word}" for name, word in part.items()) for part in (self.operands, self.steps)]
-        (result,) = self.result.items()
-        return [shown[0], *([f"    {shown[1]}"] if self.steps else []), f"    -> {result[0]} = {result[1]}"]
+        """Return the operands, the steps and the result: each on a line, if it is not too long for one."""
+        ((name, word),) = self.result.items()
+        return [*_lines(self.operands, ""), *_lines(self.steps, "    "), f"    -> {name} = {word}"]
+
+
+def _lines(part: Operands, indent: str) -> list[str]:
+    words = [f"{name} = {word}" for name, word in part.items()]
+    together = ", ".join(words)
+    return [indent + line for line in (words if len(together) > WIDEST else [together] if words else [])]
 
 
 def examples(name: str, profile: Profile) -> list[Example]:
