@@ -148,7 +148,7 @@ def _typeset(app, doctree):
             typed = cell.astext().partition("\n")[2]
             cell.rawsource, cell["language"], cell.children = typed, "bash", []
             cell.append(Text(typed))
-    for dash in [text for text in doctree.findall(Text) if text == " -- " or text.startswith(" -- ")]:
+    for dash in [text for text in doctree.findall(Text) if text.startswith((" -- ", ") -- "))]:
         dash.parent.replace(dash, Text(dash.replace(" -- ", " \N{EN DASH} ", 1)))
 
 

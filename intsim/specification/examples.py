@@ -32,15 +32,20 @@ class Example:
     result: Operands
 
     def lines(self) -> list[str]:
-        """Return the operands, the steps and the result: each on a line, if it is not too long for one."""
+        """Return the operands, the steps and the result, each in lines of its own."""
         ((name, word),) = self.result.items()
         return [*_lines(self.operands, ""), *_lines(self.steps, "    "), f"    -> {name} = {word}"]
 
 
 def _lines(part: Operands, indent: str) -> list[str]:
-    words = [f"{name} = {word}" for name, word in part.items()]
-    together = ", ".join(words)
-    return [indent + line for line in (words if len(together) > WIDEST else [together] if words else [])]
+    lines: list[str] = []
+    for name, word in part.items():
+        shown = f"{name} = {word}"
+        if lines and len(f"{lines[-1]}, {shown}") <= WIDEST:
+            lines[-1] += f", {shown}"
+        else:
+            lines.append(indent + shown)
+    return lines
 
 
 def examples(name: str, profile: Profile) -> list[Example]:

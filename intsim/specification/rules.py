@@ -278,10 +278,8 @@ def _rotary(profile: Profile) -> Iterator[Block]:
         "Rotary embedding (rotary)",
         [
             f"y_a = {mode}((x_a * cos - x_b * sin) / 2**14),   y_b = {mode}((x_b * cos + x_a * sin) / 2**14)",
-            (
-                "pairs (a, b): k and k + R/2 of the first R channels (halves), or 2k and 2k + 1 (neighbours); the rest "
-                "passes"
-            ),
+            "pairs (a, b): k and k + R/2 of the first R channels (halves), or 2k and 2k + 1 (neighbours)",
+            "the other channels pass",
         ],
         Text("x is int16, cos and sin int16 with 14 fraction bits, the sum has 32 bits. y is not saturated: 17 bits."),
         _examples("rotary", profile),

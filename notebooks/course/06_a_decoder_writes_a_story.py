@@ -238,7 +238,7 @@ short = {"embed_tokens.sum": "embedding"} | {
     for part in ("self_attn", "mlp")
 }
 
-# %% tags=["hide-input"] alt="Bits of the residual stream after each layer, 23 at most; right, the shift of every row"
+# %% tags=["hide-input"] alt="Bits of the residual stream after each layer, 24 at most; right, the shift of every row"
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.9), width_ratios=[1, 1.25], sharey=True)
 places = np.arange(len(sums))
 bits = np.log2(np.maximum(widths, 1)) + 1

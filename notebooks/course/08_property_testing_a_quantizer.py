@@ -302,9 +302,8 @@ with np.errstate(divide="ignore"):
 
 # %% tags=["hide-input"] alt="Magnitudes of one drawn array, 24 blocks of 32: whole rows of one power, ties, zeros"
 figure, axes = plt.subplots(figsize=(7.6, 4))
-axes.add_patch(
-    plt.Rectangle((0, 0), 1, 1, transform=axes.transAxes, facecolor="white", edgecolor="#999999", hatch="///")
-)
+behind = {"zorder": -1, "transform": axes.transAxes}
+axes.add_patch(plt.Rectangle((0, 0), 1, 1, facecolor="white", edgecolor="#999999", hatch="///", **behind))
 image = axes.imshow(logarithm, aspect="auto", vmin=-45, vmax=39, interpolation="nearest")
 axes.set(xlabel="element", ylabel="block", title="One array of strategies.real_arrays: magnitude")
 bar = figure.colorbar(image, pad=0.02, ticks=[-45, -38, 0, 38])
