@@ -307,7 +307,8 @@ def _page(name: str, figures: Mapping[str, Any], activations: Sequence[_Activati
         for each in activations
     )
     pictures = "".join(
-        f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{base64.b64encode(_png(figure)).decode()}">'
+        f'<h2>{title}</h2><div><img alt="{title}" '
+        f'src="data:image/png;base64,{base64.b64encode(_png(figure)).decode()}"></div>'
         for title, figure in figures.items()
     )
     return (
@@ -320,6 +321,7 @@ def _page(name: str, figures: Mapping[str, Any], activations: Sequence[_Activati
 
 STYLE: Final = (
     "body{font:15px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}img{max-width:100%}"
+    "@media(max-width:46em){img{max-width:none;width:56em}}"  # labels are read, and pictures scrolled
     "div{overflow-x:auto}table{border-collapse:collapse;font-size:13px}td,th{padding:.2em .8em;text-align:left;"
     "border-bottom:1px solid #ddd;white-space:nowrap}"
 )
