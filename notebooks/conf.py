@@ -97,8 +97,8 @@ def _skip(app, what, name, value, skip, options):
 def _plain(app, what, name, value, options, lines):
     """Leave out what a constant has of its type, and keep napoleon from taking what precedes a colon for a type."""
     if what in ("data", "attribute", "property"):
-        of_type = cleandoc(type(value).__doc__ or "").splitlines()
-        if what == "data" and lines[: len(of_type)] == of_type:
+        of_type = cleandoc(getattr(value, "__doc__", None) or "").splitlines()
+        if what == "data" and of_type and lines[:1] == of_type[:1]:
             del lines[: len(of_type)]
         lines.insert(0, "")
 
