@@ -61,11 +61,11 @@ def _mathml(self, node):
 
 
 def _literal(self, node):
-    """Write code; within a table a long name may go on in the next line after a point or an underscore."""
+    """Write code; within a table a long name may go on in the next line after a point."""
     if not isinstance(node.parent.parent, entry):
         type(self).visit_literal(self, node)
         return
-    code = re.sub(r"([._/:=])(?=\w)", r"\1<wbr>", html.escape(node.astext(), quote=False))
+    code = re.sub(r"([./:=])(?=\w)", r"\1<wbr>", html.escape(node.astext(), quote=False))
     self.body.append(f'<code class="docutils literal notranslate">{code}</code>')
     raise SkipNode
 
