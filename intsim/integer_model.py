@@ -168,13 +168,19 @@ class IntegerModel(Constants):
 
         Parameters
         ----------
-        input_ids, attention_mask
+        input_ids
             As ``model(...)`` takes them: texts of several lengths are padded, on the left or on the right.
         max_new_tokens
             At most so many for each text; fewer where it ends, or where the context does.
-        top_k, temperature, seed
+        attention_mask
+            1 for tokens, 0 for padding; all are tokens by default.
+        top_k
             1 takes the token with the largest logit, of equal ones that with the lowest id; more draw it from so many,
             see ``intsim.ops.sample_token``.
+        temperature
+            What logits are divided by before a draw.
+        seed
+            Of the draws.
 
         Returns
         -------

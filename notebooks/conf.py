@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """How Sphinx makes the site of this folder: ``sphinx-build -W notebooks site``. It runs every notebook, offline."""
 
+import html
 import re
 import sys
 from inspect import cleandoc
 from pathlib import Path
 
 import jupytext
-from docutils.nodes import SkipNode, Text, literal_block
+from docutils.nodes import SkipNode, Text, entry, literal, literal_block
 from latex2mathml.converter import convert
 
 from intsim.cli import cli
@@ -53,16 +54,33 @@ html_math_renderer_name = "mathml"
 def _mathml(self, node):
     """Write a formula as browsers draw it themselves: without scripts from elsewhere."""
     formula = convert(node.astext(), display="block" if node.tagname == "math_block" else "inline")
+    opening = r"(<mo[^>]*>(?:[\[(,]|&#x0002[8C];|&#x0003D;)</mo>)<mo>(?=&#x02212;)"  # a sign behind it is no minus
+    formula = re.sub(opening, r'\1<mo form="prefix">', formula)
     self.body.append(f'<div class="formula">{formula}</div>' if node.tagname == "math_block" else formula)
     raise SkipNode
 
 
+def _literal(self, node):
+    """Write code; within a table a long name may go on in the next line after a point."""
+    if not isinstance(node.parent.parent, entry):
+        type(self).visit_literal(self, node)
+        return
+    code = re.sub(r"([./:=])(?=\w)", r"\1<wbr>", html.escape(node.astext(), quote=False))
+    self.body.append(f'<code class="docutils literal notranslate">{code}</code>')
+    raise SkipNode
+
+
 def read_notebook(text):
-    """Return a notebook without the line of its licence; its cells may have magics; what is hidden are solutions."""
+    """Return a notebook without the line of its licence; its cells may have magics; what is hidden are solutions.
+
+    A cell's ``alt`` is the text for those who do not see the figure.
+    """
     notebook = jupytext.reads(text, fmt="py:percent")
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("# SPDX-License-Identifier")]
     for cell in notebook.cells:
+        if alt := cell.metadata.get("alt"):
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
         if "hide-cell" in cell.metadata.get("tags", []):
             cell.metadata["mystnb"] = {"code_prompt_show": "A solution", "code_prompt_hide": "Hide the solution"}
     return notebook
@@ -76,13 +94,37 @@ def _skip(app, what, name, value, skip, options):
     return None
 
 
+def _plain(app, what, name, value, options, lines):
+    """Leave out what a constant has of its type, and keep napoleon from taking what precedes a colon for a type."""
+    if what in ("data", "attribute", "property"):
+        of_type = cleandoc(getattr(value, "__doc__", None) or "").splitlines()
+        if what == "data" and of_type and lines[:1] == of_type[:1]:
+            del lines[: len(of_type)]
+        lines.insert(0, "")
+
+
 def _escape(app, what, name, value, options, lines):
-    """Take |x| as it is meant, not as a substitution, but as it is between backquotes; a constant is not its type."""
-    if what == "data" and lines[:1] == cleandoc(getattr(value, "__doc__", None) or "").splitlines()[:1]:
-        lines.clear()
+    """Take |x| as it is meant, not as a substitution, but as it is between backquotes and in code; link to pages."""
+    code = None  # the indentation of what announces code
     for i, line in enumerate(lines):
-        pieces = name_arrays(line).split("``")
-        lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
+        indent = len(line) - len(line.lstrip())
+        if code is not None and line.strip() and indent <= code:
+            code = None
+        if code is None and line.lstrip().startswith(">>> "):
+            code = indent - 1
+        if code is None:
+            linked = re.sub(r"notebooks/((?:course|guides|reference)/\w+)\.(?:md|py)", r":doc:`/\1`", name_arrays(line))
+            pieces = linked.split("``")
+            lines[i] = "``".join(piece if n % 2 else piece.replace("|", r"\|") for n, piece in enumerate(pieces))
+            if line.endswith("::"):
+                code = indent
+
+
+def _typed(app, context, lines):
+    """Show as code what a command's help leaves in lines of their own."""
+    for i in reversed([i for i, line in enumerate(lines) if line.startswith("| ")]):
+        begins = i == 0 or not lines[i - 1].startswith("| ")
+        lines[i : i + 1] = [*([".. code-block:: bash", ""] if begins else []), f"    {lines[i].removeprefix('| ')}"]
 
 
 def name_arrays(annotation):
@@ -106,7 +148,7 @@ def _typeset(app, doctree):
             typed = cell.astext().partition("\n")[2]
             cell.rawsource, cell["language"], cell.children = typed, "bash", []
             cell.append(Text(typed))
-    for dash in [text for text in doctree.findall(Text) if text == " -- " or text.startswith(" -- ")]:
+    for dash in [text for text in doctree.findall(Text) if text.startswith((" -- ", ") -- "))]:
         dash.parent.replace(dash, Text(dash.replace(" -- ", " \N{EN DASH} ", 1)))
 
 
@@ -124,4 +166,7 @@ def setup(app):
     app.connect("object-description-transform", _name_arrays, priority=400)  # before autodoc writes them
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("autodoc-skip-member", _skip)
+    app.add_node(literal, override=True, html=(_literal, lambda self, node: type(self).depart_literal(self, node)))
+    app.connect("autodoc-process-docstring", _plain, priority=400)  # before napoleon reads them
     app.connect("autodoc-process-docstring", _escape)
+    app.connect("sphinx-click-process-description", _typed)

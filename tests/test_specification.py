@@ -41,10 +41,13 @@ def examples(section):
         words = {name: json.loads(word) for name, word in WORD.findall(line)}
         if line.startswith("    -> "):
             found.append((operands, steps, words))
+            operands, steps = {}, {}
         elif line.startswith("    "):
-            steps = words
+            steps |= words
+        elif words and len(words) == line.count(" = "):  # nothing but operands
+            operands |= words
         else:
-            operands, steps = words, {}
+            operands, steps = {}, {}
     return found
 
 
@@ -157,8 +160,20 @@ def test_a_changed_rule_changes_its_equations_and_its_section(profile, change, n
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     assert names <= changed
     for name in names:
-        said = [re.sub(r"(?m)^(\w+ = .*\n)?(    .*\n)?    -> .*$", "", part[name]) for part in (before, after)]
+        said = [re.sub(r"(?m)^(\w+ = .*\n)*(    .*\n)*    -> .*$", "", part[name]) for part in (before, after)]
         assert said[0] != said[1], name  # the words too, not the examples alone
+
+
+@every_profile
+def test_formulas_are_code(profile):
+    blocks = re.sub(r"(?ms)^```.*?^```", "", specification(profile))
+    assert "*" not in re.sub(r"`[^`]*`", "", re.sub(r"(?m)^\* ", "", blocks))
+
+
+@every_profile
+def test_no_line_of_an_example_is_a_wall(profile):
+    shown = re.findall(r"(?m)^(?:    .*|\w+ = .*)$", specification(profile))
+    assert max(map(len, shown)) < 110
 
 
 @every_profile

@@ -186,12 +186,12 @@ class World(Protocol):
         Parameters
         ----------
         name
-            W is the checkpoint's NAME.weight and b its NAME.bias, unless there is
+            W is the checkpoint's NAME.weight and b its NAME.bias, where the other arguments do not say otherwise.
         view
-            of tensors that W consists of, side by side, and the columns of each, ``^`` before a name transposing it; or
-            how W and b are ``Stored``; and
+            The tensors that W consists of, side by side, and the columns of each, ``^`` before a name transposing it;
+            or how W and b are ``Stored``.
         bias
-            another tensor that is b, or None where there is none.
+            Another tensor that is b, or None where there is no b.
         """
         ...
 

@@ -2,7 +2,7 @@
 """The compile-time border between reals and integers: which range, which scale, which code.
 
 A granularity cuts a tensor into parameter sets, an estimator finds each set's range, a scheme turns ranges into affine
-parameters, and ``quantize`` turns reals into codes:
+parameters, and ``quantize`` turns reals into codes::
 
     estimator.update(batch) …  ->  estimator.range()  ->  scheme.params(low, high)  ->  quantize(x, params)
 """

@@ -32,6 +32,7 @@ PICTURE: Final = Kind("a PNG file", _is_png)
 PART_COLOURS: Final = ("#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e")  # of distinct lightness
 PART_HATCHES: Final = ("", "//", "..", "xx")
 MARKERS: Final = "osD^v"
+STROKES: Final = ("-", "--", "-.", ":")  # with the markers, no two of twenty lines are alike
 RANGE_COLOUR: Final = "#34495e"
 
 
@@ -51,10 +52,13 @@ def plot_report(report: Report, path: str | Path) -> None:
     _ranges(below, report, "output")
     below.set_xlabel("channels of each layer")
     rows[0].suptitle("Range of every channel in the float model", fontweight="bold")
-    left, right = rows[1].subplots(1, 2, width_ratios=[1.25, 1])
+    left, right = rows[1].subfigures(1, 2)
     ordered = sorted(report.recipes, key=lambda each: each.errors[-1].squared)
-    _errors(left, ordered)
-    _parts(right, ordered)
+    _errors(left.subplots(), ordered)
+    _parts(right.subplots(), ordered)
+    placed = {"loc": "outside lower center", "fontsize": 8, "frameon": False}
+    left.legend(**placed, ncols=3, reverse=True)
+    right.legend(**placed, ncols=len(PARTS))
     rows[1].suptitle(f"Error of the integer models, {report.task}, {report.n} examples", fontweight="bold")
     with complete_file(Path(path), PICTURE) as file:
         figure.savefig(file, format="png", dpi=140)
@@ -83,15 +87,15 @@ def _ranges(axes: Any, report: Report, side: str) -> None:
 def _errors(axes: Any, recipes: list[RecipeReport]) -> None:
     """Draw the error of every hidden state, a line for each recipe."""
     shades = colormaps["cividis"](np.linspace(0, 0.85, len(recipes)))  # the lighter the worse, on a grey page too
-    for each, shade, marker in zip(recipes, shades, cycle(MARKERS)):
+    for each, shade, marker, stroke in zip(recipes, shades, cycle(MARKERS), cycle(STROKES)):
         squared = [error.squared for error in each.errors]
-        axes.plot(squared, marker=marker, markersize=4, linewidth=1.3, color=shade, label=each.recipe)
+        style = {"marker": marker, "markersize": 4, "linestyle": stroke, "linewidth": 1.3}
+        axes.plot(squared, **style, color=shade, label=each.recipe)
     layers = len(recipes[0].errors) - 2
     axes.set_xticks(range(layers + 2), ["embeddings", *(f"layer {i}" for i in range(layers)), "output"], rotation=30)
     axes.set_yscale("log")
-    axes.set_title("sum (x - float)² / sum float²", fontsize=10)
+    axes.set_title("of each layer: sum (x - float)² / sum float²", fontsize=10)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes.legend(fontsize=8, reverse=True, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
 
 def _parts(axes: Any, recipes: list[RecipeReport]) -> None:
@@ -104,8 +108,9 @@ def _parts(axes: Any, recipes: list[RecipeReport]) -> None:
             style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
             axes.barh(row, share, left=ends[share > 0], label=part if row == 0 else None, **style)
             ends[share > 0] += share
-    axes.set_yticks(range(len(recipes)), [each.recipe for each in recipes])
+    axes.set_yticks(range(len(recipes)), [each.recipe.replace(":", ":\n") for each in recipes])
+    spare = max(0, 4 - len(recipes)) / 2  # a single bar is no wall
+    axes.set_ylim(-0.6 - spare, len(recipes) - 0.4 + spare)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel("% of the output's error")
-    axes.set_title("what it comes from", fontsize=10)
-    axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    axes.set_xlabel("% of it; what is left of 0 lessens it")
+    axes.set_title("of the output: what it comes from", fontsize=10)

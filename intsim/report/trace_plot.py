@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from intsim._trace import Trace
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.atomic import Kind, complete_file
-from intsim.io.huggingface import open_checkpoint
+from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.safetensors_file import read
 from intsim.io.trace_file import read_trace
 from intsim.models.outline import Outline
@@ -29,7 +29,7 @@ __all__ = ["PAGE", "kind_of", "plot_trace"]
 
 Figure: Final[Any] = import_module("matplotlib.figure").Figure  # intsim.report.plot has said so if there is none
 INK: Final = "#1b2a49"
-SIGNAL: Final = "#d1603d"
+SIGNAL: Final = "#b8492a"
 BINS: Final = 64
 MOST: Final = 12
 """Layers, and heads of each, whose attention is drawn."""
@@ -46,12 +46,13 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Activation:
-    """An array of a trace that has a scale: its codes, the lowest and highest code it may have, and the reals."""
+    """An array of a trace that has a scale: its codes, the lowest and highest code it may have, scale and reals."""
 
     name: str
     codes: NDArray[np.integer]
     low: int
     high: int
+    scale: Reals
     reals: Reals
 
     @property
@@ -107,6 +108,8 @@ def plot_trace(trace: str | Path, path: str | Path, *, reference: str | Path | N
         figures["Attention, first text"] = _attention(attention)
     with complete_file(path, kind) as file:
         if kind is PICTURE:
+            for title, figure in figures.items():
+                figure.suptitle(title, fontweight="bold")
             file.write(_stacked([_png(figure) for figure in figures.values()]))
         else:
             file.write(_page(str(trace), figures, activations))
@@ -119,13 +122,14 @@ def _activations(trace: Trace, manifest: Sequence[Mapping[str, Any]]) -> list[_A
         if entry["scale"] is None or entry["name"].endswith(".acc") or not codes.size:
             continue
         scales: list[str] = np.atleast_1d(entry["scale"]).tolist()
+        scale = np.array([float(Fraction(each)) for each in scales])
         zero = np.asarray(entry["zero_point"])
         signed, bits = codes.dtype.kind == "i", entry["bits"]
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
         if signed and not zero.any() and codes.min() > low:  # symmetric codes leave the lowest out
             low += 1
-        reals = (codes - zero) * np.array([float(Fraction(scale)) for scale in scales])
-        found.append(_Activation(name=entry["name"], codes=codes, low=low, high=high, reals=reals))
+        reals = (codes - zero) * scale
+        found.append(_Activation(name=entry["name"], codes=codes, low=low, high=high, scale=scale, reals=reals))
     if not found:
         msg = "a trace must have arrays of a known scale to be drawn, got none"
         raise CheckpointError(msg)
@@ -169,11 +173,23 @@ def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str
             if real.shape != each.reals.shape:
                 msg = f"'{each.name}' must have the shape of the reference's, {real.shape}, got {each.reals.shape}"
                 raise IntsimError(msg)
+            real = real * _smoothing(trace, each, checkpoint)
             errors[each.name] = float(np.square(each.reals - real).sum() / (np.square(real).sum() or 1))
     if not errors:
         msg = f"trace must be of a model made of {path}, got one that has no activation in common with it"
         raise IntsimError(msg)
     return errors
+
+
+def _smoothing(trace: Trace, each: _Activation, checkpoint: Checkpoint) -> Reals | float:
+    """Return what a recipe that smooths has put into the channels of a norm: its products hold the inverse."""
+    call, norm = trace.calls.get(each.name), checkpoint.outline.norms.get(each.name)
+    if call is None or norm is None or call.operator.__name__ not in ("layer_norm", "rms_norm"):
+        return 1.0
+    weight = checkpoint.load(f"{tensor_name(each.name)}.weight", np.float64) + norm.unit_offset
+    unit = float(call.constants["profile"].layer_norm.squared_unit(weight.size)) ** 0.5
+    gain = call.operands[1].weight.to_real() * each.scale / unit
+    return np.divide(gain, weight, out=np.ones_like(weight), where=weight != 0)
 
 
 def _ids(trace: Trace, outline: Outline, role: str) -> NDArray[np.integer] | None:
@@ -195,9 +211,8 @@ def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
     left.set_xscale("symlog", linthresh=1)
     left.axvline(0, color="#888888", linewidth=0.8)
     left.set_yticks(rows, [each.name for each in activations], fontsize=8)
-    left.set_xlabel("lowest to highest value; logarithmic beyond ±1")
-    left.invert_yaxis()
-    left.grid(axis="x", alpha=0.3)
+    left.set_xlabel("values; logarithmic beyond ±1")
+    _readable_from_both_ends(left, len(rows))
     shares = np.array([_shares(each) for each in activations])
     right.imshow(
         np.sqrt(shares),
@@ -210,13 +225,14 @@ def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
     for row, each in zip(rows, activations, strict=True):
         if each.at_ends:
             text = f"{100 * each.at_ends:.2g} %"
-            right.annotate(text, (1.01, row), va="center", fontsize=8, color=SIGNAL, annotation_clip=False)
-        for end, code in ((0.004, each.low), (0.996, each.high)):
+            right.annotate(text, (1.035, row), va="center", fontsize=8, color=SIGNAL, annotation_clip=False)
+        for place, mark, code in ((-0.012, "<", each.low), (1.012, ">", each.high)):
             if (each.codes == code).any():
-                right.plot(end, row, marker="|", color=SIGNAL, markersize=8, markeredgewidth=2.5)
-    right.set_xticks([0, 0.5, 1], ["lowest code", "middle", "highest code"])
-    right.set_xlabel("share of codes, darker: more; marked: at an end")
-    right.margins(x=0)
+                right.plot(place, row, marker=mark, color=SIGNAL, markersize=5, clip_on=False)
+    right.set_xticks([0, 0.5, 1], ["lowest", "middle", "highest"])
+    right.set_xlabel("codes; darker: more; marked: at an end")
+    right.tick_params(top=True, labeltop=True)
+    right.set_xlim(0, 1)
     return figure
 
 
@@ -231,10 +247,16 @@ def _errors(errors: Mapping[str, float]) -> Any:
     axes.plot(list(errors.values()), range(len(errors)), marker="o", color=INK, linewidth=0.8)
     axes.set_yticks(range(len(errors)), list(errors), fontsize=8)
     axes.set_xscale("log")
-    axes.invert_yaxis()
     axes.set_xlabel("sum (x - float)² / sum float²")
-    axes.grid(axis="x", alpha=0.3)
+    _readable_from_both_ends(axes, len(errors))
     return figure
+
+
+def _readable_from_both_ends(axes: Any, rows: int) -> None:
+    """Set the first of many rows at the top, and the values above and below."""
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.tick_params(top=True, labeltop=True)
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _attention(attention: Mapping[str, NDArray[np.integer]]) -> Any:
@@ -254,7 +276,8 @@ def _attention(attention: Mapping[str, NDArray[np.integer]]) -> Any:
         axes[0].set_ylabel(name.removesuffix(".probs"), fontsize=8)
     left_out = len(attention) - len(kept)
     figure.supxlabel(
-        "keys across, queries down; darker: more" + (f"; {left_out} more layers" if left_out else ""), fontsize=8
+        "keys across, queries down; black: the most of each head" + (f"; {left_out} more layers" if left_out else ""),
+        fontsize=8,
     )
     return figure
 
@@ -284,7 +307,8 @@ def _page(name: str, figures: Mapping[str, Any], activations: Sequence[_Activati
         for each in activations
     )
     pictures = "".join(
-        f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{base64.b64encode(_png(figure)).decode()}">'
+        f'<h2>{title}</h2><div><img alt="{title}" '
+        f'src="data:image/png;base64,{base64.b64encode(_png(figure)).decode()}"></div>'
         for title, figure in figures.items()
     )
     return (
@@ -297,6 +321,7 @@ def _page(name: str, figures: Mapping[str, Any], activations: Sequence[_Activati
 
 STYLE: Final = (
     "body{font:15px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}img{max-width:100%}"
+    "@media(max-width:46em){img{max-width:none;width:56em}}"  # labels are read, and pictures scrolled
     "div{overflow-x:auto}table{border-collapse:collapse;font-size:13px}td,th{padding:.2em .8em;text-align:left;"
     "border-bottom:1px solid #ddd;white-space:nowrap}"
 )

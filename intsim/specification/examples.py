@@ -19,6 +19,7 @@ __all__ = ["Example", "evaluate", "examples"]
 Word: TypeAlias = int | list[int]
 Operands: TypeAlias = dict[str, Word]
 
+WIDEST: Final = 88
 CHANNELS: Final = 4  # of the rows of norms
 
 
@@ -31,10 +32,20 @@ class Example:
     result: Operands
 
     def lines(self) -> list[str]:
-        """Return a line of operands, then of steps, then of the result."""
-        shown = [", ".join(f"{name} = {word}" for name, word in part.items()) for part in (self.operands, self.steps)]
-        (result,) = self.result.items()
-        return [shown[0], *([f"    {shown[1]}"] if self.steps else []), f"    -> {result[0]} = {result[1]}"]
+        """Return the operands, the steps and the result, each in lines of its own."""
+        ((name, word),) = self.result.items()
+        return [*_lines(self.operands, ""), *_lines(self.steps, "    "), f"    -> {name} = {word}"]
+
+
+def _lines(part: Operands, indent: str) -> list[str]:
+    lines: list[str] = []
+    for name, word in part.items():
+        shown = f"{name} = {word}"
+        if lines and len(f"{lines[-1]}, {shown}") <= WIDEST:
+            lines[-1] += f", {shown}"
+        else:
+            lines.append(indent + shown)
+    return lines
 
 
 def examples(name: str, profile: Profile) -> list[Example]:

@@ -49,8 +49,8 @@ def blocks(profile: Profile, title: str) -> list[Block]:
             "computed from the profile; vectors of the same operators come from `intsim vectors gen OP`."
         ),
         Text(
-            "In the examples of a rule the first line has the operands, the second what happens inside (`rounded` is "
-            "before saturation, with the zero point), the last the result."
+            "In the examples of a rule the operands come first, then, moved in, what happens inside (`rounded` is "
+            "before saturation, with the zero point), last the result."
         ),
         *_roundings(profile),
         *_formats(profile),
@@ -86,13 +86,15 @@ def _roundings(profile: Profile) -> Iterator[Block]:
         f"constants among it. Requantization has its own, {NAMES[profile.requantization.rounding]}."
     )
     yield Table(
-        ["rounding", "meaning", "of p / 2**t in hardware", *(f"{half}/2" for half in HALVES)],
+        ["rounding", "meaning", "of `p / 2**t` in hardware", *(f"{half}/2" for half in HALVES)],
         [
             [NAMES[mode], MEANINGS[mode], f"`{SHIFTS[mode]}`", *(_rounded(half, mode) for half in HALVES)]
             for mode in (*used, *([] if Rounding.FLOOR in used else [Rounding.FLOOR]))
         ],
     )
-    yield Text("A shift of 0 drops no bits: no half is added. The half of a shift by t is 2**(t-1), before the shift.")
+    yield Text(
+        "A shift of 0 drops no bits: no half is added. The half of a shift by t is `2**(t-1)`, before the shift."
+    )
     yield Text(
         "A quotient a / b with b > 0 has the same rules by its remainder: with q = floor(a / b) and r = a - q b, "
         "halves go up where 2 r >= b; away from zero where 2 r >= b for q >= 0 and 2 r > b for q < 0; to even where "
@@ -163,7 +165,7 @@ def _matmul(profile: Profile) -> Iterator[Block]:
             "x: int8 or uint8 (int16 for some recipes), w: int8, acc: int32; no rounding",
         ],
         Text(
-            "int8 times int8 is at most 2**14 in magnitude: 131071 of them fit int32 with no bias. Converted models "
+            "int8 times int8 is at most `2**14` in magnitude: 131071 of them fit int32 with no bias. Converted models "
             "are checked for this, row by row. In the examples x, w and acc are rows first, of `depth` columns for x "
             "and w."
         ),
@@ -196,8 +198,8 @@ def _requantize(profile: Profile) -> Iterator[Block]:
         f"Requantization (requantize), rule {rule.name}",
         lines,
         Text(
-            f"From a real ratio M of scales: {_multiplier_from(rule)}; {m}, so 2**{rule.multiplier_bits - 1} <= m < "
-            f"2**{rule.multiplier_bits} where the shift allows, 0 <= shift <= 62."
+            f"From a real ratio M of scales: {_multiplier_from(rule)}; {m}, so `2**{rule.multiplier_bits - 1} <= m < "
+            f"2**{rule.multiplier_bits}` where the shift allows, `0 <= shift <= 62`."
         ),
         _widths(
             [
@@ -209,14 +211,14 @@ def _requantize(profile: Profile) -> Iterator[Block]:
         *(
             [
                 Text(
-                    "For ratios of at least 2**-29: from shift 36 on, the circuit of ITA gives -1 for negative "
+                    "For ratios of at least `2**-29`: from shift 36 on, the circuit of ITA gives -1 for negative "
                     "products."
                 )
             ]
             if rule.name == "ita"
             else []
         ),
-        Text("The anchor: 7984 * 1583594044 / 2**40 is 11.499...; rounding in two steps gives 12."),
+        Text("The anchor: `7984 * 1583594044 / 2**40` is 11.499...; rounding in two steps gives 12."),
         _examples("requantize", profile),
     )
 
@@ -224,7 +226,7 @@ def _requantize(profile: Profile) -> Iterator[Block]:
 def _multiplier_from(rule: Requantization) -> str:
     match rule.multiplier_from:
         case "real":
-            return "m = floor(M * 2**shift + 1/2), renormalised if it reaches the next power of two"
+            return "`m = floor(M * 2**shift + 1/2)`, renormalised if it reaches the next power of two"
         case "binary32":
             return "M is rounded to float32, whose significand is m"
         case _:
@@ -276,10 +278,8 @@ def _rotary(profile: Profile) -> Iterator[Block]:
         "Rotary embedding (rotary)",
         [
             f"y_a = {mode}((x_a * cos - x_b * sin) / 2**14),   y_b = {mode}((x_b * cos + x_a * sin) / 2**14)",
-            (
-                "pairs (a, b): k and k + R/2 of the first R channels (halves), or 2k and 2k + 1 (neighbours); the rest "
-                "passes"
-            ),
+            "pairs (a, b): k and k + R/2 of the first R channels (halves), or 2k and 2k + 1 (neighbours)",
+            "the other channels pass",
         ],
         Text("x is int16, cos and sin int16 with 14 fraction bits, the sum has 32 bits. y is not saturated: 17 bits."),
         _examples("rotary", profile),
@@ -292,8 +292,8 @@ def _table(function: Rounded, input_fraction: int, output_fraction: int) -> list
     order = "0, -1 ... -32768" if function == "exp" else "0 ... 32767, then of -32768 ... -1"
     return [
         Text(
-            f"Correctly rounded: x is x_q / 2**{input_fraction}, y_q the integer nearest to the real value times "
-            f"2**{output_fraction}. No value but that of x = 0 lies on a tie, so any arithmetic that is precise "
+            f"Correctly rounded: x is `x_q / 2**{input_fraction}`, y_q the integer nearest to the real value times "
+            f"`2**{output_fraction}`. No value but that of x = 0 lies on a tie, so any arithmetic that is precise "
             f"enough gives the same table: {len(entries)} entries, of {order}, as little-endian int32 of SHA-256 "
             f"`{digest}`."
         )
@@ -322,9 +322,9 @@ def _exp(profile: Profile) -> Iterator[Block]:
         ],
         _constants(
             [
-                ("q_ln2", f"{mode}(ln 2 * 2**{rule.fraction})", q_ln2),
-                ("q_b", f"{mode}({rule.b} * 2**{rule.fraction})", q_b),
-                ("q_c", f"{mode}({rule.c} / {rule.a} * 2**{2 * rule.fraction})", q_c),
+                ("q_ln2", f"`{mode}(ln 2 * 2**{rule.fraction})`", q_ln2),
+                ("q_b", f"`{mode}({rule.b} * 2**{rule.fraction})`", q_b),
+                ("q_c", f"`{mode}({rule.c} / {rule.a} * 2**{2 * rule.fraction})`", q_c),
             ]
         ),
         _widths(
@@ -364,7 +364,7 @@ def _softmax(profile: Profile) -> Iterator[Block]:
         ],
         masks,
         Text(
-            f"A probability is a code of 1 / {rule.one}. multiplier / 2**shift is positive: the scale of the scores "
+            f"A probability is a code of 1 / {rule.one}. `multiplier / 2**shift` is positive: the scale of the scores "
             "over the scale of x; 1 / sqrt(D) of attention is in it."
         ),
         _widths(
@@ -372,7 +372,7 @@ def _softmax(profile: Profile) -> Iterator[Block]:
                 ("d", 33, "signed"),
                 ("product", 64, "signed"),
                 ("sum e", 24, "and log2 of the tokens more"),
-                ("e * one", 24 + rule.one.bit_length(), "unsigned"),
+                ("`e * one`", 24 + rule.one.bit_length(), "unsigned"),
             ]
         ),
         _examples("softmax", profile),
@@ -388,7 +388,7 @@ def _gelu(profile: Profile) -> Iterator[Block]:
                 [f"y = nearest integer to x Phi(x) * 2**{rule.output_fraction}, x a code of 2**-{rule.input_fraction}"],
                 *_table("gelu", rule.input_fraction, rule.output_fraction),
                 Text(
-                    "Its form by tanh, x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3))), is a table of its own "
+                    "Its form by tanh, `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3)))`, is a table of its own "
                     "(gelu_tanh):"
                 ),
                 *_table("gelu_tanh", rule.input_fraction, rule.output_fraction),
@@ -406,8 +406,8 @@ def _gelu(profile: Profile) -> Iterator[Block]:
                 ],
                 _constants(
                     [
-                        ("q_b", f"{mode}({rule.b} * sqrt(2) * 2**{rule.input_fraction})", q_b),
-                        ("q_1", f"{mode}(2 / {rule.a} * 2**{2 * rule.input_fraction})", q_1),
+                        ("q_b", f"`{mode}({rule.b} * sqrt(2) * 2**{rule.input_fraction})`", q_b),
+                        ("q_1", f"`{mode}(2 / {rule.a} * 2**{2 * rule.input_fraction})`", q_1),
                     ]
                 ),
                 _widths([("product", (2**15 * max(q_b**2, -2 * q_1)).bit_length() + 1, "signed")]),
@@ -506,10 +506,15 @@ def _norms(profile: Profile) -> Iterator[Block]:
         about,
         Text(
             "x is int16; its zero point cancels. eps is in units of v, at least 1, so std is never 0. N is at most "
-            "2**14. Wider codes are shifted by row as in RMSNorm."
+            "`2**14`. Wider codes are shifted by row as in RMSNorm."
         ),
         _widths(
-            [("s, c", 31, "signed, for N = 2**14"), ("v", 62, "unsigned"), ("std", 31, "unsigned"), ("n", 25, "signed")]
+            [
+                ("s, c", 31, "signed, for `N = 2**14`"),
+                ("v", 62, "unsigned"),
+                ("std", 31, "unsigned"),
+                ("n", 25, "signed"),
+            ]
         ),
         _examples("layer_norm", profile),
     )

@@ -111,7 +111,7 @@ for profile in (intsim.PROFILES["ibert"], intsim.PROFILES["intsim"]):
     curves[profile.name] = real, y, y - gelu(real)
     print(f"profile {profile.name:<6} largest error {np.abs(y - gelu(real)).max():.4f}")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="GELU of reals and of integers, and the error: two waves, at most 0.018 high"
 import matplotlib.pyplot as plt
 
 plt.style.use("course.mplstyle")

@@ -61,7 +61,7 @@ print("reals:", lengths.tolist())
 print("codes:", codes.tolist())
 print("back: ", dequantize(codes, ruler).round(2).tolist())
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Ten reals and the nearest of 15 marks; below, the error: a sawtooth, and two ramps beyond the ends"
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 4.4), sharex=True, height_ratios=[1, 1.1])
 marks = np.arange(-7, 8)
 positions = dequantize(marks, ruler)
@@ -116,7 +116,7 @@ low, high = activations.min(), activations.max()
 print(f"range of the activations: [{low:.2f}, {high:.2f}]")
 assert -0.17 < low < -0.169
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="GELU's values over both rulers: the symmetric one uses 8 of 15 marks, the asymmetric one all 16"
 figure, panels = plt.subplots(1, 2, figsize=(7.6, 2.9), sharex=True, sharey=True)
 for axes, symmetric in zip(panels, (True, False), strict=True):
     scheme = Scheme(bits=4, symmetric=symmetric, convention="narrow" if symmetric else "full")
@@ -144,7 +144,7 @@ plt.show()
 # in use, two of which do not even take the nearest mark, and chips disagree about them. The dots show where each rule
 # sends the ties.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Five staircases, a rule each: where floor, toward-zero, half-up, half-away, half-even send the ties"
 figure, panels = plt.subplots(1, 5, figsize=(9.2, 2.7), sharex=True, sharey=True)
 fine = np.arange(-640, 641)  # x = n / 256, so that every half is among them
 ties = fine[fine % 256 == 128]
@@ -202,7 +202,7 @@ def errors(params: AffineParams) -> tuple[float, float]:
     return squared[~clipped].sum() / values.size, squared[clipped].sum() / values.size
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Squared error by last mark: rounding rises, clipping falls; the sum is least early at 4 bits"
 figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
 thresholds = np.geomspace(0.12, 1.17, 60)
 chosen = {}
@@ -280,7 +280,7 @@ dyadic = Dyadic.from_real(ratio)
 multiplier, shift = int(dyadic.multiplier), int(dyadic.shift)
 print(f"{ratio!r}\nis nearly {multiplier} / 2**{shift}\n        = {float(dyadic)!r}")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="By bits of the multiplier: its relative error below 2**-b, and the codes that change, none from 20"
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.2))
 bits = np.arange(5, 32)
 nearest = [Dyadic.from_real(ratio, bits=int(b)) for b in bits]
@@ -320,7 +320,7 @@ def by_hand(acc: int, dyadic: Dyadic, zero_point: int, low: int, high: int) -> i
 
 assert narrow.tolist() == [by_hand(int(a), to_small, 3, small.range.min, small.range.max) for a in every]
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Accumulator to code: a staircase from -7 to 7 about the line of the exact quotient"
 figure, axes = plt.subplots(figsize=(7.6, 3))
 line = every * float(x_params.scale * w_params.scale / small.scale) + 3
 axes.plot(

@@ -57,7 +57,7 @@ x = np.linspace(-6 * LN2 + 1e-9, 0, 3001)
 z = np.floor(-x / LN2)
 p = x + z * LN2
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="The exponential in pieces of ln 2; below, the same remainder p in each piece"
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 4.2), sharex=True, height_ratios=[1.5, 1])
 for piece in range(6):
     here = z == piece
@@ -91,7 +91,7 @@ for what, parabola in (("I-BERT, all digits", published), ("I-BERT, as printed",
 assert round(np.abs(published - np.exp(piece)).max(), 4) == 0.0019
 assert round(np.abs(printed - np.exp(piece)).max(), 4) == 0.0021
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Error and relative error of both parabolas on a piece: I-BERT's uneven, intsim's level"
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.3))
 for parabola, colour, line, label in (
     (printed, RUST, "--", "I-BERT"),
@@ -119,7 +119,7 @@ codes = np.arange(-(2**15), 1).astype(np.int16)
 real = codes / 2**intsim.exp.input_fraction
 pieces = np.floor(-real / LN2).astype(int)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Largest error of exp by piece for three profiles: halving each time until half an LSB"
 figure, axes = plt.subplots(figsize=(7.6, 3.2))
 for profile, colour, mark in ((ibert, RUST, "s"), (intsim, INK, "o"), (wide, SEA, "^")):
     one = float(profile.exp.output_scale)
@@ -161,7 +161,7 @@ def i_gelu(x: np.ndarray, a: float, b: float) -> np.ndarray:
 
 u = np.linspace(-3, 3, 6000)  # an even number of points: 0 is not among them
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="The error function and i-erf, which jumps at 0; GELU's error by both polynomials, waves of 0.018"
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.5))
 left.plot(u, erf(u), color="#999999", linestyle="-", linewidth=4, alpha=0.5, label="erf")
 for side in (u < 0, u > 0):
@@ -239,7 +239,7 @@ def formats(name: str, profile: object) -> tuple[Fraction, Fraction]:
             return Fraction(1, 2 ** (profile.exp.input_fraction + 1)), Fraction(1, 2**profile.tanh.output_fraction)
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Sigmoid, SiLU and tanh, and the errors of three profiles below: intsim-wide is flat"
 figure, panels = plt.subplots(2, 3, figsize=(9, 4.4), height_ratios=[1, 1.3], sharex="col")
 for (name, (operator, function, limits)), above, below in zip(functions.items(), *panels, strict=True):
     for profile, colour in ((ibert, RUST), (intsim, INK), (wide, SEA)):
@@ -278,7 +278,7 @@ def newton(n: int) -> list[int]:
     return roots
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Newton's iterates fall to the root, faster each step; steps needed by bits of n, five at most"
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.2))
 for n, mark in zip((2**31 - 1, 1_105_030_547, 2_000_000, 5000), "osD^", strict=True):
     excess = np.array(newton(n)) - int(isqrt(np.array(n)))
@@ -344,7 +344,7 @@ def minimax(degree: int) -> tuple[np.ndarray, float]:
 
 found = {degree: minimax(degree) for degree in range(1, 6)}
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Relative error of the best polynomials of degree 1 to 4: waves that all touch the bound"
 figure, panels = plt.subplots(1, 4, figsize=(9.2, 2.6))
 for axes, degree in zip(panels, (1, 2, 3, 4), strict=True):
     coefficients, bound = found[degree]
@@ -386,7 +386,7 @@ def integer_exp(degree: int, fraction: int) -> tuple[float, list[tuple[int, int]
     return np.abs(y * coefficients[0] / 2**fraction / np.exp(p / 2**fraction) - 1).max(), multipliers
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Largest relative error by degree, a line for each number of fraction bits: 8 bits level out first"
 figure, axes = plt.subplots(figsize=(7.6, 3.5))
 built = {(degree, fraction): integer_exp(degree, fraction) for fraction in (8, 12, 16, 20) for degree in found}
 for fraction, mark, colour in zip((8, 12, 16, 20), "osD^", (SAND, SEA, RUST, INK), strict=True):
@@ -439,7 +439,7 @@ print(f"a = {best.x[0]:.4f}, b = {best.x[1]:.4f}: largest error {best.fun:.4f}, 
 grid_a, grid_b = np.linspace(-0.34, -0.2, 141), np.linspace(-2.1, -1.55, 111)
 landscape = np.array([[1000 * largest_error((a, b)) for a in grid_a] for b in grid_b])
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Largest error of GELU over a and b, a narrow valley: I-BERT's pair beside it, the best one in it"
 figure, axes = plt.subplots(figsize=(7.6, 4.4))
 levels = [14, 15, 16, 18, 20, 25, 30, 40, 60, 100]
 shades = BoundaryNorm(levels, 256, extend="max")
@@ -469,7 +469,7 @@ for operator, codes in ((ops.exp, every[every <= 0]), (ops.gelu, every), (ops.si
     }
 rows = [(operator, step, width) for operator, steps in bits.items() for step, width in steps.items()]
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Bits of every intermediate of exp, GELU, SiLU and tanh: one product has 40, the others at most 31"
 figure, axes = plt.subplots(figsize=(7.6, 4.6))
 places = np.arange(len(rows)) + np.repeat(np.arange(len(bits)) * 0.8, [len(steps) for steps in bits.values()])
 ends = [step in {"input", "result"} for _, step, _ in rows]

@@ -88,7 +88,7 @@ def label(axes: plt.Axes, names: list[str]) -> None:
     axes.spines[:].set_visible(False)
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Scores of each query with each key; the largest of the row of 'not' is at 'bad'"
 figure, axes = plt.subplots(figsize=(7.8, 5.6))
 image = axes.imshow(scores)
 annotate(axes, scores, 6)
@@ -137,7 +137,7 @@ real_scores = scores * one
 real_probs = np.exp(real_scores - real_scores.max(axis=1, keepdims=True))
 real_probs /= real_probs.sum(axis=1, keepdims=True)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="The row of 'not', three steps: score less maximum, exponential, probability, most at 'bad' and 'not'"
 figure, panels = plt.subplots(3, 1, figsize=(7.6, 5.2), sharex=True)
 places = np.arange(len(tokens))
 panels[0].bar(places, scores[row] - scores[row].max(), color=SEA, width=0.7)
@@ -172,7 +172,7 @@ print("largest distance to the reals:", np.abs(probs - 255 * real_probs).max().r
 # All rows of the head. Each cell is one byte. A row should sum to 255, and does not quite: fourteen roundings do not
 # cancel. It is *known* by how much it can be off, which is what sizes the accumulator of the next product.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Probabilities of all rows as bytes; at the right, the row sums less 255: 0, 1 or 2"
 figure, (axes, sums) = plt.subplots(1, 2, figsize=(8.4, 5.2), width_ratios=[5, 1], sharey=True)
 axes.imshow(probs, vmin=0, vmax=110, aspect="auto")
 annotate(axes, probs, 7.5)
@@ -210,7 +210,7 @@ assert not padded_probs[:, n:].any()
 assert padded_result.digest == result.digest
 print("same digest with padding:", padded_result.digest[:16], "…")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Scores and probabilities of a padded text: the four columns of padding have scores but are exactly 0"
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.3), sharex=True, sharey=True)
 names = [*tokens, *["[PAD]"] * PADS]
 for axes, values, title in (
@@ -269,7 +269,7 @@ stages = ["embeddings.sum"] + [
 short = ["embeddings", "+ attention 0", "+ feed-forward 0", "+ attention 1", "+ feed-forward 1"]
 sums_in_reals = {name: model.formats[name].reals(trace[name][0]) for name in stages}
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="The first token's residual sum, layer by layer; below, ranges of codes and their middle halves"
 figure, (above, below) = plt.subplots(2, 1, figsize=(8.2, 5.4), height_ratios=[1, 1.25])
 stream = np.stack([x[0] / x.std() for x in sums_in_reals.values()])
 image = above.imshow(stream, aspect="auto", vmin=-4, vmax=4, interpolation="nearest")
@@ -324,7 +324,7 @@ assert np.array_equal(c, trace[f"{NAME}:centred"][0, TOKEN])
 assert np.array_equal(y, trace[f"{NAME}:normalised"][0, TOKEN])
 assert np.array_equal(out.clip(-128, 127), trace[NAME][0, TOKEN])
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="LayerNorm of one token, a bar for each of 128 channels: sum, normalised, result"
 figure, panels = plt.subplots(3, 1, figsize=(7.6, 5.4), sharex=True)
 for axes, values, name in zip(
     panels,

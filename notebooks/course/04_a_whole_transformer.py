@@ -75,7 +75,7 @@ for name, entry in header.items():
     part = next((part for part, names in parts.items() if any(each in name for each in names)), "LayerNorm, scales")
     (sizes if name.endswith("weight") else constants)[part] += bytes_
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Kilobytes in the file by part: words 770, feed-forward 290, attention 150, the others below 20"
 figure, axes = plt.subplots(figsize=(7.6, 2.5))
 axes.barh(list(sizes), [size / 1000 for size in sizes.values()], color=INK, label="codes of weights, int8")
 axes.barh(
@@ -190,7 +190,7 @@ for name in layer:
     used.append(int(max(values.max(), ~values.min())).bit_length() + signed)
     given.append(trace[name].dtype.itemsize * 8)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Bits used by one sentence, proved bound and register, for every tensor of a layer"
 figure, axes = plt.subplots(figsize=(7.6, 5))
 places = np.arange(len(layer))
 axes.barh(places, given, color="#d5dae1", height=0.78, label="register")
@@ -320,7 +320,7 @@ def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
 shared = [name for name in seen if name in formats and name in trace]
 relative = {name: np.square(np.subtract(*pair(name))).sum() / np.square(pair(name)[0]).sum() for name in shared}
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Above, error of each value in LSB after three layers; below, squared error of each tensor"
 figure = plt.figure(figsize=(7.6, 7.6))
 above, below = figure.subfigures(2, 1, height_ratios=[1, 1.9])
 hidden = ["embeddings.LayerNorm", *(f"encoder.layer.{i}.output.LayerNorm" for i in range(config.num_hidden_layers))]
@@ -384,7 +384,7 @@ from intsim.report.tasks.glue import Example
 examples = [Example(texts=(text,), target=1.0) for text in texts]  # only errors are asked for: any label will do
 measured = report(FLOAT, ["intsim", "ibert", "w8a8"], "sst2", examples, calibration=default_calibration()[16:])
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Squared error by layer and by recipe, split into quantization, saturation, approximation, rounding"
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4), width_ratios=[1.4, 1], sharey=True)
 colours, hatches = (INK, RUST, SEA, SAND), ("", "//", "..", "xx")
 

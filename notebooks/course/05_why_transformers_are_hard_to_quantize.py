@@ -91,7 +91,7 @@ inputs = [seen[f"encoder.layer.{i}.attention.output.LayerNorm"] for i in range(l
 sums = [seen[f"encoder.layer.{i}.output.sum"] for i in range(layers)]
 outputs = [total - x for total, x in zip(sums, inputs, strict=True)]
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Median, one in 1,000 and largest magnitude of each feed-forward network's input and output"
 figure, axes = plt.subplots(figsize=(7.6, 3.5))
 for where, values, colour, mark in ((-0.17, inputs, SEA, "o"), (0.17, outputs, INK, "s")):
     magnitudes = [np.abs(x[mask]) for x in values]
@@ -139,7 +139,7 @@ LAYER = max(layers - 2, 0)
 row = int(np.argmax(mask.sum(axis=1)))
 tokens = list(encodings[row].tokens)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Range of input and output for each token; right, channels that exceed six standard deviations"
 figure = plt.figure(figsize=(9.4, 5.2))
 left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
 for axes, x, title in zip(
@@ -193,7 +193,7 @@ shades = {
     "per tensor,\n16 bits": np.zeros((T, C)),
 }
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Which of 6 x 12 values share a scale: all, a token, groups of channels, groups ordered by range"
 figure, panels = plt.subplots(1, 6, figsize=(9.6, 1.9))
 for axes, (title, shade) in zip(panels, shades.items(), strict=True):
     axes.pcolormesh(shade, cmap="cividis", vmin=-1, vmax=6, edgecolors="white", linewidth=1.2)
@@ -247,7 +247,7 @@ brought_back = {
     "per tensor, 16 bits": through(real, sixteen, PER_TENSOR),
 }
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Error of every value of a text, channel by token, for five ways to share scales"
 figure, panels = plt.subplots(5, 1, figsize=(8.4, 6.2), sharex=True)
 one_text = slice(int(mask[:row].sum()), int(mask[: row + 1].sum()))
 for axes, (name, values) in zip(panels, brought_back.items(), strict=True):
@@ -256,7 +256,7 @@ for axes, (name, values) in zip(panels, brought_back.items(), strict=True):
     image = axes.imshow(
         np.maximum(error[one_text], 1e-6), aspect="auto", norm=LogNorm(1e-4, 1), interpolation="nearest"
     )
-    axes.set_title(f"{name}:  {percent:.2g} %" if percent >= 0.01 else f"{name}:  {percent:.4f} %", fontsize=8.5)
+    axes.set_title(f"{name}:  {percent:.2g} %", fontsize=8.5)
     axes.set(yticks=[])
     axes.spines[:].set_visible(False)
 figure.supylabel("tokens of one text", fontsize=9.5, color="#333333")
@@ -294,14 +294,14 @@ maxima = hidden.max(axis=1)
 q1, q3 = np.quantile(maxima, [0.25, 0.75])
 bound = min(q3 + 1.5 * (q3 - q1), maxima.max())
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Largest magnitude of each token in rising order, with the quartiles and the bound of clipping"
 figure, axes = plt.subplots(figsize=(7.6, 3.1))
 rank = np.argsort(maxima)
 axes.bar(range(len(tokens)), maxima[rank], color=[RUST if m > bound else INK for m in maxima[rank]], width=0.7)
 axes.axhspan(q1, q3, color="#c9ced6", alpha=0.6, zorder=0)
 axes.axhline(bound, color=RUST, linestyle="--", linewidth=1.2)
 axes.text(-0.4, bound * 1.06, f"clipped at {bound:.1f}", color=RUST, fontsize=8.5)
-axes.text(-0.4, q3 * 1.03, "between the quartiles", fontsize=8.5, color="#555555")
+axes.text(-0.4, q3, "between the quartiles", fontsize=8.5, color="#555555", va="top")
 axes.set_xticks(range(len(tokens)), [tokens[i] for i in rank], rotation=50, ha="right", rotation_mode="anchor")
 axes.set(ylabel="largest magnitude of the token", yscale="log")
 axes.set_yticks([2, 5, 10, 20], ["2", "5", "10", "20"])
@@ -370,7 +370,7 @@ for recipe in ranked:
     worth = f"squared error {100 * errors[recipe][-1]:5.2f} %   cosine {cosines[recipe]:.4f}"
     print(f"{recipe:<22} {recipes[recipe]:<32} {worth}")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Squared error of seven recipes, by layer and at the end: per tensor the worst, per token the best"
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.9), width_ratios=[1, 1.05])
 shades = plt.colormaps["cividis"](np.linspace(0, 0.85, len(ranked)))
 for recipe, shade, mark in zip(ranked, shades, "sD^vo<>", strict=True):
@@ -378,9 +378,7 @@ for recipe, shade, mark in zip(ranked, shades, "sD^vo<>", strict=True):
     place = ranked.index(recipe)
     right.barh(place, 100 * errors[recipe][-1], color=shade, height=0.66)
     right.plot(-0.022 * 100 * errors[ranked[0]][-1], place, marker=mark, color=shade, clip_on=False, markersize=5)
-    right.text(
-        100 * errors[recipe][-1] * 1.02 + 0.1, place, f" {100 * errors[recipe][-1]:.1f} %", va="center", fontsize=8.5
-    )
+    right.text(100 * errors[recipe][-1], place, f"  {100 * errors[recipe][-1]:.3g} %", va="center", fontsize=8.5)
 left.set_xticks(
     range(len(names)),
     ["embeddings", *(f"layer {i}" for i in range(layers))],
@@ -394,7 +392,7 @@ right.set_yticks(range(len(ranked)), [recipes[recipe] for recipe in ranked])
 right.tick_params(axis="y", length=0, pad=13)
 right.spines["left"].set_visible(False)
 right.invert_yaxis()
-right.set(xlabel="squared error of the last hidden state, %", xlim=(-0.5, 115 * errors[ranked[0]][-1]))
+right.set(xlabel="squared error of the last hidden state, %", xlim=(0, 115 * errors[ranked[0]][-1]))
 show("recipes")
 
 # %% [markdown]

@@ -87,7 +87,7 @@ for line in sys.stdin:
     rounded = rounded if product > 0 else -rounded
     print(line.strip(), f"{max(-128, min(127, rounded + signed(zero_point, 8))) & 0xff:02x}")
 """
-(WORK / "device.py").write_text(DEVICE)
+_ = (WORK / "device.py").write_text(DEVICE)
 
 # %% [markdown]
 # ## Why random tests certify nothing
@@ -149,7 +149,7 @@ for bug, device in changes_of_operator(requantize).items():
     by_chance[bug] = int((device.results(sampled) != right).any(axis=1).sum())
 kills = sorted((kill for kill in kills if kill.equivalent is None), key=lambda kill: (by_chance[kill.bug], kill.caught))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="How many of 11,258 cases catch each of 55 bugs: 16 are missed by random cases, none by the vectors"
 figure, axes = plt.subplots(figsize=(7.6, 8.2))
 places = np.arange(len(kills))
 chance = np.array([by_chance[kill.bug] for kill in kills])
@@ -205,7 +205,7 @@ shares = {
 names = list(shares)
 values = 100 * np.array([shares[name] for name in names])
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] alt="Share of elements that differ, tensor by tensor: none up to the first LayerNorm, then more and more"
 figure, axes = plt.subplots(figsize=(7.6, 3.4))
 axes.bar(range(len(names)), values, width=1, color=SEA)
 place = names.index(found.first.name)
@@ -267,7 +267,7 @@ if simulator:
     unit = WORK / "bench" / "requantize.sv"
     rtl = unit.read_text()
     assert "(product_1 + half) >>> shift_1" in rtl
-    unit.write_text(rtl.replace("(product_1 + half) >>> shift_1", "product_1 >>> shift_1"))
+    _ = unit.write_text(rtl.replace("(product_1 + half) >>> shift_1", "product_1 >>> shift_1"))
     shell("make -s -C bench icarus 2>&1 | grep -v '^ ' | grep -v '^bench' | tail -5")
 else:
     print("no simulator here; nothing was run")

@@ -174,7 +174,7 @@ np.savez("board.npz", q0=query[0, :2].astype(">i8"), k0=key[..., ::-1].astype(fl
 # obj/dpi
 
 # %% [markdown]
-# `make dpi` in the folder of `vectors bench requantize` holds the RTL unit against C for every one of 2^32 accumulators;
+# `make dpi` in the folder of `vectors bench requantize` holds the RTL unit against C for every one of $2^{32}$ accumulators;
 # that this C is intsim's rule for all of them is a test of its own, of half an hour: `INTSIM_ALL_ACCUMULATORS=1 pytest -m
 # slow tests/verify/test_bench.py -k every_accumulator`.
 # Of weights beyond 4 MB there is a binary file beside the program; decoders are a function of one token.

@@ -65,7 +65,7 @@ print(result.values * float(result.scale), "of", len(trace), "arrays of integers
 # intsim report tests/data/embedded-float --recipes intsim,ibert,zeroquant,w4a8 \
 #     --task sst2 --data /tmp/dev.tsv --plot /tmp/report.png | head -8
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] alt="The report's picture: ranges of channels, error by layer for four recipes, what the error comes from"
 from IPython.display import Image
 
 Image("/tmp/report.png")
@@ -99,7 +99,7 @@ Image("/tmp/report.png")
 # intsim run /tmp/film --text "A dull mess, but a warm one." --level steps --trace /tmp/trace.safetensors
 # intsim inspect /tmp/trace.safetensors --plot /tmp/trace.png --reference tests/data/embedded-float | head -4
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] alt="The trace's picture: ranges and codes of each array, errors beside the float model, attention by head"
 Image("/tmp/trace.png")
 
 # %% [markdown]

@@ -49,14 +49,16 @@ assert np.array_equal(result.values[0, -1], whole.values[0, -1])
 print(*tokens)
 
 # %% [markdown]
-# A cache of S tokens takes 2 L S C_kv bytes for L layers with C_kv channels of keys. Samples are drawn on integers too:
+# A cache of $S$ tokens takes $2 L S C$ bytes for $L$ layers with $C$ channels of keys. Samples are drawn on integers too:
 # logits through the profile's `exp`, and a number from SHA-256 of seed, step and text
 # ({py:func}`intsim.ops.sample_token`), so that the same seed tells the same story on every machine.
 #
 # ## A decoder of your own
 #
-#     intsim quantize HF_DIR -o OUT --recipe zeroquant --profile intsim-wide --calibration text.txt --window 512
-#     intsim generate OUT --text "It was a dark" --max-new-tokens 50 --top-k 40 --temperature 0.8 --seed 1
+#     intsim quantize HF_DIR -o OUT --recipe zeroquant --profile intsim-wide \
+#         --calibration text.txt --window 512
+#     intsim generate OUT --text "It was a dark" --max-new-tokens 50 \
+#         --top-k 40 --temperature 0.8 --seed 1
 #     intsim generate OUT --ids ids.txt --trace step.safetensors --level steps
 #     intsim run OUT --text "It was a dark" --trace prefill.safetensors --json
 #     intsim eval OUT --task perplexity --data text.txt --window 512 --stride 256 --reference HF_DIR

@@ -24,6 +24,10 @@ def text_of(folder: Path) -> str:
     return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md")))
 
 
+def notebooks_text() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("*/*.py")))
+
+
 def test_every_public_module_is_in_the_reference_once() -> None:
     listed = Counter(re.findall(r"^\.\. automodule:: (.+)$", text_of(API), re.MULTILINE))
     assert set(public_modules()) - set(listed) == set()
@@ -69,6 +73,12 @@ def test_examples_in_pages_print_what_they_say(page: Path) -> None:
     for block in blocks:
         test = doctest.DocTestParser().get_doctest(block, {}, page.name, str(page), 0)
         assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_every_figure_says_what_it_shows() -> None:
+    cells = re.findall(r'^# %% tags=\["(?:hide|remove)-input"\].*$', notebooks_text(), re.MULTILINE)
+    assert len(cells) > 40
+    assert [cell for cell in cells if not re.search(' alt="[^"]{20,110}"$', cell)] == []
 
 
 # ---- README

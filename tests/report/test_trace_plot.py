@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from families import tiny
 
 import intsim
 from intsim.cli import cli
@@ -82,6 +83,20 @@ def test_the_page_holds_every_picture_and_what_each_array_makes_of_its_codes(
     fitted = trace["encoder.layer.0.attention.self.query"]  # symmetric: -128 is left out
     share = 100 * np.isin(fitted, (-127, 127)).mean()
     assert float(rows["encoder.layer.0.attention.self.query"][5].split()[0]) == pytest.approx(share, rel=1e-2)
+
+
+def test_a_smoothed_norm_is_held_against_what_it_is_to_be(tmp_path: Path) -> None:
+    source = tiny("llama", "causal-lm", tmp_path / "llama")
+    model = intsim.quantize(source, recipe="zeroquant", profile=intsim.PROFILES["intsim-wide"], calibration=[TEXT])
+    with intsim.trace("steps") as trace:
+        model([[1, 5, 9, 4]])
+    write_trace(tmp_path / "trace.safetensors", trace, model)
+    taken, _ = trace_plot.read_trace(tmp_path / "trace.safetensors")
+    manifest = trace_plot.read(tmp_path / "trace.safetensors")[1]["trace"]
+    errors = trace_plot._relative_errors(taken, trace_plot._activations(taken, manifest), source)
+    smoothed = {name: errors[name] for name in errors if f"{name}.smooth.shift" in model.tensors}
+    assert len(smoothed) > 1
+    assert max(smoothed.values()) < 0.02
 
 
 @pytest.mark.parametrize("padding", [0, 3])
