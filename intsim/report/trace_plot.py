@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import Trace
+from intsim.convert.permutation import permute_channels
 from intsim.errors import CheckpointError, IntsimError
 from intsim.io.atomic import Kind, complete_file
 from intsim.io.huggingface import Checkpoint, open_checkpoint
@@ -28,9 +29,11 @@ from intsim.report.plot import PICTURE
 __all__ = ["PAGE", "kind_of", "plot_trace"]
 
 Figure: Final[Any] = import_module("matplotlib.figure").Figure  # intsim.report.plot has said so if there is none
+pairs: Final[Any] = import_module("scipy.optimize").linear_sum_assignment
 INK: Final = "#1b2a49"
 SIGNAL: Final = "#b8492a"
 BINS: Final = 64
+ROWS: Final = 4096  # of a table, by which channels are told apart
 MOST: Final = 12
 """Layers, and heads of each, whose attention is drawn."""
 START: Final = b"<!doctype html>"
@@ -155,9 +158,11 @@ def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str
         seen[name] = x.astype(np.float64)
         return x
 
+    own: Mapping[str, Any] = {name: checkpoint.load(name, np.float32) for name in checkpoint.names}
+    weights = permute_channels(own, checkpoint.outline, _order(trace, checkpoint))
     run(
         checkpoint.family,
-        {name: checkpoint.load(name, np.float32) for name in checkpoint.names},
+        weights,
         checkpoint.config,
         checkpoint.head,
         ids,
@@ -173,7 +178,7 @@ def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str
             if real.shape != each.reals.shape:
                 msg = f"'{each.name}' must have the shape of the reference's, {real.shape}, got {each.reals.shape}"
                 raise IntsimError(msg)
-            real = real * _smoothing(trace, each, checkpoint)
+            real = real * _smoothing(trace, each, checkpoint.outline, weights)
             errors[each.name] = float(np.square(each.reals - real).sum() / (np.square(real).sum() or 1))
     if not errors:
         msg = f"trace must be of a model made of {path}, got one that has no activation in common with it"
@@ -181,12 +186,27 @@ def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str
     return errors
 
 
-def _smoothing(trace: Trace, each: _Activation, checkpoint: Checkpoint) -> Reals | float:
+def _order(trace: Trace, checkpoint: Checkpoint) -> NDArray[np.int64]:
+    """Return which of the float model's channels each channel of the hidden states is: a recipe may permute them."""
+    outline = checkpoint.outline
+    for name, call in trace.calls.items():
+        table = outline.tensors.get(tensor_name(f"{name}.weight"))
+        if call.operator.__name__ != "embedding" or table is None or table.role != "embedding.word":
+            continue
+        if outline.axis(table.axes[-1]) == outline.stream:
+            codes = np.asarray(call.operands[1][:ROWS], np.float32)
+            reals = checkpoint.load(tensor_name(f"{name}.weight"), np.float32)[:ROWS]
+            alike = codes.T @ (reals / np.linalg.norm(reals, axis=0).clip(min=1e-30))
+            return pairs(alike, maximize=True)[1]
+    return np.arange(outline.activations[outline.hidden_states[-1]].channels)
+
+
+def _smoothing(trace: Trace, each: _Activation, outline: Outline, weights: Mapping[str, Any]) -> Reals | float:
     """Return what a recipe that smooths has put into the channels of a norm: its products hold the inverse."""
-    call, norm = trace.calls.get(each.name), checkpoint.outline.norms.get(each.name)
+    call, norm = trace.calls.get(each.name), outline.norms.get(each.name)
     if call is None or norm is None or call.operator.__name__ not in ("layer_norm", "rms_norm"):
         return 1.0
-    weight = checkpoint.load(f"{tensor_name(each.name)}.weight", np.float64) + norm.unit_offset
+    weight = weights[tensor_name(f"{each.name}.weight")].astype(np.float64) + norm.unit_offset
     unit = float(call.constants["profile"].layer_norm.squared_unit(weight.size)) ** 0.5
     gain = call.operands[1].weight.to_real() * each.scale / unit
     return np.divide(gain, weight, out=np.ones_like(weight), where=weight != 0)

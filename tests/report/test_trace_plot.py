@@ -99,6 +99,18 @@ def test_a_smoothed_norm_is_held_against_what_it_is_to_be(tmp_path: Path) -> Non
     assert max(smoothed.values()) < 0.02
 
 
+def test_channels_in_another_order_are_held_against_their_own(source: Path, tmp_path: Path) -> None:
+    model = intsim.quantize(source, recipe="peg", calibration=TEXTS)
+    order = model.tensors["order"]
+    assert not np.array_equal(order, np.arange(order.size))
+    traced(model, tmp_path / "trace.safetensors")
+    taken, _ = trace_plot.read_trace(tmp_path / "trace.safetensors")
+    manifest = trace_plot.read(tmp_path / "trace.safetensors")[1]["trace"]
+    errors = trace_plot._relative_errors(taken, trace_plot._activations(taken, manifest), source)
+    assert len(errors) > 10
+    assert max(errors.values()) < 0.02
+
+
 @pytest.mark.parametrize("padding", [0, 3])
 def test_errors_are_those_of_the_report(model: intsim.IntegerModel, source: Path, tmp_path: Path, padding: int) -> None:
     traced(model, tmp_path / "trace.safetensors", padding=padding)
