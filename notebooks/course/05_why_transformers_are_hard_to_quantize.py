@@ -102,7 +102,7 @@ for where, values, colour, mark in ((-0.17, inputs, SEA, "o"), (0.17, outputs, I
     axes.plot(places, usual, "_", color=colour, markersize=11, markeredgewidth=2)
     label = "what it reads" if values is inputs else "what it gives"
     axes.plot(places, largest, mark, color=colour, markersize=6, label=label)
-for level, text in ((largest, "largest"), (usual, "one in 1,000\nis larger"), (medians, "median")):
+for level, text in ((largest, "largest"), (usual, "1 in 1,000\nis larger"), (medians, "median")):
     axes.text(0.27, level[0], text, va="center", fontsize=8, color=INK)
 axes.set(yscale="log", ylabel="magnitude", xlabel="feed-forward network of layer")
 axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
