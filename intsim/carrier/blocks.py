@@ -179,10 +179,12 @@ class _AbandonedError(Exception):
     """Another part has failed."""
 
 
-def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int, growth: float = 0.0) -> list[Any]:
+def in_parts(
+    function: Callable[[Part | None], Any], count: int, *, axis: int, first: int = 1, growth: int = 0
+) -> list[Any]:
     """Run ``function`` once for each of several runs of ``count`` rows, every run in a thread of its own.
 
-    Every run is as much work: 1 for the first row, and ``growth`` more for each that follows.
+    Every run is as much work: ``first`` for the first row, and ``growth`` more for each that follows.
 
     Parameters
     ----------
@@ -190,8 +192,8 @@ def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int, g
         Called with its part, or with None for all rows where one thread works.
     count
         Rows, along ``axis`` of what a part is asked for.
-    growth
-        0 or more.
+    first, growth
+        In any unit.
 
     Returns
     -------
@@ -201,9 +203,9 @@ def in_parts(function: Callable[[Part | None], Any], count: int, *, axis: int, g
     threads = 1 if is_alone() else min(THREADS, count)
     if threads == 1:
         return [function(None)]
-    work_of_all = count + growth * count**2 / 2
+    work_of_all = count * (2 * first + growth * count) / 2
     shares = [work_of_all * i / threads for i in range(1, threads)]
-    ends = [math.ceil(2 * share / (1 + math.sqrt(1 + 2 * growth * share))) for share in shares]
+    ends = [math.ceil(2 * share / (first + math.sqrt(first**2 + 2 * growth * share))) for share in shares]
     runs = [slice(start, end) for start, end in pairwise([0, *ends, count]) if start < end]
     ways = [[SimpleQueue[Any]() for _ in runs] for _ in runs]
 

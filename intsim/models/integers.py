@@ -109,19 +109,20 @@ def _run(
     if any(how.per == "sequence" for how in model.dynamic.values()):
         return together(*inputs, *past)
     # Tokens depend on each other only by what attention reads of them, which the last part has of all.
-    growth = _growth(model, 0 if cache is None else cache.columns)
-    parts = in_parts(lambda part: together(*inputs, *past, part=part), tokens, axis=1, growth=growth)
+    first, growth = _work(model, 0 if cache is None else cache.columns)
+    parts = in_parts(lambda part: together(*inputs, *past, part=part), tokens, axis=1, first=first, growth=growth)
     outputs = [values for values, *_ in parts]
     _, *kept = parts[-1]
     return (np.concatenate(outputs, axis=1) if outputs[0].ndim > 2 else outputs[-1], *kept)
 
 
-def _growth(model: Constants, earlier: int) -> float:
-    """Return what one key more adds to the work of a token that has ``earlier`` ones, where attention is causal."""
+def _work(model: Constants, earlier: int) -> tuple[int, int]:
+    """Return the work of a token after ``earlier`` ones, and what a key more adds to it, where attention is causal."""
     outline = model.outline
     weights = (outline.tensors[tensor_name(f"{name}.weight")] for name in outline.products)
-    key = KEY * outline.activations[outline.hidden_states[-1]].channels * len(outline.cached) / 2
-    return key / (sum(math.prod(weight.shape) for weight in weights) + key * earlier)
+    layers, channels = len(outline.cached) // 2, outline.activations[outline.hidden_states[-1]].channels
+    key = KEY * channels * layers
+    return sum(math.prod(weight.shape) for weight in weights) + key * earlier, key
 
 
 class Activation(NamedTuple):
