@@ -136,6 +136,8 @@ class IntegerModel(Constants):
                 values = run(self, ids, **how)
             else:
                 values, cache = advance(self, ids, cache, **how)
+                for kept in (cache.mask, *cache.codes.values()):
+                    kept.setflags(write=False)
         return Result(values=values, scale=self.output_format.scale, cache=cache)
 
     def start(self) -> Cache:

@@ -31,10 +31,6 @@ class Cache:
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((1, 0), np.bool_))
     codes: Mapping[str, Integers] = field(default_factory=dict[str, Integers])
 
-    def __post_init__(self) -> None:
-        for values in (self.mask, *self.codes.values()):
-            values.setflags(write=False)
-
     @property
     def columns(self) -> int:
         """How many columns of tokens, padding among them, it holds."""
