@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,9 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if type(self.top_k) is not int or self.top_k < 1:
-            msg = f"top_k must be a positive integer, got {self.top_k!r}"
-            raise IntsimError(msg)
-        if isinstance(self.temperature, bool) or not 0.01 <= self.temperature <= 100:
+        _check_integer("top_k", self.top_k, least=1)
+        _check_integer("seed", self.seed)
+        if not isinstance(self.temperature, Real) or not 0.01 <= self.temperature <= 100:
             msg = f"temperature must be in [0.01, 100], got {self.temperature!r}"
             raise IntsimError(msg)
 
@@ -67,9 +67,7 @@ def new_tokens(
     if model.head != "causal-lm":
         msg = f"model must have a causal language model's head to go on with a text, got head {model.head}"
         raise IntsimError(msg)
-    if most < 1:
-        msg = f"max_new_tokens must be positive, got {most}"
-        raise IntsimError(msg)
+    _check_integer("max_new_tokens", most, least=1)
     if ids.shape[-1] == 0:
         msg = "input_ids must have a token to go on from, got none"
         raise IntsimError(msg)
@@ -85,3 +83,10 @@ def new_tokens(
         if not going.any():
             return
         ids, mask = tokens[:, None], np.ones((len(tokens), 1), np.bool_)
+
+
+def _check_integer(name: str, value: object, *, least: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and int(value) < least):
+        rule = "an integer" if least is None else "a positive integer"
+        msg = f"{name} must be {rule}, got {value!r}"
+        raise IntsimError(msg)

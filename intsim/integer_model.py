@@ -117,11 +117,11 @@ class IntegerModel(Constants):
         self._check_input("input_ids", ids, ids.shape, self.config.vocab_size)
         self._check_input("token_type_ids", types, ids.shape, self.config.type_vocab_size)
         self._check_input("attention_mask", mask, ids.shape, 2)
+        if cache is not None:
+            self._check_cache(cache, len(ids))
         if (length := ids.shape[1] + (cache.columns if cache else 0)) > (longest := self.config.longest):
             msg = f"text must be at most {longest} tokens long, got {length}"
             raise IntsimError(msg)
-        if cache is not None:
-            self._check_cache(cache, len(ids))
         if last and self.head != "causal-lm":
             msg = f"last must be asked of a causal language model, got one with head {self.head}"
             raise IntsimError(msg)
@@ -136,6 +136,8 @@ class IntegerModel(Constants):
                 values = run(self, ids, **how)
             else:
                 values, cache = advance(self, ids, cache, **how)
+                for kept in (cache.mask, *cache.codes.values()):
+                    kept.setflags(write=False)
         return Result(values=values, scale=self.output_format.scale, cache=cache)
 
     def start(self) -> Cache:
@@ -213,7 +215,10 @@ class IntegerModel(Constants):
         """
         write_checkpoint(self, path)
 
-    def _check_cache(self, cache: Cache, batch: int) -> None:
+    def _check_cache(self, cache: object, batch: int) -> None:
+        if not isinstance(cache, Cache):
+            msg = f"cache must be what start() or a result has, got {type(cache).__name__}"
+            raise IntsimError(msg)
         if not self.outline.cached or cache.model != self.digest:
             msg = f"cache must be of this model, {self.digest[:12]}, got one of {cache.model[:12]}"
             raise IntsimError(msg)

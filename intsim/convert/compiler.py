@@ -259,7 +259,11 @@ class Compiler:
                 raise CheckpointError(msg)
             how, codes = self._dynamic[x.name], self._activations[source].range
             if self._groups_of.get(source, 1) > 1 or groups > 1:
-                msg = f"layer '{name}' must have one scale for all its input channels to be quantized while running"
+                count = max(groups, self._groups_of.get(source, 1))
+                msg = (
+                    f"layer '{name}' must have one scale for all its input channels to be quantized while running, "
+                    f"got {count} groups of them"
+                )
                 raise CheckpointError(msg)
             s_x = self._scale(source) / (how.unit * how.range.max)
             s_w = self._weight(weight, source=source)

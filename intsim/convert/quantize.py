@@ -143,7 +143,9 @@ def quantize_each(
         profile if isinstance(profile, Profile) else find_profile(profile or recipe.profile) for recipe in asked
     ]
     checkpoint = open_checkpoint(path, head=head)
-    matched = [taken_over(match(recipe, checkpoint.outline), checkpoint) for recipe in asked]
+    matched = [
+        taken_over(match(recipe, checkpoint.outline, taken=checkpoint.quantized), checkpoint) for recipe in asked
+    ]
     for recipe, rules in zip(asked, matched, strict=True):
         for note in rules.notes:
             log.warning("recipe %s: %s", recipe.name, note)

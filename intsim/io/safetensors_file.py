@@ -203,8 +203,11 @@ def _tensors(file: BufferedReader, header: Mapping[str, Any]) -> dict[str, NDArr
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]):
         dtype = np.dtype(NUMPY_DTYPES[entry["dtype"]])
         end = start + math.prod(entry["shape"]) * dtype.itemsize
-        if entry["data_offsets"] != [start, end] or end > size:
-            msg = f"tensor {name!r} at {entry['data_offsets']} instead of [{start}, {end}], of {size} bytes in all"
+        if entry["data_offsets"] != [start, end]:
+            msg = f"tensor {name!r} at {entry['data_offsets']} instead of [{start}, {end}]"
+            raise ValueError(msg)
+        if end > size:
+            msg = f"{size} bytes of tensors where {name!r} ends at {end}"
             raise ValueError(msg)
         values = np.empty(entry["shape"], dtype)
         file.readinto(values.reshape(-1).view(np.uint8).data)

@@ -19,6 +19,8 @@ NEEDED: Final = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
 """Kind of rotary embedding -> what config.json has to say of it."""
+MAX_POSITIONS: Final = 1 << 22
+"""Of a rotary embedding, whose table is made, not read: as many as the longest contexts in use have tokens."""
 UNCOMPUTED: Final = (
     "attn_logit_softcapping",  # Gemma 2
     "final_logit_softcapping",
@@ -84,6 +86,13 @@ class RopeConfig(DecoderConfig):
     low_freq_factor: Real = 1.0
     high_freq_factor: Real = 4.0
     original_max_position_embeddings: Size = 8192
+
+    def __post_init__(self) -> None:
+        super(RopeConfig, self).__post_init__()
+        if self.max_position_embeddings > MAX_POSITIONS:
+            refuse("max_position_embeddings", f"at most {MAX_POSITIONS}", self.max_position_embeddings)
+        if self.rope_type == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+            refuse("high_freq_factor", f"above low_freq_factor, {self.low_freq_factor}", self.high_freq_factor)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:

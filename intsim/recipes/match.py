@@ -38,10 +38,17 @@ class Matched:
     notes: Sequence[str]
 
 
-def match(recipe: Recipe, outline: Outline) -> Matched:
+def match(recipe: Recipe, outline: Outline, *, taken: Collection[str] = ()) -> Matched:
     """Return the first rule for each tensor of a model.
 
     Where a number of groups does not divide the channels, the nearest that does is taken.
+
+    Parameters
+    ----------
+    recipe, outline
+        The recipe, and the tensors of the model.
+    taken
+        Weights that are quantized already: nothing is said of what was fitted to them.
 
     Raises
     ------
@@ -50,9 +57,9 @@ def match(recipe: Recipe, outline: Outline) -> Matched:
     """
     notes: dict[str, None] = {}
 
-    def fitted(asked: int, channels: int) -> int:
+    def fitted(name: str, asked: int, channels: int) -> int:
         groups = nearest_divisor(channels, asked)
-        if groups != asked:
+        if groups != asked and name not in taken:
             notes[f"{channels} channels are in {groups} groups, the nearest to {asked} that divides them"] = None
         return groups
 
@@ -62,7 +69,7 @@ def match(recipe: Recipe, outline: Outline) -> Matched:
             continue
         rule = _first(recipe.weights, name, tensor.role)
         if rule.granularity == "group":
-            groups = fitted(rule.groups, tensor.shape[1 if rule.axis == "input" or tensor.is_embedding else 0])
+            groups = fitted(name, rule.groups, tensor.shape[1 if rule.axis == "input" or tensor.is_embedding else 0])
             whole = {"granularity": "tensor", "axis": "output"} if groups == 1 else {}
             rule = replace(rule, groups=groups, **whole)
         weights[name] = rule
@@ -77,7 +84,8 @@ def match(recipe: Recipe, outline: Outline) -> Matched:
             why = f"'{shared[name]}' has its format" if name in shared else f"it is the {activation.role}"
             msg = f"activation '{name}' must have one group of channels, {why}, got {rule.groups}"
             raise IntsimError(msg)
-        activations[name] = rule if rule.groups == 1 else replace(rule, groups=fitted(rule.groups, activation.channels))
+        groups = 1 if rule.groups == 1 else fitted(name, rule.groups, activation.channels)
+        activations[name] = replace(rule, groups=groups)
 
     inputs: dict[str, InputRule] = {}
     for name, read in outline.inputs.items():

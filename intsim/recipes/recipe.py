@@ -208,7 +208,7 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         _check_roles(self.roles, ROLES)
-        if type(self.alpha) is not float or not 0 <= self.alpha <= 1:
+        if type(self.alpha) not in (float, int) or not 0 <= self.alpha <= 1:  # TOML tells 1 from 1.0
             msg = f"smooth must be a number from 0.0 to 1.0, got {self.alpha!r}"
             raise ValueError(msg)
 

@@ -36,7 +36,7 @@ def summarise_rules(recipe: Recipe, path: str | Path, *, head: str | None = None
     """
     checkpoint = open_checkpoint(path, head=head)
     outline, stored = checkpoint.outline, {"range": "as stored", "rounding": "as stored"}
-    rules, inputs = taken_over(match(recipe, outline), checkpoint), taken_inputs(checkpoint)
+    rules, inputs = taken_over(match(recipe, outline, taken=checkpoint.quantized), checkpoint), taken_inputs(checkpoint)
     return {
         "weights": [
             {"name": name, "role": outline.tensors[name].role, "shape": list(outline.tensors[name].shape)}

@@ -295,11 +295,17 @@ def _normed_embeddings(path: Path) -> NDArray[np.float64]:
     [
         (
             (_in_groups("*.attention.output.LayerNorm", 4), TOKENS),
-            "layer 'encoder.layer.0.intermediate.dense' must have one scale for all its input channels",
+            (
+                "layer 'encoder.layer.0.intermediate.dense' must have one scale for all its input channels "
+                "to be quantized while running, got 4 groups of them"
+            ),
         ),
         (
             (_by_input("*.output.dense.weight", 4), TOKENS),
-            "layer 'encoder.layer.0.attention.output.dense' must have one scale for all its input channels",
+            (
+                "layer 'encoder.layer.0.attention.output.dense' must have one scale for all its input channels "
+                "to be quantized while running, got 4 groups of them"
+            ),
         ),
         (
             (_by_input("*.intermediate.dense.weight", 4), _in_groups("*.attention.output.LayerNorm", 3)),

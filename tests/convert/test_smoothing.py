@@ -352,7 +352,16 @@ def test_a_trained_range_of_what_is_to_be_smoothed_is_refused(folder: Callable[.
         intsim.quantize(path, recipe="smoothquant", calibration=TEXTS)
 
 
-@pytest.mark.parametrize("value", ["1.5", "-0.1", "true", "1", '"half"', "nan"])
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_migration_strength_may_be_a_whole_number(tmp_path: Path, value: int) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE.format(value))
+    whole = intsim.recipes.load_recipe(file)
+    file.write_text(RECIPE.format(float(value)))
+    assert whole.smooth == intsim.recipes.load_recipe(file).smooth
+
+
+@pytest.mark.parametrize("value", ["1.5", "-0.1", "true", "2", '"half"', "nan"])
 def test_a_migration_strength_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text(RECIPE.format(value))

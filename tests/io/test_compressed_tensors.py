@@ -223,6 +223,18 @@ def test_rules_are_shown_as_stored(llama: Path, tmp_path: Path) -> None:
     assert inputs["lm_head.input"] == "each token"
 
 
+def test_nothing_is_said_of_groups_that_a_recipe_would_have_given_to_what_is_taken_over(
+    llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    intsim.quantize(llama, recipe="zeroquant", calibration=TEXTS)
+    assert "channels are in" in caplog.text
+    caplog.clear()
+    path = quantized(llama, tmp_path, inputs=STATIC)
+    intsim.quantize(path, recipe="zeroquant", calibration=TEXTS)
+    assert "channels are in" not in caplog.text
+    assert summarise_rules(load_recipe("zeroquant"), path)["notes"] == []
+
+
 def test_an_integer_model_keeps_what_the_checkpoint_said(llama: Path, tmp_path: Path) -> None:
     static = {**STATIC, "symmetric": False}
     path = quantized(llama, tmp_path / "float", strategy="group", group_size=12, inputs=static, zero_point=-5)

@@ -91,3 +91,12 @@ def test_a_header_longer_than_any_is_not_read(tmp_path):
     (tmp_path / "x").write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(CheckpointError, match="a header of 4611686018427387904 bytes"):
         read_any(tmp_path / "x")
+
+
+def test_a_file_that_ends_early_says_how_far_it_would_go(tmp_path):
+    (tmp_path / "x").write_bytes(write(tmp_path / "y", {"a": entry(0, 2)}).read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"1 bytes of tensors where 'a' ends at 2"):
+        read_any(tmp_path / "x")
+    write(tmp_path / "y", {"a": entry(1, 3)}, data=b"\x01\x02\x03")
+    with pytest.raises(CheckpointError, match=r"tensor 'a' at \[1, 3\] instead of \[0, 2\]"):
+        read_any(tmp_path / "y")

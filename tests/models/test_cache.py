@@ -209,6 +209,22 @@ def test_a_cache_of_another_model_or_batch_is_refused(family_model: MakesModel) 
         encoder([[5]], cache=cache)
 
 
+@pytest.mark.parametrize("value", [3, {}, [], "cache"])
+def test_what_is_no_cache_is_refused(family_model: MakesModel, value: Any) -> None:
+    said = f"^cache must be what start\\(\\) or a result has, got {type(value).__name__}$"
+    with pytest.raises(intsim.IntsimError, match=said):
+        make(family_model, "llama")([[5]], cache=value)
+
+
+def test_nobody_writes_into_a_cache(family_model: MakesModel) -> None:
+    model = make(family_model, "llama")
+    cache = model([[5, 9, 11]], cache=model.start()).cache
+    assert cache is not None
+    for values in (cache.mask, *cache.codes.values()):
+        with pytest.raises(ValueError, match="read-only"):
+            values[...] = 0
+
+
 def test_a_model_that_cannot_have_a_cache_says_why(family_model: MakesModel) -> None:
     with pytest.raises(intsim.IntsimError, match="model must be a decoder to have a cache, got a bert"):
         family_model("bert", "none", "intsim").start()
@@ -333,7 +349,12 @@ def test_samples_depend_on_the_seed_alone(family_model: MakesModel) -> None:
         ([[]], {}, "input_ids must have a token to go on from, got none"),
         ([[5, 70]], {}, r"input_ids must be in \[0, 70\), got \[5, 70\]"),
         ([[5] * 41], {}, "text must be at most 40 tokens long, got 41"),
-        ([[5]], {"max_new_tokens": 0}, "max_new_tokens must be positive, got 0"),
+        ([[5]], {"max_new_tokens": 0}, "max_new_tokens must be a positive integer, got 0"),
+        ([[5]], {"max_new_tokens": None}, "max_new_tokens must be a positive integer, got None"),
+        ([[5]], {"max_new_tokens": 2.5}, "max_new_tokens must be a positive integer, got 2.5"),
+        ([[5]], {"seed": 1.5}, "seed must be an integer, got 1.5"),
+        ([[5]], {"seed": True}, "seed must be an integer, got True"),
+        ([[5]], {"temperature": "1"}, r"temperature must be in \[0.01, 100\], got '1'"),
         ([[5]], {"top_k": 0}, "top_k must be a positive integer, got 0"),
         ([[5]], {"temperature": 0}, r"temperature must be in \[0.01, 100\], got 0"),
         ([[5]], {"attention_mask": [[0]]}, "attention_mask must have a token in every text"),
@@ -342,6 +363,12 @@ def test_samples_depend_on_the_seed_alone(family_model: MakesModel) -> None:
 def test_what_cannot_go_on_is_refused(family_model: MakesModel, ids: Any, change: Any, message: str) -> None:
     with pytest.raises(intsim.IntsimError, match=message):
         make(family_model, "llama").generate(ids, **({"max_new_tokens": 3} | change))
+
+
+def test_integers_of_numpy_are_integers_of_generate_too(family_model: MakesModel) -> None:
+    model, plain = make(family_model, "llama"), {"max_new_tokens": 5, "top_k": 3, "seed": -7}
+    of_numpy: Any = {name: np.int64(value) for name, value in plain.items()}
+    assert model.generate([[5, 9]], **of_numpy) == model.generate([[5, 9]], **plain)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])

@@ -146,6 +146,30 @@ def test_kinds_of_rotation_that_are_not_known_are_refused(family: str, place: st
             {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}},
             "original_max_position_embeddings in .* must be given with rope_type 'llama3', got nothing",
         ),
+        *(
+            (
+                "llama",
+                {
+                    "rope_scaling": {
+                        "rope_type": "llama3",
+                        "factor": 8.0,
+                        "low_freq_factor": 4.0,
+                        "high_freq_factor": high,
+                        "original_max_position_embeddings": 8192,
+                    }
+                },
+                f"high_freq_factor in config.json must be above low_freq_factor, 4.0, got {high}",
+            )
+            for high in (4.0, 1.0)
+        ),
+        *(
+            (
+                family,
+                {"max_position_embeddings": 2**22 + 1},
+                "max_position_embeddings in config.json must be at most 4194304, got 4194305",
+            )
+            for family in ("llama", "gpt_neox")
+        ),
         (
             "llama",
             {"rope_parameters": {"full_attention": {"rope_type": "default"}}},
