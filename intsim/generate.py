@@ -37,7 +37,8 @@ class Sampling:
     def __post_init__(self) -> None:
         _check_integer("top_k", self.top_k, least=1)
         _check_integer("seed", self.seed)
-        if not isinstance(self.temperature, Real) or not 0.01 <= self.temperature <= 100:
+        given: object = self.temperature
+        if isinstance(given, bool) or not isinstance(given, Real) or not 0.01 <= given <= 100:
             msg = f"temperature must be in [0.01, 100], got {self.temperature!r}"
             raise IntsimError(msg)
 

@@ -47,6 +47,7 @@ TESTS: Final = {  # besides the test of the same name; the quickest first
     "intsim/ops/gelu.py": ["tests/test_operator_steps.py"],
     "intsim/ops/requantize.py": ["tests/test_operator_steps.py", "tests/test_requantization.py"],
     "intsim/ops/layer_norm.py": ["tests/test_operator_steps.py", "tests/carrier/test_steps.py"],
+    "intsim/ops/row_shift.py": [f"{OPS}rms_norm.py", "tests/test_operator_steps.py"],
     "intsim/ops/softmax.py": ["tests/test_operator_steps.py", "tests/carrier/test_steps.py"],
     "intsim/quantizers/granularity.py": ["tests/quantizers/test_estimators.py"],
 }

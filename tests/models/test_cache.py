@@ -355,6 +355,7 @@ def test_samples_depend_on_the_seed_alone(family_model: MakesModel) -> None:
         ([[5]], {"seed": 1.5}, "seed must be an integer, got 1.5"),
         ([[5]], {"seed": True}, "seed must be an integer, got True"),
         ([[5]], {"temperature": "1"}, r"temperature must be in \[0.01, 100\], got '1'"),
+        ([[5]], {"temperature": True}, r"temperature must be in \[0.01, 100\], got True"),
         ([[5]], {"top_k": 0}, "top_k must be a positive integer, got 0"),
         ([[5]], {"temperature": 0}, r"temperature must be in \[0.01, 100\], got 0"),
         ([[5]], {"attention_mask": [[0]]}, "attention_mask must have a token in every text"),

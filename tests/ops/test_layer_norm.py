@@ -340,10 +340,13 @@ def test_neither_batching_nor_blocks_change_a_bit_of_wide_rows(profile, monkeypa
     x[:, ::2] //= 2**18
     multipliers, biases, shift = real_params(48)
     constants = params(multipliers, biases, shift, 3)
+    monkeypatch.setattr(blocks, "BLOCK", 10**9)
     whole = layer_norm(x, constants, to=INT16, profile=profile)
     for block in (1, 48, 100, 300):
         monkeypatch.setattr(blocks, "BLOCK", block)
         assert np.array_equal(layer_norm(x, constants, to=INT16, profile=profile), whole)
+    for index in np.ndindex(3, 17):
+        assert np.array_equal(layer_norm(x[index], constants, to=INT16, profile=profile), whole[index])
 
 
 def test_wide_codes_are_refused_where_the_rule_is_another_projects():
