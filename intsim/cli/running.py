@@ -54,7 +54,7 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
 @click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--text", help="A text; a TAB separates a pair.")
 @click.option("--pair", help="The second text of a pair.")
-@click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
+@click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space or commas.")
 @traced("Write every intermediate here")
 @click.option(
     "--level",
@@ -110,7 +110,7 @@ def run(
 @click.command(short_help="Go on with a text by an integer decoder.")
 @click.argument("model", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--text", help="What to go on from.")
-@click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space.")
+@click.option("--ids", type=click.Path(path_type=Path), help="File of token ids, separated by white space or commas.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="1 takes the likeliest token.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="What logits are divided by.")

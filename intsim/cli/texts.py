@@ -35,8 +35,8 @@ def read_texts(path: Path, *, progress: bool) -> Iterable[str]:
 def read_ids(path: Path | None) -> list[int]:
     """Return the token ids in a file."""
     words = _read_text(path).replace(",", " ").split() if path is not None else []
-    if not words or not all(word.isdecimal() for word in words):
-        msg = f"{path} must hold token ids separated by white space, got {' '.join(words)[:40]!r}"
+    if not words or not all(word.isascii() and word.isdecimal() for word in words):
+        msg = f"{path} must hold token ids separated by white space or commas, got {' '.join(words)[:40]!r}"
         raise IntsimError(msg)
     if len(longest := max(words, key=len)) > 18:
         msg = f"ids in {path} must fit 64 bits, got one of {len(longest)} digits"

@@ -107,7 +107,8 @@ def read(task: GlueTask, path: str | Path) -> list[Example]:
         columns, rows, lines = rows[0], rows[1:], lines[1:]
     wanted = (form.target, *(("sentence",) if task == "sst2" and "sentence" in columns else form.texts))
     if not rows or not set(wanted) <= set(columns):
-        msg = f"data {path} must have rows with the columns {', '.join(wanted)}, got columns {', '.join(columns)}"
+        got = f"columns {', '.join(columns)}" if rows else "no row"
+        msg = f"data {path} must have rows with the columns {', '.join(wanted)}, got {got}"
         raise IntsimError(msg)
     places = [columns.index(name) for name in wanted]
     examples: list[Example] = []

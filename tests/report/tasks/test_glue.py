@@ -274,6 +274,12 @@ def test_a_file_without_its_header_is_refused(tmp_path: Path, task: Any) -> None
     assert str(caught.value).endswith(f", got columns {', '.join(FILES[task][1].split(TAB))}")
 
 
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_text("Quality\t#1 String\t#2 String\n")
+    with pytest.raises(IntsimError, match=r"must have rows with the columns .*, got no row$"):
+        read("mrpc", tmp_path / "dev.tsv")
+
+
 def test_a_carriage_return_inside_a_line_is_text(tmp_path: Path) -> None:
     (tmp_path / "dev.tsv").write_bytes(b"1\ta\rb\r\n0\tc\r\n")
     assert [example.texts for example in read("sst2", tmp_path / "dev.tsv")] == [("a\rb",), ("c",)]
