@@ -346,7 +346,7 @@ class Profile(Checked):
             for name in ("rounding", "step_rounding"):
                 fields[name] = Rounding(fields[name])
             return made(cls, fields)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             msg = f"profile must have exactly the fields of intsim's profiles, got {said(error)}"
             raise IntsimError(msg) from error
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from intsim._checked import check_kind
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import MAX_DATA, MAX_LINE, parse_json, read_json, read_text, standard_input
 from intsim.io.exported import model_contents
@@ -388,10 +389,11 @@ def _read_export(folder: Path) -> Dump:
     dump = Dump()
     try:
         manifest: Any = read_json(folder / MANIFEST)
-        dump.model_digest = manifest.get("model_digest")
+        check_kind("model_digest", digest := manifest.get("model_digest", ""), str)
+        dump.model_digest = digest
         for name, entry in manifest["tensors"].items():
             dump[name], dump.bits[name] = _read_exported(folder, name, entry)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         msg = f"folder {folder} must be what intsim export wrote, got: {said(error)}"
         raise IntsimError(msg) from None
     return dump

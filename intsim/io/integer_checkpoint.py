@@ -101,7 +101,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
             tensors[name] = unpack(tensors[name], form["bits"], tuple(form["shape"]))
         contents = {key: metadata[key] for key in CONTENTS}
         hash_, expected = metadata["profile_hash"], metadata["digest"]
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise _no_metadata(file, error) from None
     if (found := digest(contents, tensors)) != expected:
         msg = f"{file} must have the digest that it was written with, {expected}, got {found}; make it anew by {renew}"
@@ -116,7 +116,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
             "dynamic": _each(contents["dynamic"], Dynamic.from_json),
             "tensors": tensors,
         }
-    except (AttributeError, KeyError, TypeError, ValueError, IntsimError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, IntsimError) as error:
         raise _no_metadata(file, error) from None
     for name, kinds in (("recipe", dict), ("tokenizer", (str, type(None)))):
         if not isinstance(model[name], kinds):
@@ -135,7 +135,7 @@ def _each(values: dict[str, Any], read: Callable[[Any], T]) -> dict[str, T]:
     for name, value in values.items():
         try:
             found[name] = read(value)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             msg = f"for '{name}' {said(error)}"
             raise ValueError(msg) from None
     return found

@@ -21,7 +21,7 @@ the first that holds it, or the whole word if it holds one element but not so ma
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,7 +179,9 @@ class Layout:
             If a field is missing or wrong.
         """
         packing = Packing(*(_count(data[name]) for name in Packing._fields))
-        tile = data["tile"]
+        if (tile := data["tile"]) is not None and (type(tile) is not list or len(cast("list[Any]", tile)) != 2):
+            msg = f"a tile must be a list of rows and columns, got {tile!r:.40}"
+            raise ValueError(msg)
         layout = cls(
             word_bits=packing.word_bits,
             lanes=packing.lanes,

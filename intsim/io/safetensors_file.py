@@ -44,7 +44,7 @@ def carrying(key: str, name: str) -> Kind:
     def recognises(file: BinaryIO) -> bool:
         try:
             return key in parse_json(_header(file)["__metadata__"][KEY])
-        except (AttributeError, KeyError, TypeError, ValueError):  # anyone's file
+        except (AttributeError, LookupError, TypeError, ValueError):  # anyone's file
             return False
 
     return Kind(name, recognises)

@@ -53,7 +53,7 @@ def read_embedding(path: str | Path) -> Embedding:
     try:
         kinds = [str(module["type"]) for module in modules]
         folders = [Path(path) / module["path"] for module in modules]
-    except (KeyError, TypeError):
+    except (LookupError, TypeError):
         _refuse(file, "a list of modules with type and path", modules)
     names = [kind.rpartition(".")[2] if kind.startswith(PACKAGE) else kind for kind in kinds]
     for name, expected in zip(names, ("Transformer", "Pooling", "Normalize"), strict=False):
@@ -71,7 +71,7 @@ def _pooling(file: Path) -> Pooling:
     flags = [mode for key, mode in FLAGS.items() if values.get(key)] or ["mean"]
     given: Any = values.get("pooling_mode", flags)
     modes = cast("list[Any]", given) if isinstance(given, list) else [given]
-    if len(modes) != 1 or modes[0] not in POOLINGS:
+    if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in POOLINGS:
         _refuse(file, f"one pooling mode of {', '.join(POOLINGS)}", ", ".join(map(str, modes)))
     return POOLINGS[modes[0]]
 

@@ -138,7 +138,7 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
         raise CheckpointError(msg)
     try:
         folded = fold_config(text, tokenizer.to_str(), Path(path))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {said(error)}"
         raise CheckpointError(msg) from None
     return fold_text_config(folded, *read_text_config(path)) if head == "sentence-embedding" else folded

@@ -107,7 +107,7 @@ def _contents(
 ) -> Contents:
     try:
         return trace_contents(tensors, metadata["trace"], about, layer=layer)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, LookupError, TypeError) as error:
         msg = f"{path} must hold what its calls need, got a damaged manifest; run the model again"
         raise IntsimError(msg) from error
 

@@ -181,7 +181,7 @@ def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Map
         expected_hash = metadata["profile_hash"]
         check_choice("level", metadata["level"], get_args(Level))
         check_kind("model_digest", metadata.get("model_digest", ""), str)
-    except (AttributeError, IntsimError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IntsimError, LookupError, TypeError, ValueError) as error:
         msg = f"{path} must carry a profile and a manifest, got damaged ones: {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     if profile.hash != expected_hash:
@@ -266,7 +266,7 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
                     constants=constants,
                     result=trace[name],
                 )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path} must hold what its calls need, got {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     return trace, profile

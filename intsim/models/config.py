@@ -85,6 +85,8 @@ class Config:
         hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             _check(field.name, getattr(self, field.name), hints[field.name])
+        if self.pad_token_id >= self.vocab_size:
+            refuse("pad_token_id", f"below vocab_size, {self.vocab_size}", self.pad_token_id)
 
     @property
     def longest(self) -> int:
@@ -158,7 +160,7 @@ def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(f"LABEL_{index}" for index in range(count))
     try:
         labels = tuple(id2label[str(index)] for index in range(len(id2label)))
-    except (KeyError, TypeError):
+    except (LookupError, TypeError):
         labels = ()
     if not labels or not all(isinstance(label, str) for label in labels):
         refuse("id2label", "an object that names the labels '0', '1', …", id2label)

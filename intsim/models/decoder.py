@@ -51,13 +51,16 @@ class DecoderConfig(Config):
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """Return the configuration in a config.json; ``eos_token_id`` may be one id, several, or none."""
+        """Return the configuration in a config.json, where one id, several or none may be ``eos_token_id``."""
         for name in UNCOMPUTED:
             if values.get(name) is not None:
                 refuse(name, "left out, since no decoder here computes it", values[name])
         eos: Any = values.get("eos_token_id")
         ends = () if eos is None else tuple(cast("list[Any]", eos)) if isinstance(eos, list) else (eos,)
-        return super(DecoderConfig, cls).read({**values, "eos_token_id": ends})
+        pad: Any = values.get("pad_token_id")
+        return super(DecoderConfig, cls).read(
+            {**values, "eos_token_id": ends, "pad_token_id": None if pad == -1 else pad}  # LLaMA's first have -1
+        )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

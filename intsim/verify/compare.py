@@ -340,11 +340,12 @@ def _difference(pair: _Pair, *, max_errors: int) -> Difference:
     wanted, given = golden.values, found.values
     none = np.zeros(wanted.shape, np.bool_)
     lost = [none if side.unknown is None else side.unknown for side in (golden, found)]
-    where = np.argwhere(_differs(golden, found))
+    differs = _differs(golden, found)
+    where = np.argwhere(differs)
     known = ~(lost[0] | lost[1])
     apart = Counter(
         int(a) - int(e)  # in Python integers, where int8 127 - (-128) is 255
-        for e, a, both in zip(wanted[*where.T], given[*where.T], known[*where.T], strict=True)
+        for e, a, both in zip(wanted[differs], given[differs], known[differs], strict=True)
         if both
     )
     return Difference(

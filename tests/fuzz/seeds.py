@@ -90,7 +90,7 @@ def checkpoint(family: str, head: str) -> Files:
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{each}"}
             for i, (each, path) in enumerate(modules)
         ]
-        files["1_Pooling/config.json"] = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
+        files["1_Pooling/config.json"] = {"word_embedding_dimension": 8, "pooling_mode": "mean"}
         files["sentence_bert_config.json"] = {"max_seq_length": 12, "do_lower_case": False}
     return files
 

@@ -93,6 +93,12 @@ def test_what_config_json_leaves_out_is_as_transformers_has_it(family: str) -> N
         assert values["num_key_value_heads"] == ends.get(family, usual.num_key_value_heads)
 
 
+def test_padding_of_id_minus_1_is_none_and_beyond_the_vocabulary_refused() -> None:
+    assert read("llama", pad_token_id=-1) == read("llama", pad_token_id=None)
+    with pytest.raises(CheckpointError, match=r"pad_token_id in config\.json must be below vocab_size"):
+        read("llama", pad_token_id=FAMILIES["llama"]["vocab_size"])
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_without_a_number_every_head_has_its_own_keys(family: str) -> None:
     assert read(family, num_key_value_heads=None).key_heads == 4

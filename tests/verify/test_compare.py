@@ -90,6 +90,16 @@ def test_int8_extremes_differ_by_255():
     assert (first.mismatches[0].expected_hex, first.mismatches[0].actual_hex) == ("80", "7f")
 
 
+def test_a_single_number_that_differs_is_a_difference_at_no_index():
+    found = compare({"eps": np.array(7, np.int64)}, {"eps": np.array(5, np.int64)})
+    assert found.first is not None
+    assert (found.first.count, found.first.largest, found.first.mismatches[0].index) == (1, 2, ())
+    unknown = np.ma.MaskedArray(np.array(7, np.int64), np.array(True))
+    found = compare({"eps": np.array(7, np.int64)}, {"eps": unknown})
+    assert found.first is not None
+    assert (found.first.unknown, found.first.mismatches[0].actual) == (1, None)
+
+
 def test_partial_dumps_are_compared_by_what_both_have():
     part = {name: RESULTS[name] for name in list(RESULTS)[3:6]} | {"mine": np.zeros(1, np.int8)}
     result = compare(RESULTS, part)

@@ -74,7 +74,7 @@ def read(path: str | Path) -> list[Example]:
     except OSError as error:
         msg = f"data {path} must be a readable file, got {said(error)}"
         raise IntsimError(msg) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         msg = f"data {path} must be JSON in the layout of SQuAD v1.1, got {said(error)}"
         raise IntsimError(msg) from None
     if not examples:
