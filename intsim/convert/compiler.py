@@ -23,7 +23,7 @@ from intsim.errors import CheckpointError
 from intsim.fixedpoint import ALIGNED_BITS, INT16, INT32, MAX_SHIFT, Dyadic
 from intsim.io.rotary_frequencies import rotary_frequencies
 from intsim.models.family import Family
-from intsim.models.formats import Dynamic, Format
+from intsim.models.formats import GROUPED, Dynamic, Format
 from intsim.models.functions import function_rule
 from intsim.models.outline import Outline
 from intsim.models.world import OWN, Function, Head, Pairing, Pooling, View, rotated_name, tensor_name, term_name
@@ -258,18 +258,21 @@ class Compiler:
                 msg = f"layer '{name}' must round its int64 product once to be quantized while running, got rule {rule}"
                 raise CheckpointError(msg)
             how, codes = self._dynamic[x.name], self._activations[source].range
-            if self._groups_of.get(source, 1) > 1 or groups > 1:
-                count = max(groups, self._groups_of.get(source, 1))
+            if (count := self._groups_of.get(source, 1)) > 1:
                 msg = (
-                    f"layer '{name}' must have one scale for all its input channels to be quantized while running, "
+                    f"layer '{name}' must read one scale for all channels to be quantized while running, "
                     f"got {count} groups of them"
                 )
                 raise CheckpointError(msg)
             s_x = self._scale(source) / (how.unit * how.range.max)
-            s_w = self._weight(weight, source=source)
-            sums = np.abs(self._codes[tensor_name(weight)], dtype=np.int64).sum(axis=-1).max()
-            bound = int(sums) * how.range.max * how.unit * (codes.max - codes.min)
-            return Accumulator(scale=_rows(s_x * s_w, 1), bias=self._bias(name, source), bound=bound)
+            s_w = _rows(self._weight(weight, source=source), groups)
+            sums = np.abs(self._codes[tensor_name(weight)], dtype=np.int64)
+            largest = how.range.max * sums.reshape(len(sums), groups, -1).sum(axis=-1).T  # (K, N)
+            bound = int(largest.max())
+            if groups > 1:
+                s_w, bound = self._one_scale(f"{name}.acc", s_w, largest), GROUPED.max
+            bound *= how.unit * (codes.max - codes.min)
+            return Accumulator(scale=s_x * s_w, bias=self._bias(name, source), bound=bound)
         read = x.name if x.name in self._activations else source
         s_x, zero_point = self._scale(read), self._activations[read].zero_point
         if 1 != groups != self._groups_of.get(read, 1) != 1:
@@ -288,6 +291,16 @@ class Compiler:
             raise CheckpointError(msg)
         self.tensors[f"{name}.bias"] = bias_q.astype(np.int32) if groups > 1 else bias_q[0].astype(np.int32)
         return Accumulator(scale=acc_scale)
+
+    def _one_scale(self, name: str, scale: Reals, largest: NDArray[np.int64]) -> Reals:
+        """Return the scale, (1, N) or (1, 1), that products of groups, (K, N) or (K, 1), come to; store their ratios.
+
+        Its unit is so small that ``largest``, the most that the products of a row can be, are half of GROUPED together.
+        """
+        total = np.maximum((scale * largest).sum(axis=0), scale.sum(axis=0))  # a row may be nothing but 0
+        one = (total if scale.shape[1] > 1 else total.max(keepdims=True))[None] / (GROUPED.max >> 1)
+        self._put_ratios({name: scale / one})
+        return one
 
     # ---- the walk
 

@@ -141,8 +141,11 @@ class _Checker(Outline):
         ):  # the codes of the tensor that it views
             (weight,) = view
         self.tensor(weight, "int8", (rows, columns))
-        stacked = [(groups, rows) for groups in range(2, columns + 1) if columns % groups == 0 and not dynamic]
+        divisors = [groups for groups in range(2, columns + 1) if columns % groups == 0]
+        stacked = [] if dynamic else [(groups, rows) for groups in divisors]
         self.tensor(f"{name}.bias", "int64" if dynamic else "int32", (rows,), *stacked)
+        if dynamic and f"{name}.acc.multiplier" in self._model.tensors:  # groups of input channels
+            self.ratio(f"{name}.acc", *((groups, size) for groups in divisors for size in (1, rows)))
         return super().linear(name, x, rows, role=role, view=view, bias=bias)
 
     def _product_ratio(self, name: str, layer: str, rows: int) -> None:

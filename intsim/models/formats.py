@@ -12,11 +12,14 @@ from intsim._checked import check_choice, check_kind, made
 from intsim.carrier.exact import Integers
 from intsim.fixedpoint import INT32, Dyadic, IntRange
 
-__all__ = ["Dynamic", "Format"]
+__all__ = ["GROUPED", "Dynamic", "Format"]
 
 Granularity: TypeAlias = Literal["token", "sequence"]
 
 MAX_BITS: Final = 8  # of what is quantized while running
+GROUPED: Final = IntRange(26)
+"""What groups of input channels of a product are together, whose input is quantized while running: half of it holds the
+sum of 1,024 products of int8 codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ def _dense(model: Constants, name: str, weight: str, x: IntRange, out: Format, t
         return None
     target: dict[str, Any] = {"to": out.range, "zero_point": out.zero_point, "table": table}
     rule = model.profile.requantization
-    if _is_dynamic(bias) and rule.is_one_rounding:
+    if _is_dynamic(model, name) and rule.is_one_rounding:
         return DynamicDense.build(w, bias, model.ratio(name), rounding=rule.rounding, **target)
     sums = magnitude(np.empty(0, x.dtype)) * w.norms
     if not _is_plain(bias) or sums.max() > FLOAT32_EXACT:
@@ -68,9 +68,9 @@ def _is_plain(bias: Integers) -> bool:
     return bias.ndim == 1 and bias.dtype == np.int32
 
 
-def _is_dynamic(bias: Integers) -> bool:
-    """Say whether a layer's input is quantized while running."""
-    return bias.dtype == np.int64
+def _is_dynamic(model: Constants, name: str) -> bool:
+    """Say whether a layer is one product, its input quantized while running."""
+    return model.tensors[f"{name}.bias"].dtype == np.int64 and f"{name}.acc.multiplier" not in model.tensors
 
 
 def _codes(model: Constants, name: str, **constants: Any) -> Codes | None:
@@ -133,7 +133,7 @@ def dense_residual(
             "each": profile.sum == "each",
         }
         ratios = (model.ratio(name), model.ratio(term_name(total)))
-        if norm is not None and _is_dynamic(bias) and rule.is_one_rounding:
+        if norm is not None and _is_dynamic(model, name) and rule.is_one_rounding:
             ratios = (model.ratio(f"{name}.wide"), *ratios)
             return DynamicResidual.build(w, bias, ratios, norm, requantization=rule.rounding, **constants)
         return norm and Residual.build(w, bias, ratios, norm, **constants) if _is_plain(bias) else None

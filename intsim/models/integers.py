@@ -25,6 +25,7 @@ from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
 from intsim.models.cache import Cache
 from intsim.models.constants import Constants
+from intsim.models.formats import GROUPED
 from intsim.models.functions import function_rule, pooling_operator
 from intsim.models.world import OWN, Function, Head, Pairing, Pooling, View, rotated_name, tensor_name, term_name
 from intsim.profile import Gelu
@@ -272,18 +273,25 @@ class IntegerWorld:
         carrier = "integer" if on_integers(self._carrier) else self._model.weight(x.weight)
         multiply: Callable[..., Integers] = partial(call, carrier=carrier)
         if x.operand.bound is not None:
-            acc = multiply(f"{name}.acc", ops.matmul, codes, weight)
+            if f"{name}.acc.multiplier" in self._tensors:
+                groups = self._by_group(x, [None] * len(self._tensors[f"{name}.acc.multiplier"]))
+                acc = self._rescale(f"{name}.acc", Unscaled(groups), GROUPED)
+            else:
+                acc = multiply(f"{name}.acc", ops.matmul, codes, weight)
             return Unscaled([call(f"{name}.scaled", ops.scale_rows, acc, x.operand.bound)], addend=bias)
         if bias.ndim == 1:
             return Unscaled([multiply(f"{name}.acc", ops.matmul, codes, weight, bias=bias)])
-        size = weight.shape[1] // len(bias)  # a product for each group of input channels (Bondarenko et al., fig. 4)
-        accs: list[Integers] = []
-        for group, group_bias in enumerate(bias):
+        return Unscaled(self._by_group(x, bias))
+
+    def _by_group(self, x: Product, biases: Any) -> list[Integers]:
+        """Return a product for each group of input channels (Bondarenko et al. 2021, figure 4)."""
+        weight, accs = self._tensors[x.weight], list[Integers]()
+        size = weight.shape[1] // len(biases)
+        for group, bias in enumerate(biases):
             columns = slice(group * size, (group + 1) * size)
-            operands = codes[..., columns], weight[:, columns]
-            acc = call(f"{name}.acc.{group}", ops.matmul, *operands, bias=group_bias, carrier=self._carrier)
-            accs.append(acc)
-        return Unscaled(accs)
+            operands = x.operand.codes[..., columns], weight[:, columns]
+            accs.append(call(f"{x.name}.acc.{group}", ops.matmul, *operands, bias=bias, carrier=self._carrier))
+        return accs
 
     def _codes(self, x: Product | Rotated) -> Integers:
         if isinstance(x, Rotated):

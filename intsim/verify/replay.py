@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
+from intsim import ops
 from intsim._progress import watched
 from intsim._trace import Call, Trace
 from intsim.errors import IntsimError
@@ -17,7 +19,6 @@ from intsim.io.dumps import Dump
 from intsim.io.trace_file import read_trace
 from intsim.models.constants import Constants
 from intsim.models.world import tensor_name, term_name
-from intsim.ops import LayerNormParams
 from intsim.verify.compare import Comparison, compare
 
 __all__ = ["NotComputedError", "replay", "run_calls"]
@@ -88,9 +89,9 @@ def run_calls(
     recorded, kernels, layer
         As for ``replay``.
     weights
-        What ``intsim.io.dumps.read_dump`` reads of the folder that ``intsim export DIR --memh`` wrote: weights, biases,
-        multipliers, shifts, zero points and eps that the kernels get in the place of the recorded ones. Activations
-        stay those of the trace.
+        What ``intsim.io.dumps.read_dump`` reads of the folder that ``intsim export DIR --memh`` wrote: weights, tables,
+        biases, multipliers, shifts, zero points and eps that the kernels get in the place of the recorded ones.
+        Activations stay those of the trace.
     skipped
         Where it is given, it gets the calls of ``layer`` without a result, name -> why: no kernel is of their operator,
         or the kernel raises NotComputedError, which otherwise is raised on.
@@ -113,8 +114,11 @@ def run_calls(
         raise IntsimError(msg)
     actual = Trace(recorded.level)
     gave = {id(call.result): name for name, call in recorded.calls.items()}
+    tables = {
+        f"{name}.weight": call.operands[1] for name, call in recorded.calls.items() if call.operator is ops.embedding
+    }
     for name, own in watched(calls.items(), "replaying", unit="call", shown=progress):
-        call = own if weights is None else _with_weights(own, weights, gave)
+        call = own if weights is None else _with_weights(own, weights, gave, tables)
         try:
             actual[name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
         except NotComputedError as refused:
@@ -134,8 +138,12 @@ def _check_model(recorded: Trace, weights: Dump) -> None:
         raise IntsimError(msg)
 
 
-def _with_weights(call: Call, weights: Dump, gave: Mapping[int, str]) -> Call:
-    """Return the call with what it reads of the export; ``gave`` says which call a term of a sum is the result of."""
+def _with_weights(call: Call, weights: Dump, gave: Mapping[int, str], tables: Mapping[str, Any]) -> Call:
+    """Return the call with what it reads of the export.
+
+    ``gave`` says which call a term of a sum is the result of; ``tables`` are those recorded, one of which a layer reads
+    that has no weight of its own.
+    """
 
     def read(name: str) -> Any:
         if name not in weights:
@@ -143,30 +151,59 @@ def _with_weights(call: Call, weights: Dump, gave: Mapping[int, str]) -> Call:
             raise IntsimError(msg)
         return weights[name]
 
-    def ratio(name: str) -> Dyadic:
-        return Dyadic(read(f"{name}.multiplier"), read(f"{name}.shift"))
+    def ratio(name: str, group: int | EllipsisType = ...) -> Dyadic:
+        return Dyadic(read(f"{name}.multiplier")[group], read(f"{name}.shift")[group])
 
-    name, operands, constants = call.name, call.operands, dict(call.constants)
-    match call.operator.__name__:
-        case "matmul" if constants.get("bias") is not None:  # not one of two activations
-            layer = tensor_name(name.removesuffix(".acc"))
-            operands = (operands[0], read(f"{layer}.weight"))
-            constants["bias"] = read(f"{name.removesuffix('.acc')}.bias")
+    def ratio_of_term(term: str) -> Dyadic:
+        layer, group = _product(term.removesuffix(".wide"))
+        return ratio(name if name == f"{layer}.acc" else layer, group)
+
+    def codes(weight: str) -> Any:
+        if weight not in weights:
+            tied = (name for name, table in tables.items() if np.array_equal(table, operands[1]))
+            weight = next(tied, weight)
+        return read(weight)
+
+    name, constants = call.name, dict(call.constants)
+    operands: tuple[Any, ...] = call.operands
+    operator = call.operator.__name__
+    if operator in {"requantize", "add", "multiply"} and np.any(constants.get("zero_point", 0)):
+        found = read(f"{name}.zero_point")
+        constants["zero_point"] = np.repeat(found, call.result.shape[-1] // found.size) if found.ndim else found
+    match operator:
+        case "embedding":
+            operands = (operands[0], read(name if name in weights else f"{name}.weight"))
+        case "matmul" if operands[1].ndim == 2:  # not one of two activations
+            layer, group = _product(name)
+            weight, columns = codes(f"{tensor_name(layer)}.weight"), operands[1].shape[1]
+            if isinstance(group, int):
+                weight = weight[:, group * columns : (group + 1) * columns]
+            operands = (operands[0], weight)
+            if constants.get("bias") is not None:
+                constants["bias"] = read(f"{layer}.bias")[group]
         case "requantize":
             operands = (operands[0], ratio(name))
-            if np.any(constants.get("zero_point", 0)):
-                constants["zero_point"] = read(f"{name}.zero_point")
+            if constants.get("addend") is not None:
+                constants["addend"] = read(f"{name.removesuffix('.wide')}.bias")
         case "add":
             terms = [gave.get(id(term), term_name(name)) for term in operands[0]]
-            operands = (operands[0], [ratio(term.removesuffix(".acc").removesuffix(".wide")) for term in terms])
-            if np.any(constants.get("zero_point", 0)):
-                constants["zero_point"] = read(f"{name}.zero_point")
+            operands = (operands[0], [ratio_of_term(term) for term in terms])
+        case "multiply":
+            operands = (*operands[:2], ratio(name))
         case "softmax":
             operands = (operands[0], ratio(f"{name.removesuffix('.probs')}.scores"))
-        case "layer_norm":
+        case "layer_norm" | "rms_norm":
             eps = int(read(f"{name}.eps"))
-            params = LayerNormParams(weight=ratio(name), bias=read(f"{name}.bias"), eps=eps)
+            params = ops.LayerNormParams(weight=ratio(name), bias=read(f"{name}.bias"), eps=eps)
             operands = (operands[0], params)
+        case "permute":
+            operands = (operands[0], read("order"))
         case _:
             pass
     return replace(call, operands=operands, constants=constants)
+
+
+def _product(name: str) -> tuple[str, int | EllipsisType]:
+    """Return the layer whose product is called ``name``, and the group of input channels that it is of, or all."""
+    layer, _, group = name.rpartition(".acc.")
+    return (layer, int(group)) if layer else (name.removesuffix(".acc"), ...)

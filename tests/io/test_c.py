@@ -134,6 +134,19 @@ def test_groups_and_zero_points_everywhere_give_the_integers_of_the_golden_model
     assert_same(model, path, drawn(model, 20))
 
 
+@pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_groups_of_channels_read_by_token_give_the_integers_of_the_golden_model(tmp_path, family, profile):
+    families.tiny(family, "two-classes", tmp_path / "float")
+    preset = (resources.files("intsim.recipes") / "zeroquant.toml").read_text(encoding="utf-8")
+    recipe = tmp_path / "grouped.toml"
+    recipe.write_text(preset.replace('groups = "$groups"', 'groups = 3\naxis = "input"'), encoding="utf-8")
+    calibration = families.calibration(family)
+    model = intsim.quantize(tmp_path / "float", recipe=recipe, profile=profile, calibration=calibration)
+    assert any(name.endswith(".acc.multiplier") for name in model.tensors)
+    assert_same(model, program(model, tmp_path / "c", "-O0", *SANITIZED), drawn(model, 20))
+
+
 FAST: Final = {(family, "two-classes") for family in DISTINCT} | {
     ("bert", "none"),
     ("bert", "masked-lm"),

@@ -102,6 +102,7 @@ SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
     "tensor, by token": {"strategy": "tensor"},
     "channel, static": {"inputs": STATIC},
     "channel, static from -128": {"inputs": {**STATIC, "symmetric": False}, "zero_point": -5},
+    "groups, by token": {"strategy": "group", "group_size": 12},
     "groups, static": {"strategy": "group", "group_size": 12, "inputs": STATIC},
     "channel, inputs left open": {"inputs": None},
 }

@@ -266,6 +266,17 @@ def test_every_integer_is_the_engines_with_groups_everywhere(tiny, file, tmp_pat
     assert_same_everywhere(model, file, [draw(model, np.random.default_rng(3), 6, 9)])
 
 
+@pytest.mark.parametrize("profile", [INTSIM, IBERT], ids=lambda profile: profile.name)
+def test_every_integer_is_the_engines_with_groups_of_channels_read_by_token(tiny, file, tmp_path, profile):
+    recipe = tmp_path / "grouped.toml"
+    preset = (resources.files("intsim.recipes") / "zeroquant.toml").read_text(encoding="utf-8")
+    recipe.write_text(preset.replace('groups = "$groups"', 'groups = 4\naxis = "input"'), encoding="utf-8")
+    model = intsim.quantize(tiny, recipe=recipe, profile=profile, calibration=CALIBRATION)
+    assert "encoder.layer.1.intermediate.dense.acc.multiplier" in model.tensors
+    exporter.export(model, file)
+    assert_same_everywhere(model, file, [draw(model, np.random.default_rng(3), 6, 9)])
+
+
 @pytest.mark.parametrize("profile", [INTSIM, IBERT, PROFILES["onnx-qlinear-rule"]], ids=lambda profile: profile.name)
 def test_every_integer_is_the_engines_with_zero_points_and_wide_codes(tiny, file, tmp_path, profile):
     recipe = tmp_path / "wide.toml"

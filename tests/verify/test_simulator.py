@@ -7,6 +7,7 @@ from importlib import resources
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from families import tiny
 from verify.rtl import require
 
 import intsim
@@ -14,7 +15,8 @@ from intsim import ops
 from intsim.cli import cli
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT8, INT16, UINT8, Dyadic, IntRange, Rounding
-from intsim.io.dumps import read_dump
+from intsim.io.dumps import Dump, read_dump
+from intsim.io.exported import model_contents
 from intsim.io.trace_file import read_trace
 from intsim.profile import IBERT, INTSIM, INTSIM_WIDE
 from intsim.verify.bench import write_bench
@@ -107,6 +109,75 @@ def test_kernels_read_the_weights_and_constants_of_an_export(tmp_path):
         IntsimError, match=r"weights must be an export of the trace's model, .* got one of 000000000000"
     ):
         run_calls(recorded, kernels, weights=weights)
+
+
+def _leaves(value, own):
+    """Yield the arrays in what a call reads, and whether they are its model's, whose tensors are ``own``."""
+    match value:
+        case list() | tuple():
+            for each in value:
+                yield from _leaves(each, own)
+        case Dyadic():
+            yield from ((part, True) for part in (value.multiplier, value.shift))
+        case ops.LayerNormParams():
+            yield from ((part, True) for part in (value.weight.multiplier, value.weight.shift, value.bias, value.eps))
+        case np.ndarray():
+            yield value, id(value if value.base is None else value.base) in own
+
+
+GROUPS = """
+[[weights]]
+names = "*.dense.weight"
+bits = 8
+granularity = "group"
+groups = 4
+axis = "input"
+[[weights]]
+names = "*"
+bits = 8
+granularity = "tensor"
+[[activations]]
+names = "*"
+bits = 8
+symmetric = true
+"""
+TOKENS = """
+[[inputs]]
+names = "*"
+bits = 8
+symmetric = true
+range = "token"
+"""
+
+
+@pytest.mark.parametrize("kind", ["a decoder", "tied weights", "groups", "groups, while running"])
+def test_whatever_calls_read_of_their_model_is_taken_from_the_export(kind, tmp_path):
+    if kind == "a decoder":
+        model = intsim.load(resources.files("intsim.embedded") / "stories")
+    else:
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(GROUPS if kind == "groups" else GROUPS + TOKENS)
+        path = tiny("bert", "masked-lm" if kind == "tied weights" else "none", tmp_path)
+        model = intsim.quantize(path, recipe=recipe, calibration=["a good movie", "the plot is bad"])
+    with intsim.trace("steps") as recorded:
+        model([[2, 9, 10, 3]])
+    recorded.model_digest = model.digest
+    weights = Dump()
+    for name, tensor in model_contents(model).tensors.items():  # every one another
+        weights[name] = tensor.values + (-1 if name.endswith((".multiplier", ".shift")) else 1)
+    weights.model_digest = model.digest
+    calls, given = list(recorded.calls.values()), []
+
+    def kernel(*operands, **constants):
+        given.append([operands, list(constants.values())])
+        return calls[len(given) - 1].result
+
+    run_calls(recorded, {call.operator.__name__: kernel for call in calls}, weights=weights)
+    own = {id(values if values.base is None else values.base) for values in model.tensors.values()}
+    for call, parts in zip(calls, given, strict=True):
+        before = _leaves([call.operands, list(call.constants.values())], own)
+        for (own_values, of_model), (values, _) in zip(before, _leaves(parts, own), strict=True):
+            assert of_model != np.array_equal(own_values, values), call.name
 
 
 def test_a_wrong_unit_is_found_at_the_first_call_that_shows_it(recorded, tmp_path):
