@@ -42,6 +42,7 @@ __all__ = [
 
 WINDOW: Final = 512
 """Tokens that a decoder reads of a text at a time, where its context has as many."""
+VOCABULARY: Final = "tokenizer.ggml.model"  # in a GGUF file that holds one
 MAX_IDS: Final = 1 << 22
 """Ids of a vocabulary, gaps included, for each of which tokenizers takes memory: the largest in use have a million."""
 
@@ -106,7 +107,7 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
     """Return the text of tokenizer.json in the directory ``path``, with what the files beside it change of it.
 
     The text alone gives the ids, types and tokens of transformers' fast tokenizer, see ``fold_config``. Of a GGUF file
-    it is made from the vocabulary there, see ``build_tokenizer``.
+    it is made from the vocabulary there, see ``build_tokenizer``; the files beside it are read where it holds none.
 
     Parameters
     ----------
@@ -120,10 +121,13 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
     CheckpointError
         If there is none, it cannot be read, or tokenizer_config.json contradicts it in a way that is not known.
     """
-    if (gguf := find_gguf(Path(path))) is not None:
-        with _one_sentence(f"{gguf} must hold a whole vocabulary to read text", CheckpointError):
-            return build_tokenizer(read_gguf(gguf))
-    file = Path(path) / "tokenizer.json"
+    folder = Path(path)
+    if (gguf := find_gguf(folder)) is not None:
+        folder, read = gguf.parent, read_gguf(gguf)
+        if VOCABULARY in read.metadata or not (folder / "tokenizer.json").exists():
+            with _one_sentence(f"{gguf} must hold a whole vocabulary to read text", CheckpointError):
+                return build_tokenizer(read)
+    file = folder / "tokenizer.json"
     try:
         text = read_text(file, most=MAX_JSON, newline="")
     except FileNotFoundError:
@@ -137,7 +141,7 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
         msg = f"{file} must number its tokens below {MAX_IDS}, got {largest}"
         raise CheckpointError(msg)
     try:
-        folded = fold_config(text, tokenizer.to_str(), Path(path))
+        folded = fold_config(text, tokenizer.to_str(), folder)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         msg = f"{file} must have a tokenizer_config.json beside it as transformers writes it, got {said(error)}"
         raise CheckpointError(msg) from None
@@ -145,10 +149,10 @@ def read_tokenizer(path: str | Path, *, head: Head = "none") -> str:
 
 
 def has_tokenizer(path: str | Path) -> bool:
-    """Say whether the checkpoint ``path`` can read text: a GGUF file by its vocabulary, a folder by tokenizer.json."""
-    if (gguf := find_gguf(Path(path))) is not None:
-        return "tokenizer.ggml.model" in read_gguf(gguf).metadata
-    return (Path(path) / "tokenizer.json").exists()
+    """Say whether the checkpoint ``path`` can read text: by tokenizer.json, or the vocabulary in a GGUF file."""
+    gguf = find_gguf(Path(path))
+    folder = Path(path) if gguf is None else gguf.parent
+    return (folder / "tokenizer.json").exists() or (gguf is not None and VOCABULARY in read_gguf(gguf).metadata)
 
 
 def parse_tokenizer(text: str) -> "Tokenizer":

@@ -24,7 +24,7 @@ from intsim.convert.simulate import open_reference
 from intsim.errors import CheckpointError
 from intsim.io.gguf_file import KINDS, read_gguf
 from intsim.io.huggingface import open_checkpoint
-from intsim.io.tokenizer import parse_tokenizer, read_tokenizer
+from intsim.io.tokenizer import has_tokenizer, parse_tokenizer, read_tokenizer
 from intsim.reference.world import run
 
 IDS: Final = np.array([[5, 9, 2, 44, 31, 7, 7, 60]])
@@ -536,6 +536,20 @@ def test_a_vocabulary_that_is_not_known_is_refused(metadata: Mapping[str, Any], 
     with pytest.raises(CheckpointError) as refused:
         read_tokenizer(file)
     assert str(refused.value).replace(str(file), "FILE") == sentence
+
+
+def test_without_a_vocabulary_the_tokenizer_beside_the_file_is_read(tmp_path: Path) -> None:
+    other = write(tmp_path / "other.gguf", "llama", _byte_pairs("gpt-2"), {"a": np.zeros(1, np.float32)}, {})
+    text = read_tokenizer(other)
+    for name, metadata in {"without": {}, "with": WORDS}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        file = write(folder / "a.gguf", "llama", metadata, {"a": np.zeros(1, np.float32)}, {})
+        own = None if name == "without" else read_tokenizer(file)
+        assert has_tokenizer(file) == (own is not None)
+        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+        assert has_tokenizer(folder)
+        assert read_tokenizer(file) == read_tokenizer(folder) == (own or text)
 
 
 def test_a_file_of_changed_bytes_is_read_or_refused(llama: Path, tmp_path: Path) -> None:
