@@ -190,14 +190,16 @@ def _order(trace: Trace, checkpoint: Checkpoint) -> NDArray[np.int64]:
     """Return which of the float model's channels each channel of the hidden states is: a recipe may permute them."""
     outline = checkpoint.outline
     for name, call in trace.calls.items():
-        table = outline.tensors.get(tensor_name(f"{name}.weight"))
-        if call.operator.__name__ != "embedding" or table is None or table.role != "embedding.word":
+        weight = tensor_name(f"{name.removesuffix('.acc')}.weight")
+        tensor = outline.tensors.get(weight)
+        if call.operator.__name__ not in ("embedding", "matmul") or tensor is None:
             continue
-        if outline.axis(table.axes[-1]) == outline.stream:
-            codes = np.asarray(call.operands[1][:ROWS], np.float32)
-            reals = checkpoint.load(tensor_name(f"{name}.weight"), np.float32)[:ROWS]
-            alike = codes.T @ (reals / np.linalg.norm(reals, axis=0).clip(min=1e-30))
-            return pairs(alike, maximize=True)[1]
+        for axis, number in enumerate(tensor.axes):
+            if number >= 0 and outline.axis(number) == outline.stream:
+                of_both = np.asarray(call.operands[1], np.float32), checkpoint.load(weight, np.float32)
+                codes, reals = (np.moveaxis(each, axis, -1)[:ROWS] for each in of_both)
+                alike = codes.T @ (reals / np.linalg.norm(reals, axis=0).clip(min=1e-30))
+                return pairs(alike, maximize=True)[1]
     return np.arange(outline.activations[outline.hidden_states[-1]].channels)
 
 

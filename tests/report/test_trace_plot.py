@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from families import tiny
+from families import calibration, tiny
 
 import intsim
 from intsim.cli import cli
 from intsim.errors import IntsimError
+from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, parse_tokenizer
 from intsim.io.trace_file import write_trace
 from intsim.report.evaluate import Example
@@ -109,6 +110,17 @@ def test_channels_in_another_order_are_held_against_their_own(source: Path, tmp_
     errors = trace_plot._relative_errors(taken, trace_plot._activations(taken, manifest), source)
     assert len(errors) > 10
     assert max(errors.values()) < 0.02
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "electra", "mobilebert", "distilbert"])
+def test_the_order_of_channels_is_found_where_words_have_fewer_of_them_too(family: str, tmp_path: Path) -> None:
+    source = tiny(family, "none", tmp_path / family)
+    model = intsim.quantize(source, recipe="peg:groups=4", calibration=calibration(family))
+    with intsim.trace("steps") as trace:
+        model([[2, 5, 9, 4, 3]])
+    order = np.argsort(model.tensors["order"])
+    assert not np.array_equal(order, np.arange(order.size))
+    np.testing.assert_array_equal(trace_plot._order(trace, open_checkpoint(source)), order)
 
 
 @pytest.mark.parametrize("padding", [0, 3])
