@@ -323,6 +323,13 @@ def test_a_multiplier_that_reaches_2_to_31_is_renormalised():
     assert Dyadic.from_real(1 - 2.0**-31) == Dyadic(2**31 - 1, 31)
 
 
+@pytest.mark.parametrize("bits", [3, 32])
+def test_a_multiplier_has_4_to_31_bits(bits):
+    with pytest.raises(ValueError, match=r"bits must be in \[4, 31\], got"):
+        Dyadic.from_real(1.0, bits=bits)
+    assert [int(Dyadic.from_real(1.0, bits=each).multiplier) for each in (4, 31)] == [1 << 3, 1 << 30]
+
+
 @pytest.mark.parametrize("bits", range(8, 31))
 def test_the_largest_ratio_of_every_width_is_just_below_2_to_the_bits(bits):
     largest = 2.0**bits - 1
@@ -392,6 +399,13 @@ def test_exactly_keeps_the_value_or_refuses_it(value):
     else:
         with pytest.raises(ValueError, match="must be"):
             Dyadic.exactly(value)
+
+
+def test_exactly_takes_shifts_up_to_the_largest_and_no_further():
+    for shift in (MAX_SHIFT - 1, MAX_SHIFT):
+        assert Dyadic.exactly(3 * 2.0**-shift) == Dyadic(3, shift)
+    with pytest.raises(ValueError, match=r"value must be a 31-bit integer over at most 2\*\*62, got"):
+        Dyadic.exactly(2.0 ** -(MAX_SHIFT + 1))
 
 
 @pytest.mark.parametrize("value", [2.0**63, 2.0**70, -(2.0**63), 1e300, math.inf])

@@ -161,12 +161,25 @@ def test_what_is_no_object_is_refused_by_name(data):
 
 @pytest.mark.parametrize(
     "change",
-    [{"multiplier_bits": 3}, {"multiplier_bits": 32}, {"accumulator_bits": 65}, {"arithmetic": "binary32"}],
+    [
+        {"multiplier_bits": 3},
+        {"multiplier_bits": 32},
+        {"accumulator_bits": 7},
+        {"accumulator_bits": 65},
+        {"arithmetic": "binary32"},
+    ],
     ids=str,
 )
 def test_a_rule_out_of_range_is_refused(change):
     with pytest.raises(ValueError, match="must be"):
         Requantization(name="mine", rounding=Rounding.HALF_UP, **change)
+
+
+def test_a_rule_at_the_ends_of_its_ranges_is_taken():
+    for name, ends in {"multiplier_bits": (4, 31), "accumulator_bits": (8, 64)}.items():
+        for bits in ends:
+            rule = Requantization(name="mine", rounding=Rounding.HALF_UP, **{name: bits})
+            assert getattr(rule, name) == bits
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,11 @@ def test_tokens_of_zeros_and_sequences_without_a_token_are_bound_by_0() -> None:
     assert dynamic_bound(np.zeros((0, 4), np.int16), per="sequence").tolist() == [[0]]
 
 
+def test_tokens_without_a_channel_are_bound_by_0() -> None:
+    assert dynamic_bound(np.zeros((1, 2, 0), np.int8), per="token", zero_point=3).tolist() == [[[0], [0]]]
+    assert dynamic_bound(np.zeros((1, 2, 0), np.int8), per="sequence").tolist() == [[[0]]]
+
+
 def test_leading_axes_are_kept() -> None:
     x = np.zeros((2, 3, 4, 5), UINT16.dtype)
     assert dynamic_bound(x, per="token").shape == (2, 3, 4, 1)

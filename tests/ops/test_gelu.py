@@ -9,7 +9,7 @@ from edges import all_inputs, both_presets, every_other_dtype_than_int16, every_
 from intsim.carrier import blocks
 from intsim.fixedpoint import Rounding
 from intsim.ops import gelu
-from intsim.profile import INTSIM
+from intsim.profile import INTSIM, PROFILES
 
 DOMAIN = np.arange(-(2**15), 2**15).astype(np.int16)
 
@@ -77,6 +77,15 @@ def test_the_result_may_be_changed_without_changing_the_next(profile):
     before = first.copy()
     first[:] = 7
     assert np.array_equal(gelu(DOMAIN, profile=profile), before)
+
+
+@pytest.mark.parametrize("name", ["ita", "ita-2024"])
+def test_a_rule_of_another_project_takes_the_dtype_of_its_range(name):
+    profile = PROFILES[name]
+    codes = np.arange(-128, 128).astype(np.int8)
+    assert np.array_equal(gelu(codes, profile=profile), profile.gelu(codes))
+    with pytest.raises(TypeError, match="x_q must have dtype int8, got int16"):
+        gelu(codes.astype(np.int16), profile=profile)
 
 
 @every_other_dtype_than_int16

@@ -98,7 +98,7 @@ def test_the_largest_row_is_exact_and_a_longer_one_is_refused():
     x = np.full((1, 2**14), -(2**15), np.int16)
     assert set(l2_normalize(x, profile=INTSIM).ravel().tolist()) == {-(2**9)}
     with pytest.raises(ValueError, match="at most 16384 channels, got 16385"):
-        l2_normalize(np.ones(2**14 + 1, np.int8), profile=INTSIM)
+        l2_normalize(np.ones((1, 2**14 + 1), np.int8), profile=INTSIM)
 
 
 @both_presets
