@@ -16,8 +16,8 @@ from intsim.models import FAMILIES
 from intsim.profile import PROFILES
 from intsim.recipes import recipe_names
 
-SEEDED: Final = [name for name, family in FAMILIES.items() if name == "llama" or "causal-lm" not in family.heads]
-FLOAT: Final = [f"{family} {head} intsim" for family in SEEDED for head in FAMILIES[family].heads]
+FLOAT: Final = [f"{name} {head} intsim" for name, family in FAMILIES.items() for head in family.heads]
+DECODERS: Final = [name for name, family in FAMILIES.items() if "causal-lm" in family.heads]
 CLASSIFIER: Final = "bert sequence-classification"
 PRESETS: Final = Path(intsim.__file__).parent / "recipes"
 QUANTIZE: Final = [
@@ -45,9 +45,9 @@ def _with_tokenizer(seed: str) -> Files:
 INTEGER: Final = [
     *(f"{CLASSIFIER} {recipe}" for recipe in recipe_names()),
     *(f"bert none {recipe}" for recipe in ("peg", "zeroquant")),
-    *(f"{family} sequence-classification intsim" for family in SEEDED),
+    *(f"{family} sequence-classification intsim" for family in FAMILIES),
     *(f"bert {head} intsim" for head in FAMILIES["bert"].heads),
-    "llama causal-lm intsim",
+    *(f"{family} causal-lm intsim" for family in DECODERS),
     *(f"bert none ibert {profile}" for profile in PROFILES),
 ]
 

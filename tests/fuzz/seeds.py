@@ -20,7 +20,8 @@ from intsim.io.safetensors_file import NUMPY_DTYPES
 from intsim.models import FAMILIES
 from intsim.models.digest import digest
 from intsim.models.family import ARCHITECTURES
-from intsim.models.outline import outline
+from intsim.models.outline import Tensor, outline
+from intsim.models.world import Stored
 from intsim.profile import Profile
 
 EMBEDDED: Final = Path(__file__).resolve().parents[1] / "data" / "embedded-float"
@@ -37,11 +38,28 @@ SIZES: Final[Mapping[str, Any]] = {
     "intermediate_size": 12,
     "max_position_embeddings": 16,
 }
+GATED: Final[Mapping[str, Any]] = {"num_key_value_heads": 1, "hidden_act": "silu", "eos_token_id": [3, 4]}
+GPT: Final[Mapping[str, Any]] = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_inner": 12, "n_positions": 16}
+LLAMA3: Final[Mapping[str, Any]] = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 FAMILY_SIZES: Final[Mapping[str, Mapping[str, Any]]] = {
     "albert": {"embedding_size": 6, "num_hidden_layers": 2},
     "distilbert": {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12},
     "electra": {"embedding_size": 6},
     "mobilebert": {"embedding_size": 6, "intra_bottleneck_size": 4, "num_feedforward_networks": 2},
+    "llama": {**GATED, "rms_norm_eps": 1e-5, "rope_scaling": LLAMA3},
+    "mistral": {**GATED, "head_dim": 6, "sliding_window": 3, "rope_theta": 1e6},
+    "qwen2": {**GATED, "use_sliding_window": False, "layer_types": ["full_attention"]},
+    "gemma": {**GATED, "head_dim": 6, "hidden_activation": "gelu_pytorch_tanh"},
+    "gpt2": {**GPT, "activation_function": "gelu_new"},
+    "gptj": {**GPT, "activation_function": "gelu_new", "rotary_dim": 2},
+    "gpt_neox": {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}},
+    "opt": {"ffn_dim": 12, "word_embed_proj_dim": 6, "activation_function": "relu", "do_layer_norm_before": True},
 }
 
 
@@ -73,10 +91,10 @@ def checkpoint(family: str, head: str) -> Files:
     dtype, name = ("<f2", "F16") if family == "bert" else ("<f4", "F32")
     header: dict[str, Any] = {}
     data = b""
-    for tensor, stored in contents.tensors.items():
-        around = 1 if tensor.endswith(("LayerNorm.weight", "layer_norm.weight")) else 0
-        part = (around + rng.normal(0, 0.2, stored.shape)).astype(dtype).tobytes()
-        header[tensor] = {"dtype": name, "shape": [*stored.shape], "data_offsets": [len(data), len(data) + len(part)]}
+    for tensor, shape in dict(_stored(*each) for each in contents.tensors.items()).items():
+        around = 1 if tensor.endswith(".weight") and len(shape) == 1 else 0  # of norms
+        part = (around + rng.normal(0, 0.2, shape)).astype(dtype).tobytes()
+        header[tensor] = {"dtype": name, "shape": [*shape], "data_offsets": [len(data), len(data) + len(part)]}
         data += part
     files: Files = {
         "config.json": values,
@@ -93,6 +111,15 @@ def checkpoint(family: str, head: str) -> Files:
         files["1_Pooling/config.json"] = {"word_embedding_dimension": 8, "pooling_mode": "mean"}
         files["sentence_bert_config.json"] = {"max_seq_length": 12, "do_lower_case": False}
     return files
+
+
+def _stored(name: str, tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+    """Return by which name and in which shape a file has a tensor, or that which it is a part of."""
+    if not isinstance(view := tensor.view, Stored):
+        return name, tensor.shape
+    rows, *columns = tensor.shape
+    shape = (view.parts * rows, *columns)
+    return f"{view.name}.{name.rpartition('.')[2]}", shape[::-1] if view.transposed else shape
 
 
 def write(content: Any) -> bytes:
