@@ -38,7 +38,7 @@ SIZES: Final[Mapping[str, Any]] = {
     "intermediate_size": 12,
     "max_position_embeddings": 16,
 }
-GATED: Final[Mapping[str, Any]] = {"num_key_value_heads": 1, "hidden_act": "silu", "eos_token_id": [3, 4]}
+GATED: Final[Mapping[str, Any]] = {"num_key_value_heads": 1, "hidden_act": "silu", "tie_word_embeddings": False}
 GPT: Final[Mapping[str, Any]] = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_inner": 12, "n_positions": 16}
 LLAMA3: Final[Mapping[str, Any]] = {
     "rope_type": "llama3",
@@ -52,13 +52,13 @@ FAMILY_SIZES: Final[Mapping[str, Mapping[str, Any]]] = {
     "distilbert": {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12},
     "electra": {"embedding_size": 6},
     "mobilebert": {"embedding_size": 6, "intra_bottleneck_size": 4, "num_feedforward_networks": 2},
-    "llama": {**GATED, "rms_norm_eps": 1e-5, "rope_scaling": LLAMA3},
+    "llama": {**GATED, "eos_token_id": [3, 4], "rms_norm_eps": 1e-5, "rope_scaling": LLAMA3},
     "mistral": {**GATED, "head_dim": 6, "sliding_window": 3, "rope_theta": 1e6},
     "qwen2": {**GATED, "use_sliding_window": False, "layer_types": ["full_attention"]},
-    "gemma": {**GATED, "head_dim": 6, "hidden_activation": "gelu_pytorch_tanh"},
+    "gemma": {**GATED, "head_dim": 6, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True},
     "gpt2": {**GPT, "activation_function": "gelu_new"},
-    "gptj": {**GPT, "activation_function": "gelu_new", "rotary_dim": 2},
-    "gpt_neox": {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}},
+    "gptj": {**GPT, "activation_function": "gelu_new", "rotary_dim": 2, "tie_word_embeddings": False},
+    "gpt_neox": {"tie_word_embeddings": False, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}},
     "opt": {"ffn_dim": 12, "word_embed_proj_dim": 6, "activation_function": "relu", "do_layer_norm_before": True},
 }
 
@@ -73,25 +73,34 @@ def tokenizer() -> Any:
 
 
 @cache
-def checkpoint(family: str, head: str) -> Files:
-    """Return the files of a float checkpoint: F16 where BERT's are, F32 elsewhere."""
+def checkpoint(family: str, head: str, **sizes: int) -> Files:
+    """Return the files of a float checkpoint: F16 where BERT's are, F32 elsewhere; without what is tied."""
     ending = next(ending for ending, each in ARCHITECTURES.items() if head in (each, "sentence-embedding"))
     kind = FAMILIES[family]
     values: dict[str, Any] = {
         **json.loads((EMBEDDED / "config.json").read_text()),
         **SIZES,
         **FAMILY_SIZES.get(family, {}),
+        **sizes,
         "model_type": family,
         "architectures": [kind.architecture + ending],
     }
     if head == "token-classification":
         values |= {"id2label": {"0": "O", "1": "B-X"}, "label2id": {"O": 0, "B-X": 1}}
-    contents = outline(kind, kind.config.read(values), "none" if head == "sentence-embedding" else head)
+    config = kind.config.read(values)
+    contents = outline(kind, config, "none" if head == "sentence-embedding" else head).tensors
+    prefixed = {} if head in ("none", "sentence-embedding") else outline(kind, config, "none").tensors
     rng = np.random.default_rng(len(family))
     dtype, name = ("<f2", "F16") if family == "bert" else ("<f4", "F32")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for tensor, each in contents.items():
+        tied = isinstance(each.view, Mapping) and each.view and {*each.view} <= {*contents} - {tensor}
+        if not tied:
+            stored, shape = _stored(tensor, each)
+            shapes[f"{kind.prefix}{stored}" if tensor in prefixed else stored] = shape
     header: dict[str, Any] = {}
     data = b""
-    for tensor, shape in dict(_stored(*each) for each in contents.tensors.items()).items():
+    for tensor, shape in shapes.items():
         around = 1 if tensor.endswith(".weight") and len(shape) == 1 else 0  # of norms
         part = (around + rng.normal(0, 0.2, shape)).astype(dtype).tobytes()
         header[tensor] = {"dtype": name, "shape": [*shape], "data_offsets": [len(data), len(data) + len(part)]}

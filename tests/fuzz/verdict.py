@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import oracle_trace
-from fuzz import checkpoints, devices, seeds, texts
+from fuzz import checkpoints, devices, llama_cpp, seeds, texts
 from fuzz.draw import draw
 from fuzz.edits import Edit, apply
 
@@ -28,7 +28,7 @@ from intsim.cli import main
 from intsim.errors import LONGEST
 from intsim.io.trace_file import write_trace
 
-KINDS: Final = {**checkpoints.KINDS, **devices.KINDS, **texts.KINDS}
+KINDS: Final = {**checkpoints.KINDS, **llama_cpp.KINDS, **devices.KINDS, **texts.KINDS}
 SECONDS: Final = 5.0
 """Of processor time that the commands may take together."""
 KILOBYTES: Final = 1 << 20
