@@ -103,9 +103,14 @@ def _byte_level(values: Mapping[str, Any]) -> "Tokenizer":
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers  # noqa: PLC0415 - heavy
 
     tokens, kind = values["tokens"], values.get("pre")
+    vocabulary = {token: i for i, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ")) for merge in values["merges"]]
+    for pair in pairs:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
+            msg = f"a merge {' '.join(pair)!r:.60} that does not make a token of two"
+            raise ValueError(msg)
     whole = kind == "llama-bpe"  # a word that is a token is not taken apart
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, pairs, ignore_merges=whole))
+    tokenizer = Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=whole))
 
     def split(digits: str) -> Any:
         pattern = Regex(WORDS.format(digits=digits) + REST)

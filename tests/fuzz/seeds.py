@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from fuzz.edits import Files, dumps
+from numpy.typing import NDArray
 
 import intsim
 from intsim.errors import IntsimError
@@ -27,6 +28,7 @@ from intsim.profile import Profile
 EMBEDDED: Final = Path(__file__).resolve().parents[1] / "data" / "embedded-float"
 TEXTS: Final = "a b c\nd e!\tf g\n"
 IDS: Final = "2 43 44 45 3\n"
+STORED: Final = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "<i2": "I16", "<i8": "I64"}
 DAMAGED: Final = (AttributeError, IntsimError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 """What there is to sum up may be damaged itself."""
 VOCABULARY: Final = 72  # special tokens, digits, letters
@@ -91,23 +93,20 @@ def checkpoint(family: str, head: str, **sizes: int) -> Files:
     contents = outline(kind, config, "none" if head == "sentence-embedding" else head).tensors
     prefixed = {} if head in ("none", "sentence-embedding") else outline(kind, config, "none").tensors
     rng = np.random.default_rng(len(family))
-    dtype, name = ("<f2", "F16") if family == "bert" else ("<f4", "F32")
+    dtype = "<f2" if family == "bert" else "<f4"
     shapes: dict[str, tuple[int, ...]] = {}
     for tensor, each in contents.items():
         tied = isinstance(each.view, Mapping) and each.view and {*each.view} <= {*contents} - {tensor}
         if not tied:
             stored, shape = _stored(tensor, each)
             shapes[f"{kind.prefix}{stored}" if tensor in prefixed else stored] = shape
-    header: dict[str, Any] = {}
-    data = b""
+    tensors: dict[str, NDArray[Any]] = {}
     for tensor, shape in shapes.items():
         around = 1 if tensor.endswith(".weight") and len(shape) == 1 else 0  # of norms
-        part = (around + rng.normal(0, 0.2, shape)).astype(dtype).tobytes()
-        header[tensor] = {"dtype": name, "shape": [*shape], "data_offsets": [len(data), len(data) + len(part)]}
-        data += part
+        tensors[tensor] = (around + rng.normal(0, 0.2, shape)).astype(dtype)
     files: Files = {
         "config.json": values,
-        "model.safetensors": {"header": header, "data": data},
+        "model.safetensors": container(tensors),
         "tokenizer.json": tokenizer(),
         "tokenizer_config.json": {"tokenizer_class": f"{'Bert' if family == 'bert' else 'PreTrained'}TokenizerFast"},
     }
@@ -129,6 +128,26 @@ def _stored(name: str, tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     rows, *columns = tensor.shape
     shape = (view.parts * rows, *columns)
     return f"{view.name}.{name.rpartition('.')[2]}", shape[::-1] if view.transposed else shape
+
+
+def container(tensors: Mapping[str, NDArray[Any]]) -> Any:
+    """Return the tree of a safetensors file."""
+    header: dict[str, Any] = {}
+    data = b""
+    for name, values in tensors.items():
+        end = len(data) + values.nbytes
+        header[name] = {"dtype": STORED[values.dtype.str], "shape": [*values.shape], "data_offsets": [len(data), end]}
+        data += values.tobytes()
+    return {"header": header, "data": data}
+
+
+def contained(tree: Any) -> dict[str, NDArray[Any]]:
+    """Return the tensors of such a tree."""
+    dtypes = {name: dtype for dtype, name in STORED.items()}
+    return {
+        name: np.frombuffer(tree["data"][slice(*each["data_offsets"])], dtypes[each["dtype"]]).reshape(each["shape"])
+        for name, each in tree["header"].items()
+    }
 
 
 def write(content: Any) -> bytes:
