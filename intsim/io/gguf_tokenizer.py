@@ -31,6 +31,10 @@ def build_tokenizer(gguf: Gguf) -> str:
         raised as Python and the tokenizers package raise it.
     """
     values = {key.removeprefix("tokenizer.ggml."): value for key, value in gguf.metadata.items()}
+    for name in ("scores", "token_type"):
+        if name in values and len(values[name]) != (count := len(values["tokens"])):
+            msg = f"{len(values[name])} values of {name} for {count} tokens"
+            raise ValueError(msg)
     _check(gguf, "model", KINDS, kind := str(values.get("model", "nothing")))
     if kind == "gpt2":
         _check(gguf, "pre", PRE, values.get("pre", "nothing"))

@@ -171,7 +171,8 @@ def framed(header: Any, data: Any) -> bytes:
 
 def sealed(content: Any) -> bytes:
     """Return a file of intsim's with the right hash of its profile and, if it is a model, the right digest."""
-    metadata, tensors = dict(content["metadata"]), content["tensors"]
+    tensors = content["tensors"]
+    metadata = dict(content["metadata"]) if isinstance(content["metadata"], dict) else content["metadata"]
     with suppress(*DAMAGED):
         metadata["profile_hash"] = Profile.from_json(json.loads(dumps(metadata["profile"]))).hash
     with suppress(*DAMAGED):

@@ -40,7 +40,7 @@ PYTHON: Final = re.compile(
     r"Traceback \(most|Error\b|has no attribute|not subscriptable|unhashable|unsupported operand|object is not"
     r"|not supported between|NoneType|positional argument|keyword argument|object at 0x|<class|indices must be"
     r"|to unpack|invalid literal|could not convert|__\w+__\(|dtype\(|np\.\w+\(|keys must be|cannot be interpreted"
-    r"|assignment|broadcast|WindowsPath|PosixPath|argument after|argument of type|mappingproxy|Warning"
+    r"|zip\(\)|assignment|broadcast|WindowsPath|PosixPath|argument after|argument of type|mappingproxy|Warning"
 )
 """What Python and NumPy say, and no sentence of intsim's."""
 
