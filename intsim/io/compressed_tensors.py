@@ -157,19 +157,18 @@ def _scheme(layer: str, prefix: str, schemes: list[dict[str, Any]]) -> dict[str,
 
 
 def _pattern(target: str) -> re.Pattern[str]:
-    """Return the pattern of names that a target is, if it is one of few repeats: others may take for ever to match."""
+    """Return the pattern of names that a target is; with many repeats it could take for ever to match."""
     text = target.removeprefix("re:")
+    counts = len(text), text.count("("), len(REPEAT.findall(text))
+    if any(map(gt, counts, (LONGEST, GROUPS, REPEATS))) or GROUP_REPEATS.search(text):
+        most = f"{LONGEST} characters, {GROUPS} groups and {REPEATS} repeats, none of a group"
+        _refuse("targets of quantization_config", f"names, or patterns of at most {most}", target)
     try:
-        counts = len(text), text.count("("), len(REPEAT.findall(text))
-        if any(map(gt, counts, (LONGEST, GROUPS, REPEATS))) or GROUP_REPEATS.search(text):
-            msg = f"more than {LONGEST} characters, {GROUPS} groups or {REPEATS} repeats, or a group that repeats"
-            raise ValueError(msg)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # at sets like [[a], which mean what they always did
             return re.compile(text)
-    except (OverflowError, ValueError, re.error) as error:
-        rule = "targets of quantization_config in config.json must be names or patterns"
-        msg = f"{rule}, got {target!r:.60}: {error}"
+    except (OverflowError, re.error) as error:
+        msg = f"targets of quantization_config in config.json must be names or patterns, got {target!r}: {error}"
         raise CheckpointError(msg) from None
 
 

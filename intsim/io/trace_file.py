@@ -26,7 +26,7 @@ from intsim.requantization import Requantization
 __all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "write_trace"]
 
 FORMAT_VERSION: Final = 1
-RATIONAL: Final = re.compile(r"([1-9]\d{0,299})(?:/([1-9]\d{0,299}))?", re.ASCII)
+RATIONAL: Final = re.compile(r"-?(\d{1,300})(?:/([1-9]\d{0,299}))?", re.ASCII)
 LARGEST: Final = 40  # decimal digits of a scale before the point: float32 has none beyond, and squares fit float64
 TRACE: Final = carrying("trace", "a trace of intsim")
 
@@ -201,7 +201,7 @@ def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Map
 
 
 def _check_scale(entry: Mapping[str, Any]) -> None:
-    """Refuse a scale that is not one positive rational or one a channel, and zero points that are no such integers."""
+    """Refuse a scale that is not one rational or one a channel, and zero points that are no such integers."""
     for key, is_one in (("scale", _is_scale), ("zero_point", _is_zero_point)):
         value: Any = entry[key]
         if value is None and entry["scale"] is None:

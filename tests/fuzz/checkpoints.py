@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-from fuzz import seeds
+from fuzz import llama_cpp, seeds
 from fuzz.edits import Files
 from fuzz.kind import Kind
 
@@ -94,11 +94,13 @@ def _compressed(seed: str) -> Files:
 
 
 def _with_ranges(seed: str) -> Files:
-    return {**_to_quantize(seed), "ranges.json": RANGES[seed.split()[0]]}
+    return {**_to_quantize(seed), "ranges.json": RANGES[seed.partition(" ")[0]]}
 
 
 def _with_tokenizer(seed: str) -> Files:
     files = dict(_to_quantize(seed))
+    if (family := seed.partition(" ")[0]) in llama_cpp.SEEDS:
+        return files | {"in/tokenizer.json": llama_cpp.tokenizer(family)}
     files["in/special_tokens_map.json"] = {"unk_token": "[UNK]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     files["in/added_tokens.json"] = {"[MASK]": 4}
     more = {"model_max_length": 16, "do_lower_case": True, "truncation_side": "right"}
@@ -141,7 +143,10 @@ RANGES: Final[dict[str, Any]] = {
     "bert": {"encoder.layer.0.attention.self.query": [-1.5, 2], "embeddings.LayerNorm": [-1, 0.5]},
     "llama": {"layers.0.self_attn.v_proj": [-1.5, 2], "layers.0.input_layernorm": [-4.0, 4.0]},
 }
-TOKENIZERS: Final = (f"{CLASSIFIER} intsim", "roberta none intsim", "albert none intsim")
+TOKENIZERS: Final = [
+    *(f"{CLASSIFIER} intsim", "roberta none intsim", "albert none intsim"),
+    *(f"{family} causal-lm intsim" for family in ("llama", "gpt2")),
+]
 RECIPES: Final = [f"{CLASSIFIER} {recipe}" for recipe in recipe_names() if recipe != "w4a8"]  # AdaRound takes its time
 KINDS: Final = {
     "config": Kind(FLOAT, _to_quantize, [("in/config.json",)], QUANTIZE, "out"),
@@ -149,7 +154,11 @@ KINDS: Final = {
         FLOAT, _to_quantize, [("in/model.safetensors", "header"), ("in/model.safetensors",)], QUANTIZE, "out"
     ),
     "trained ranges": Kind(
-        [f"{CLASSIFIER} ibert"], _trained, [("in/model.safetensors", "header"), ("in/model.safetensors",)], QUANTIZE, "out"
+        [f"{CLASSIFIER} ibert"],
+        _trained,
+        [("in/model.safetensors", "header"), ("in/model.safetensors",)],
+        QUANTIZE,
+        "out",
     ),
     "shards": Kind(
         [f"{CLASSIFIER} intsim"],

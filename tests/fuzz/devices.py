@@ -220,9 +220,7 @@ KINDS: Final = {
             *(f"export FOLDER/model --trace FOLDER/trace --{form} FOLDER/{form}.{form}" for form in ("npz", "memh")),
         ],
     ),
-    "names": Kind(
-        TRACED[:1], _names, [("names.json",)], ["compare FOLDER/good FOLDER/good --names FOLDER/names.json"]
-    ),
+    "names": Kind(TRACED[:1], _names, [("names.json",)], ["compare FOLDER/good FOLDER/good --names FOLDER/names.json"]),
     "safetensors": Kind(
         TRACED, _safetensors, [("dump.safetensors", "header"), ("dump.safetensors",)], _compared("dump.safetensors")
     ),

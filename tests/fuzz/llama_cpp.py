@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kind of llama.cpp's files, GGUF: metadata with a vocabulary, and where tensors lie."""
 
+import json
+import math
 import struct
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,15 +12,16 @@ from typing import Any, Final
 
 import numpy as np
 from fuzz import seeds
-from fuzz.checkpoints import QUANTIZE
-from fuzz.edits import Files, dumps
+from fuzz.edits import Files, dumps, hostile
 from fuzz.kind import Kind
 from gguf_files import convert, package, vocabulary
 
-from intsim.io.gguf_file import read_gguf
+from intsim.io.gguf_file import Gguf, read_gguf
+from intsim.io.gguf_tokenizer import build_tokenizer
 
 FILE: Final = "in/model.gguf"
 ALIGNMENT: Final = 32
+LARGEST: Final = float(np.finfo(np.float32).max)
 SCORED: Final = vocabulary(
     ["<unk>", "<s>", "</s>", "<0x21>", "▁", *"abcdefg", "▁a", "bc"],
     [2, 3, 3, 6, *[1] * 10],
@@ -77,28 +81,36 @@ def _file(family: str) -> Any:
     }
 
 
+def tokenizer(family: str) -> Any:
+    """Return the tokenizer.json of its vocabulary: one of pairs of bytes, or of scored pieces."""
+    return json.loads(build_tokenizer(Gguf(file=Path(FILE), metadata=SEEDS[family][0], tensors={})))
+
+
 def _files(family: str) -> Files:
     return {FILE: _file(family), "texts.txt": seeds.TEXTS}
 
 
 def _write(content: Any) -> bytes:
-    """Return a file of what an edit made of the tree of one."""
-    if not isinstance(content, dict) or {*content} > {"version", "metadata", "tensors"}:
+    """Return a file of its tree, or of what an edit made of that."""
+    if not isinstance(content, dict):
         return seeds.write(content)
-    metadata, tensors = (content[part] if isinstance(content.get(part), dict) else {} for part in ("metadata", "tensors"))
+    metadata, tensors = _object(content.get("metadata")), _object(content.get("tensors"))
     header = b"GGUF" + _number(content.get("version"), 4) + _number(len(tensors), 8) + _number(len(metadata), 8)
     for key, value in metadata.items():
         kind, written = _value(value)
         header += _text(key) + _number(kind, 4) + written
     data = b""
     for name, tensor in tensors.items():
-        fields = tensor if isinstance(tensor, dict) else {}
-        shape, blocks = fields.get("shape"), fields.get("data")
+        shape, blocks = (_object(tensor).get(part) for part in ("shape", "data"))
         sizes = shape if isinstance(shape, list) else []
         header += _text(name) + _number(len(sizes), 4) + b"".join(_number(size, 8) for size in sizes)
-        header += _number(fields.get("kind"), 4) + _number(fields.get("offset"), 8)
+        header += _number(_object(tensor).get("kind"), 4) + _number(_object(tensor).get("offset"), 8)
         data += _aligned(blocks if isinstance(blocks, bytes) else b"")
     return _aligned(header) + data
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _value(value: Any) -> tuple[int, bytes]:
@@ -109,18 +121,22 @@ def _value(value: Any) -> tuple[int, bytes]:
         case int():
             return (4, _number(value, 4)) if 0 <= value < 1 << 32 else (11, _number(value, 8))
         case float():
-            return 6, struct.pack("<f", value)
+            wide = LARGEST < abs(value) < math.inf
+            return (12, struct.pack("<d", value)) if wide else (6, struct.pack("<f", value))
         case list():
             items = [_value(item) for item in value] or [(4, b"")]
             return 9, _number(items[0][0], 4) + _number(len(value), 8) + b"".join(written for _, written in items)
-        case str() if not value.startswith("\1"):
+        case str() if not value.startswith(hostile("")):
             return 8, _text(value)
-        case _:  # hostile
+        case _:
+            with suppress(RecursionError, ValueError):
+                if isinstance(parsed := json.loads(dumps(value)), (int, float, list)):
+                    return _value(parsed)
             return 8, _text(dumps(value))
 
 
 def _number(value: Any, size: int) -> bytes:
-    return (value if isinstance(value, int) else 0xEE).__mod__(256**size).to_bytes(size, "little")
+    return ((value if isinstance(value, int) else -1) % 256**size).to_bytes(size, "little")
 
 
 def _text(value: str) -> bytes:
@@ -137,7 +153,7 @@ KINDS: Final = {
         [*SEEDS],
         _files,
         [(FILE, "metadata"), (FILE, "metadata"), (FILE, "tensors"), (FILE,)],
-        [QUANTIZE[0].replace("FOLDER/in ", f"FOLDER/{FILE} ").replace("FOLDER/recipe.toml", "intsim").replace(" --head HEAD", "")],
+        [f"quantize FOLDER/{FILE} -o FOLDER/out --calibration FOLDER/texts.txt"],
         "out",
         _write,
     )

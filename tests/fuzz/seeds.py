@@ -60,7 +60,10 @@ FAMILY_SIZES: Final[Mapping[str, Mapping[str, Any]]] = {
     "gemma": {**GATED, "head_dim": 6, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True},
     "gpt2": {**GPT, "activation_function": "gelu_new"},
     "gptj": {**GPT, "activation_function": "gelu_new", "rotary_dim": 2, "tie_word_embeddings": False},
-    "gpt_neox": {"tie_word_embeddings": False, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}},
+    "gpt_neox": {
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5},
+    },
     "opt": {"ffn_dim": 12, "word_embed_proj_dim": 6, "activation_function": "relu", "do_layer_norm_before": True},
 }
 
