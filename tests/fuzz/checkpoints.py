@@ -99,13 +99,14 @@ def _with_ranges(seed: str) -> Files:
 
 def _with_tokenizer(seed: str) -> Files:
     files = dict(_to_quantize(seed))
+    special, added = {"unk_token": "[UNK]", "sep_token": "[SEP]", "mask_token": "[MASK]"}, {"[MASK]": 4}
     if (family := seed.partition(" ")[0]) in llama_cpp.SEEDS:
-        return files | {"in/tokenizer.json": llama_cpp.tokenizer(family)}
-    files["in/special_tokens_map.json"] = {"unk_token": "[UNK]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-    files["in/added_tokens.json"] = {"[MASK]": 4}
+        files["in/tokenizer.json"] = llama_cpp.tokenizer(family)
+        end = files["in/tokenizer.json"]["added_tokens"][0]
+        special, added = {"eos_token": end["content"]}, {end["content"]: end["id"]}
     more = {"model_max_length": 16, "do_lower_case": True, "truncation_side": "right"}
     files["in/tokenizer_config.json"] = {**files["in/tokenizer_config.json"], **more}
-    return files
+    return {**files, "in/special_tokens_map.json": special, "in/added_tokens.json": added}
 
 
 INTEGER: Final = [
