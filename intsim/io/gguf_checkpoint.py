@@ -235,7 +235,8 @@ def _less_one(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _decimal(value: Any) -> Any:
-    return float(str(np.float32(value))) if type(value) is float else value
+    with np.errstate(over="ignore"):  # what is infinite is refused where it is used
+        return float(str(np.float32(value))) if type(value) is float else value
 
 
 def _refuse(gguf: Gguf, name: str, rule: str, value: object) -> NoReturn:

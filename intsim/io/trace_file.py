@@ -2,7 +2,7 @@
 """A trace on disk: its arrays, what each of them is and, at level ``steps``, how to compute it again."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
 
-__all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "write_trace"]
+__all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "repeated", "write_trace"]
 
 FORMAT_VERSION: Final = 1
 RATIONAL: Final = re.compile(r"-?(\d{1,300})(?:/([1-9]\d{0,299}))?", re.ASCII)
@@ -296,3 +296,20 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
         msg = f"{path} must hold what its calls need, got {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     return trace, profile
+
+
+def repeated(operator: Callable[..., Any], operands: Sequence[Any], constants: Mapping[str, Any]) -> NDArray[Any]:
+    """Return what a recorded call gives.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none of the operator.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            return operator(*operands, **constants)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = str(error) if ", got " in str(error) else "a value of another kind"  # in words of Python or NumPy
+        msg = f"trace must hold what its calls of {operator.__name__} need, got: {reason}; run the model again"
+        raise CheckpointError(msg) from None

@@ -3,6 +3,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from functools import cache
@@ -23,6 +24,7 @@ from intsim.io.exported import model_contents
 from intsim.io.integer_checkpoint import FILE
 from intsim.io.layout import Layout
 from intsim.io.memh_export import write_memh
+from intsim.io.safetensors_file import NUMPY_DTYPES
 from intsim.io.trace_file import write_trace
 from intsim.profile import INTSIM
 from intsim.verify.vectors.cases import generate, minimum
@@ -37,6 +39,7 @@ TRACED: Final = (
     "mobilebert none intsim",
 )
 DRAWN: Final = ("embed_tokens", "word_embeddings", "LayerNorm", "layernorm", ".probs", ".query", ".k_proj.rotated")
+REPLAY: Final = ["vectors replay FOLDER/trace --out FOLDER/out.npz --work FOLDER/sim"]
 CASES: Final = 20
 
 
@@ -67,6 +70,29 @@ def _drawn(seed: str) -> Files:
     trace = {"metadata": {**metadata, "trace": kept}, "tensors": tree["tensors"]}
     files = {f"in/{name}": content for name, content in seeds.checkpoint(family, head).items()}
     return {**files, f"model/{FILE}": seeds.sealed(saved(seed)), "trace": trace}
+
+
+@cache
+def _calls() -> dict[str, tuple[Any, Any]]:
+    """Return the first call of every operator: the tree of its trace, and its entry there."""
+    trees = [_traced(seed)[0] for seed in (TRACED[0], "bert none q8bert-dq", "llama causal-lm intsim")]
+    found = [(tree, entry) for tree in trees for entry in tree["metadata"]["trace"] if "operands" in entry]
+    return {entry["operator"]: (tree, entry) for tree, entry in reversed(found)}
+
+
+@cache
+def _call(operator: str) -> Files:
+    """Return a trace of one call, and what a device made of it that is wrong."""
+    tree, entry = _calls()[operator]
+    name = entry["name"]
+    kept = {key: each for key, each in tree["tensors"].items() if key == name or f'"{key}"' in json.dumps(entry)}
+    result = np.frombuffer(kept[name]["data"], NUMPY_DTYPES[kept[name]["dtype"]]).reshape(entry["shape"])
+    dump = io.BytesIO()
+    np.savez(dump, **{name: result ^ 1})
+    return {
+        "trace": {"metadata": {**tree["metadata"], "trace": [entry]}, "tensors": kept},
+        "dump.npz": dump.getvalue(),
+    }
 
 
 def _npz(seed: str) -> Files:
@@ -219,6 +245,13 @@ KINDS: Final = {
             "inspect FOLDER/trace --plot FOLDER/plot.html --reference FOLDER/in",
             *(f"export FOLDER/model --trace FOLDER/trace --{form} FOLDER/{form}.{form}" for form in ("npz", "memh")),
         ],
+    ),
+    "call": Kind(
+        [*_calls()],
+        _call,
+        [("trace", "metadata", "trace", 0, part) for part in ("operands", "constants")] * 3
+        + [("trace", "metadata", "trace"), ("trace", "tensors")],
+        ["diagnose FOLDER/trace FOLDER/dump.npz", *(REPLAY if shutil.which("iverilog") else [])],
     ),
     "names": Kind(TRACED[:1], _names, [("names.json",)], ["compare FOLDER/good FOLDER/good --names FOLDER/names.json"]),
     "safetensors": Kind(
