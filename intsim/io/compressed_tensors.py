@@ -254,7 +254,8 @@ def _integers(stored: StoredTensor) -> NDArray[np.int8]:
 
 
 def _positive(stored: StoredTensor) -> NDArray[np.float64]:
-    scale = stored.read().astype(np.float64)
+    with np.errstate(invalid="ignore"):  # at signalling NaN
+        scale = stored.read().astype(np.float64)
     if not (np.isfinite(scale) & (scale > 0)).all():
         msg = f"scales in {stored.file} must be positive, finite numbers, got {scale.min()}"
         raise CheckpointError(msg)

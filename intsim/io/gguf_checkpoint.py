@@ -231,7 +231,8 @@ def _regrouped_stack(values: NDArray[Any], *, heads: int, parts: int) -> NDArray
 
 
 def _less_one(values: NDArray[Any]) -> NDArray[np.float64]:
-    return values.astype(np.float64) - 1
+    with np.errstate(invalid="ignore"):  # at signalling NaN, which whoever reads refuses
+        return values.astype(np.float64) - 1
 
 
 def _decimal(value: Any) -> Any:
