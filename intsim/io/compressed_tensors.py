@@ -6,8 +6,10 @@
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import gt
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 
 import numpy as np
@@ -53,6 +55,9 @@ INPUTS: Final[Allowed] = {
     "strategy": ("tensor", "token"),
     "dynamic": (False, True),
 }
+LONGEST, GROUPS, REPEATS = 300, 20, 5  # of a pattern: those in use have 50 characters, 2 groups and 3 repeats
+REPEAT: Final = re.compile(r"(?<!\()[*+?{]")
+GROUP_REPEATS: Final = re.compile(r"\)[*+{]")
 PARTS: Final = ("weight_scale", "weight_zero_point", "input_scale", "input_zero_point")
 
 
@@ -138,11 +143,7 @@ def _scheme(layer: str, prefix: str, schemes: list[dict[str, Any]]) -> dict[str,
     """Return the scheme whose targets name the layer, or match it, or are all linear layers."""
 
     def matches(target: str, name: str) -> bool:
-        try:
-            return re.match(target[3:], name) is not None if target.startswith("re:") else target == name
-        except re.error as error:
-            msg = f"targets of quantization_config in config.json must be names or patterns, got {target!r}: {error}"
-            raise CheckpointError(msg) from None
+        return _pattern(target).match(name) is not None if target.startswith("re:") else target == name
 
     for names in ((prefix + layer, layer), ("Linear",)):
         for scheme in schemes:
@@ -153,6 +154,22 @@ def _scheme(layer: str, prefix: str, schemes: list[dict[str, Any]]) -> dict[str,
                 return scheme
     msg = f"quantization_config in config.json must have a group for layer {layer!r}, got none"
     raise CheckpointError(msg)
+
+
+def _pattern(target: str) -> re.Pattern[str]:
+    """Return the pattern of names that a target is; with many repeats it could take for ever to match."""
+    text = target.removeprefix("re:")
+    counts = len(text), text.count("("), len(REPEAT.findall(text))
+    if any(map(gt, counts, (LONGEST, GROUPS, REPEATS))) or GROUP_REPEATS.search(text):
+        most = f"{LONGEST} characters, {GROUPS} groups and {REPEATS} repeats, none of a group"
+        _refuse("targets of quantization_config", f"names, or patterns of at most {most}", target)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at sets like [[a], which mean what they always did
+            return re.compile(text)
+    except (OverflowError, re.error) as error:
+        msg = f"targets of quantization_config in config.json must be names or patterns, got {target!r}: {error}"
+        raise CheckpointError(msg) from None
 
 
 def _quantized(
@@ -237,7 +254,8 @@ def _integers(stored: StoredTensor) -> NDArray[np.int8]:
 
 
 def _positive(stored: StoredTensor) -> NDArray[np.float64]:
-    scale = stored.read().astype(np.float64)
+    with np.errstate(invalid="ignore"):  # at signalling NaN
+        scale = stored.read().astype(np.float64)
     if not (np.isfinite(scale) & (scale > 0)).all():
         msg = f"scales in {stored.file} must be positive, finite numbers, got {scale.min()}"
         raise CheckpointError(msg)

@@ -266,7 +266,8 @@ def _require_integers(name: str, tensors: Mapping[str, Values]) -> None:
 
 def whole_numbers(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Say which floats are integers that int64 holds."""
-    return (values == np.trunc(values)) & (np.abs(values).astype(np.float64) < 2.0**63)
+    with np.errstate(invalid="ignore"):  # a NaN is none
+        return (values == np.trunc(values)) & (np.abs(values).astype(np.float64) < 2.0**63)
 
 
 # ---- files of one tensor

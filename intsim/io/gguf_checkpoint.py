@@ -123,12 +123,17 @@ def read_config(gguf: Gguf) -> dict[str, Any]:
         **{name: given[key] for key, names in FIELDS.items() if key in given for name in names},
         **_rotation(gguf, family, given, architecture, size),
     }
-    try:
-        family.config.read(values)
-    except CheckpointError as error:
-        msg = f"{gguf.file} must hold what config.json holds of a {known[architecture]}, got: {error}"
-        raise CheckpointError(msg) from None
+    _config(gguf, family, values)
     return values
+
+
+def _config(gguf: Gguf, family: Family, values: Mapping[str, Any]) -> Any:
+    """Return the configuration in ``values``, which speak of the file where they are refused."""
+    try:
+        return family.config.read(values)
+    except CheckpointError as error:
+        msg = f"{gguf.file} must hold what config.json holds of a {gguf.metadata['general.architecture']}, got: {error}"
+        raise CheckpointError(msg) from None
 
 
 def _rotation(gguf: Gguf, family: Family, given: Mapping[str, Any], architecture: str, size: int) -> dict[str, Any]:
@@ -154,13 +159,16 @@ def _llama3(gguf: Gguf, family: Family, given: Mapping[str, Any], size: int) -> 
     from intsim.io.rotary_frequencies import rotary_frequencies  # noqa: PLC0415 - convert reads checkpoints
 
     divisors = gguf.read(gguf.tensors[ROPE_FACTORS])
+    if divisors.shape != (size // 2,):
+        msg = f"{ROPE_FACTORS} of {gguf.file} must have shape {(size // 2,)}, got {divisors.shape}"
+        raise CheckpointError(msg)
     scaling = {"rope_type": "llama3", "factor": float(divisors.max()), **LLAMA3}
     theta = {"rope_theta": given["rope.freq_base"]} if "rope.freq_base" in given else {}
     sizes = {name: given[key] for key in NEEDED for name in FIELDS[key]} | {"vocab_size": 1}
     plain, scaled = (
-        np.array(rotary_frequencies(family.config.read(sizes | theta | each), size)) for each in ({}, scaling)
+        np.array(rotary_frequencies(_config(gguf, family, sizes | theta | each), size)) for each in ({}, scaling)
     )
-    if divisors.shape != plain.shape or not np.allclose(plain / scaled, divisors, rtol=1e-5, atol=0):
+    if not np.allclose(plain / scaled, divisors, rtol=1e-5, atol=0):
         msg = f"{ROPE_FACTORS} of {gguf.file} must hold the divisors of LLaMA 3, got others"
         raise CheckpointError(msg)
     return scaling
@@ -223,11 +231,13 @@ def _regrouped_stack(values: NDArray[Any], *, heads: int, parts: int) -> NDArray
 
 
 def _less_one(values: NDArray[Any]) -> NDArray[np.float64]:
-    return values.astype(np.float64) - 1
+    with np.errstate(invalid="ignore"):  # at signalling NaN, which whoever reads refuses
+        return values.astype(np.float64) - 1
 
 
 def _decimal(value: Any) -> Any:
-    return float(str(np.float32(value))) if type(value) is float else value
+    with np.errstate(over="ignore"):  # what is infinite is refused where it is used
+        return float(str(np.float32(value))) if type(value) is float else value
 
 
 def _refuse(gguf: Gguf, name: str, rule: str, value: object) -> NoReturn:

@@ -56,7 +56,8 @@ class Gguf:
         *rows, columns = block.shape
         in_block, size = gguf.GGML_QUANT_SIZES[kind]
         stored = np.fromfile(self.file, np.uint8, block.size, offset=block.offset)
-        return gguf.dequantize(stored.reshape(*rows, columns // in_block * size), kind)
+        with np.errstate(all="ignore"):  # whoever reads refuses what is not finite
+            return gguf.dequantize(stored.reshape(*rows, columns // in_block * size), kind)
 
 
 def package() -> Any:

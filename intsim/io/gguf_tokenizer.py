@@ -31,6 +31,10 @@ def build_tokenizer(gguf: Gguf) -> str:
         raised as Python and the tokenizers package raise it.
     """
     values = {key.removeprefix("tokenizer.ggml."): value for key, value in gguf.metadata.items()}
+    for name in ("scores", "token_type"):
+        if name in values and len(values[name]) != (count := len(values["tokens"])):
+            msg = f"{len(values[name])} values of {name} for {count} tokens"
+            raise ValueError(msg)
     _check(gguf, "model", KINDS, kind := str(values.get("model", "nothing")))
     if kind == "gpt2":
         _check(gguf, "pre", PRE, values.get("pre", "nothing"))
@@ -103,9 +107,14 @@ def _byte_level(values: Mapping[str, Any]) -> "Tokenizer":
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers  # noqa: PLC0415 - heavy
 
     tokens, kind = values["tokens"], values.get("pre")
+    vocabulary = {token: i for i, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ")) for merge in values["merges"]]
+    for pair in pairs:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
+            msg = f"a merge {' '.join(pair)!r:.60} that does not make a token of two"
+            raise ValueError(msg)
     whole = kind == "llama-bpe"  # a word that is a token is not taken apart
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, pairs, ignore_merges=whole))
+    tokenizer = Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=whole))
 
     def split(digits: str) -> Any:
         pattern = Regex(WORDS.format(digits=digits) + REST)

@@ -266,8 +266,11 @@ def _items(item: Json, step: Json) -> list[Piece]:
     if "Sequence" in item:
         return [Piece(item["Sequence"]["id"], None, item["Sequence"]["type_id"])]
     special = step["special_tokens"][item["SpecialToken"]["id"]]
-    tokens = zip(special["tokens"], special["ids"], strict=True)
-    return [Piece(token, index, item["SpecialToken"]["type_id"]) for token, index in tokens]
+    tokens, ids = special["tokens"], special["ids"]
+    if len(tokens) != len(ids):
+        msg = f"{len(ids)} ids for {len(tokens)} tokens of {item['SpecialToken']['id']!r:.60} in its post_processor"
+        raise ValueError(msg)
+    return [Piece(token, i, item["SpecialToken"]["type_id"]) for token, i in zip(tokens, ids, strict=True)]
 
 
 def _template(single: Sequence[Piece], pair: Sequence[Piece]) -> Json:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trace on disk: its arrays, what each of them is and, at level ``steps``, how to compute it again."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -22,9 +23,11 @@ from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
 
-__all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "write_trace"]
+__all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "repeated", "write_trace"]
 
 FORMAT_VERSION: Final = 1
+RATIONAL: Final = re.compile(r"-?(\d{1,300})(?:/([1-9]\d{0,299}))?", re.ASCII)
+LARGEST: Final = 40  # decimal digits of a scale before the point: float32 has none beyond, and squares fit float64
 TRACE: Final = carrying("trace", "a trace of intsim")
 
 
@@ -197,6 +200,28 @@ def check_manifest(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Map
     return profile
 
 
+def _check_scale(entry: Mapping[str, Any]) -> None:
+    """Refuse a scale that is not one rational or one a channel, and zero points that are no such integers."""
+    for key, is_one in (("scale", _is_scale), ("zero_point", _is_zero_point)):
+        value: Any = entry[key]
+        if value is None and entry["scale"] is None:
+            continue
+        values = cast("list[Any]", value) if isinstance(value, list) else [value]
+        if len(values) not in (1, *entry["shape"][-1:]) or not all(map(is_one, values)):
+            rule = "a rational p/q of at most 300 digits" if key == "scale" else "an integer of 32 bits"
+            msg = f"{key} must be {rule}, or one a channel, got {value!r:.60}"
+            raise ValueError(msg)
+
+
+def _is_scale(value: object) -> bool:
+    found = RATIONAL.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and len(found[1]) - len(found[2] or "1") <= LARGEST
+
+
+def _is_zero_point(value: object) -> bool:
+    return type(value) is int and abs(value) < 1 << 32
+
+
 def _checked_entry(entry: Mapping[str, Any]) -> tuple[str, str, list[int]]:
     """Return name, dtype and shape of an entry of a manifest, whose fields have the types that ``write_trace`` gives.
 
@@ -208,6 +233,7 @@ def _checked_entry(entry: Mapping[str, Any]) -> tuple[str, str, list[int]]:
     for key, kind in {"name": str, "dtype": str, "shape": list, "operator": str, "bits": int}.items():
         check_kind(key, entry[key], kind)
     check_range("bits", entry["bits"], 1, 64)
+    _check_scale(entry)
     if "operands" in entry:
         check_kind("operands", entry["operands"], list)
         check_kind("constants", entry["constants"], dict)
@@ -270,3 +296,20 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
         msg = f"{path} must hold what its calls need, got {said(error)}; run the model again"
         raise CheckpointError(msg) from None
     return trace, profile
+
+
+def repeated(operator: Callable[..., Any], operands: Sequence[Any], constants: Mapping[str, Any]) -> NDArray[Any]:
+    """Return what a recorded call gives.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none of the operator.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            return operator(*operands, **constants)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = str(error) if ", got " in str(error) else "a value of another kind"  # in words of Python or NumPy
+        msg = f"trace must hold what its calls of {operator.__name__} need, got: {reason}; run the model again"
+        raise CheckpointError(msg) from None

@@ -21,6 +21,8 @@ NEEDED: Final = {
 """Kind of rotary embedding -> what config.json has to say of it."""
 MAX_POSITIONS: Final = 1 << 22
 """Of a rotary embedding, whose table is made, not read: as many as the longest contexts in use have tokens."""
+SMALLEST: Final = 10**9
+"""1 / SMALLEST is the least that frequencies are divided by, which are to be finite: what is in use is 1 at least."""
 UNCOMPUTED: Final = (
     "attn_logit_softcapping",  # Gemma 2
     "final_logit_softcapping",
@@ -94,6 +96,9 @@ class RopeConfig(DecoderConfig):
         super(RopeConfig, self).__post_init__()
         if self.max_position_embeddings > MAX_POSITIONS:
             refuse("max_position_embeddings", f"at most {MAX_POSITIONS}", self.max_position_embeddings)
+        for name in ("rope_theta", "factor"):
+            if getattr(self, name) * SMALLEST < 1:
+                refuse(name, f"at least 1 / {SMALLEST}", getattr(self, name))
         if self.rope_type == "llama3" and self.high_freq_factor <= self.low_freq_factor:
             refuse("high_freq_factor", f"above low_freq_factor, {self.low_freq_factor}", self.high_freq_factor)
 

@@ -33,8 +33,10 @@ class GptNeoxConfig(RopeConfig):
         super(GptNeoxConfig, self).__post_init__()
         if self.hidden_size % self.num_attention_heads:
             refuse("hidden_size", f"a multiple of num_attention_heads, {self.num_attention_heads}", self.hidden_size)
-        if self.rotated % 2:
-            refuse("partial_rotary_factor", "an even number of channels of a head", self.partial_rotary_factor)
+        size = self.hidden_size // self.num_attention_heads
+        if self.rotated % 2 or not 2 <= self.rotated <= size:
+            rule = f"an even number of the {size} channels of a head, 2 at least"
+            refuse("partial_rotary_factor", rule, self.partial_rotary_factor)
 
     @property
     def rotated(self) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from intsim._trace import Trace
 from intsim.convert.permutation import permute_channels
-from intsim.errors import CheckpointError, IntsimError
+from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import Kind, complete_file
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.safetensors_file import read
@@ -106,7 +106,12 @@ def plot_trace(trace: str | Path, path: str | Path, *, reference: str | Path | N
     activations = _activations(taken, read(Path(trace))[1]["trace"])
     figures = {"Ranges and codes": _ranges_and_codes(activations)}
     if reference is not None:
-        figures["Error beside the float model"] = _errors(_relative_errors(taken, activations, reference))
+        try:
+            errors = _relative_errors(taken, activations, reference)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            msg = f"{trace} must hold the operands of its calls, got damaged ones: {said(error)}; run the model again"
+            raise CheckpointError(msg) from None
+        figures["Error beside the float model"] = _errors(errors)
     if attention := {name: values for name, values in taken.items() if name.endswith(".probs")}:
         figures["Attention, first text"] = _attention(attention)
     with complete_file(path, kind) as file:
@@ -259,7 +264,7 @@ def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
 
 
 def _shares(each: _Activation) -> Reals:
-    edges = np.linspace(each.low, each.high + 1, BINS + 1)
+    edges = np.linspace(each.low, each.high + 1.0, BINS + 1)  # as reals: 2**64 is no integer of NumPy
     return np.histogram(each.codes, edges)[0] / each.codes.size
 
 

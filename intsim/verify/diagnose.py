@@ -17,7 +17,7 @@ from intsim._progress import watched
 from intsim._trace import Trace
 from intsim.errors import IntsimError, said
 from intsim.io.dumps import Values, read_dump, seekable
-from intsim.io.trace_file import TRACE, read_trace
+from intsim.io.trace_file import TRACE, read_trace, repeated
 from intsim.verify.alike import read_alike
 from intsim.verify.bugs import (
     CONTROL,
@@ -118,6 +118,7 @@ def diagnose(expected: Trace, actual: Mapping[str, Values], *, progress: bool = 
         return _diagnosis(comparison, call.operator.__name__, first.count, [])
     unknown = np.zeros(call.result.shape, np.bool_) if found.unknown is None else found.unknown
     judge = _Judge(call.result, np.where(unknown, call.result, found.values), unknown)
+    repeated(call.operator, call.operands, call.constants)
     changes = watched(changes_of_call(call).items(), "trying", unit="change", shown=progress)
     causes = [judge.cause(name, run) for name, run in changes if name != CONTROL]
     if not any(map(judge.is_whole, causes)):

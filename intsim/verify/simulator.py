@@ -38,6 +38,7 @@ from intsim import ops
 from intsim.errors import IntsimError
 from intsim.fixedpoint import INT16, Dyadic, IntRange
 from intsim.io.atomic import Kind
+from intsim.io.trace_file import repeated
 from intsim.ops.layer_norm import LayerNormParams
 from intsim.profile import INTSIM
 from intsim.verify.bench import BENCHES, write_bench
@@ -96,7 +97,7 @@ def simulated(
     numbers = count()
 
     def kernel(name: str, *operands: Any, **constants: Any) -> NDArray[np.integer]:
-        expected = getattr(ops, name)(*operands, **constants)
+        expected = repeated(getattr(ops, name), operands, constants)
         cases = CASES[name](expected, *operands, **constants)
         place = Path(folder) / f"{next(numbers):03}-{name}"
         write_bench(name, place)

@@ -3,25 +3,33 @@
 
 import io
 import json
+import shutil
 import zipfile
+from collections.abc import Mapping
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 from fuzz import seeds
+from fuzz.checkpoints import saved
 from fuzz.edits import Files, dumps
 from fuzz.kind import Kind
+from numpy.typing import NDArray
 
 import intsim
 from intsim.io.exported import model_contents
+from intsim.io.integer_checkpoint import FILE
 from intsim.io.layout import Layout
 from intsim.io.memh_export import write_memh
+from intsim.io.safetensors_file import NUMPY_DTYPES
 from intsim.io.trace_file import write_trace
 from intsim.profile import INTSIM
 from intsim.verify.vectors.cases import generate, minimum
-from intsim.verify.vectors.operators import OPERATORS, bind
+from intsim.verify.vectors.formats import memh, named_arrays, write_safetensors
+from intsim.verify.vectors.operators import OPERATORS, Operator, bind
 from intsim.verify.vectors.text import format_header, format_lines
 
 TRACED: Final = (
@@ -30,6 +38,8 @@ TRACED: Final = (
     "bert sequence-classification tm-iqr",
     "mobilebert none intsim",
 )
+DRAWN: Final = ("embed_tokens", "word_embeddings", "LayerNorm", "layernorm", ".probs", ".query", ".k_proj.rotated")
+REPLAY: Final = ["vectors replay FOLDER/trace --out FOLDER/out.npz --work FOLDER/sim"]
 CASES: Final = 20
 
 
@@ -50,9 +60,49 @@ def _trace(seed: str) -> Files:
     return {"trace": tree, "good": data}
 
 
+@cache
+def _drawn(seed: str) -> Files:
+    """Return a trace of few arrays, pictures taking their time, with the float model and the integer one."""
+    tree, _, _ = _traced(seed)
+    family, head, _ = seed.split()
+    metadata = tree["metadata"]
+    kept = [each for each in metadata["trace"] if each["name"].endswith(DRAWN)]
+    trace = {"metadata": {**metadata, "trace": kept}, "tensors": tree["tensors"]}
+    files = {f"in/{name}": content for name, content in seeds.checkpoint(family, head).items()}
+    return {**files, f"model/{FILE}": seeds.sealed(saved(seed)), "trace": trace}
+
+
+@cache
+def _calls() -> dict[str, tuple[Any, Any]]:
+    """Return the first call of every operator: the tree of its trace, and its entry there."""
+    trees = [_traced(seed)[0] for seed in (TRACED[0], "bert none q8bert-dq", "llama causal-lm intsim")]
+    found = [(tree, entry) for tree in trees for entry in tree["metadata"]["trace"] if "operands" in entry]
+    return {entry["operator"]: (tree, entry) for tree, entry in reversed(found)}
+
+
+@cache
+def _call(operator: str) -> Files:
+    """Return a trace of one call, and what a device made of it that is wrong."""
+    tree, entry = _calls()[operator]
+    name = entry["name"]
+    kept = {key: each for key, each in tree["tensors"].items() if key == name or f'"{key}"' in json.dumps(entry)}
+    result = np.frombuffer(kept[name]["data"], NUMPY_DTYPES[kept[name]["dtype"]]).reshape(entry["shape"])
+    dump = io.BytesIO()
+    np.savez(dump, **{name: result ^ 1})
+    return {
+        "trace": {"metadata": {**tree["metadata"], "trace": [entry]}, "tensors": kept},
+        "dump.npz": dump.getvalue(),
+    }
+
+
 def _npz(seed: str) -> Files:
-    arrays = [(name, values) for name, values in _traced(seed)[2].items() if ":" not in name][-8:]
-    members = {
+    arrays = dict([(name, values) for name, values in _traced(seed)[2].items() if ":" not in name][-8:])
+    return {"dump.npz": _members(arrays), "good": _traced(seed)[1]}
+
+
+def _members(arrays: Mapping[str, NDArray[Any]]) -> Files:
+    """Return the tree of an archive of NumPy's files."""
+    return {
         name: {
             "descr": values.dtype.str,
             "fortran_order": False,
@@ -63,17 +113,25 @@ def _npz(seed: str) -> Files:
             "flags": 0,
             "declared": None,
         }
-        for name, values in arrays
+        for name, values in arrays.items()
     }
-    return {"dump.npz": members, "good": _traced(seed)[1]}
+
+
+def _safetensors(seed: str) -> Files:
+    arrays = [(name, values) for name, values in _traced(seed)[2].items() if ":" not in name][-8:]
+    tensors = {name: values.astype(dtype) for (name, values), dtype in zip(arrays, cycle(("<i8", "<f4")), strict=False)}
+    return {"dump.safetensors": seeds.container(tensors), "good": _traced(seed)[1]}
+
+
+def _names(seed: str) -> Files:
+    names = {name: name for name in _traced(seed)[2] if ":" not in name}
+    return {"names.json": names, "good": _traced(seed)[1]}
 
 
 def _write_npz(content: Any) -> bytes:
     """Return an archive of NumPy's files, or what an edit made of it, whose members may say another size or flags."""
-    if isinstance(content, bytes):
-        return content
-    if not isinstance(content, dict):
-        return dumps(content).encode()
+    if not isinstance(content, dict) or {*content} == {"metadata", "tensors"}:
+        return seeds.write(content)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, member in content.items():
@@ -135,19 +193,41 @@ def _arrays(seed: str) -> Files:
 
 
 @cache
-def _answers(name: str) -> str:
+def _cases(name: str) -> tuple[Operator, list[str], Any, Any]:
+    """Return an operator, a header, operands and results of the last cases of a level."""
     operator = bind(name, INTSIM, None)
     batch = next(generate(operator, seed=1, level=1, cases=minimum(operator, 1)))[-CASES:]
     header = format_header(operator, seed=1, level=1, cases=CASES, operands_only=False)
-    lines = format_lines([*operator.operands, operator.result], np.concatenate([batch, operator.results(batch)], 1))
-    header = [line for line in header if not line.startswith("seed: ")]  # the last cases of a level
+    return operator, [line for line in header if not line.startswith("seed: ")], batch, operator.results(batch)
+
+
+@cache
+def _answers(name: str) -> str:
+    operator, header, batch, results = _cases(name)
+    lines = format_lines([*operator.operands, operator.result], np.concatenate([batch, results], 1))
     return "".join(f"# {line}\n" for line in header) + lines.tobytes().decode()
+
+
+@cache
+def _vector_files(name: str) -> Files:
+    """Return vectors in the files that are no plain text, but for packed ones as trees."""
+    operator, header, batch, results = _cases(name)
+    arrays = named_arrays(operator, batch, results)
+    with TemporaryDirectory() as folder:
+        write_safetensors(Path(folder) / "x", header, arrays)
+        tree = seeds.unsealed(Path(folder) / "x")
+    return {
+        "x.npz": _members({"header": np.array(header), **arrays}),
+        "x.safetensors": tree,
+        "x.memh": b"".join(memh(operator, header, batch, results, word_bits=32)).decode(),
+    }
 
 
 def _vectors(name: str) -> Files:
     return {"vectors": _answers(name), "good": _answers(name)}
 
 
+VECTOR_FILES: Final = ("x.npz", "x.safetensors", "x.memh")
 _FIRST_MEMH: Final = next(file for file in _memh(TRACED[0]) if file != "good")
 _FIRST_IMAGE: Final = next(file for file in _export(TRACED[0]) if file.endswith(".memh"))
 KINDS: Final = {
@@ -156,6 +236,26 @@ KINDS: Final = {
         _trace,
         [("trace", "metadata", "trace"), ("trace", "metadata", "profile"), ("trace", "metadata"), ("trace", "tensors")],
         ["inspect FOLDER/trace", *_compared("trace"), "diagnose FOLDER/trace FOLDER/good"],
+    ),
+    "drawn": Kind(
+        [TRACED[0], "llama causal-lm intsim"],
+        _drawn,
+        [("trace", "metadata", "trace"), ("trace", "metadata", "trace"), ("trace", "metadata"), ("trace", "tensors")],
+        [
+            "inspect FOLDER/trace --plot FOLDER/plot.html --reference FOLDER/in",
+            *(f"export FOLDER/model --trace FOLDER/trace --{form} FOLDER/{form}.{form}" for form in ("npz", "memh")),
+        ],
+    ),
+    "call": Kind(
+        [*_calls()],
+        _call,
+        [("trace", "metadata", "trace", 0, part) for part in ("operands", "constants")] * 3
+        + [("trace", "metadata", "trace"), ("trace", "tensors")],
+        ["diagnose FOLDER/trace FOLDER/dump.npz", *(REPLAY if shutil.which("iverilog") else [])],
+    ),
+    "names": Kind(TRACED[:1], _names, [("names.json",)], ["compare FOLDER/good FOLDER/good --names FOLDER/names.json"]),
+    "safetensors": Kind(
+        TRACED, _safetensors, [("dump.safetensors", "header"), ("dump.safetensors",)], _compared("dump.safetensors")
     ),
     "npz": Kind(TRACED, _npz, [("dump.npz",)], _compared("dump.npz"), write=_write_npz),
     "memh": Kind(TRACED[:1], _memh, [(_FIRST_MEMH,)], _compared("dump")),
@@ -170,6 +270,13 @@ KINDS: Final = {
         _arrays,
         [(file,) for file in _arrays(TRACED[0]) if file != "good"],
         [f"compare FOLDER/good FOLDER/{folder}" for folder in "xyz"],
+    ),
+    "vector files": Kind(
+        [*OPERATORS],
+        _vector_files,
+        [(file,) for file in VECTOR_FILES],
+        [f"vectors verify SEED FOLDER/{file}" for file in VECTOR_FILES],
+        write=_write_npz,
     ),
     "vectors": Kind(
         [*OPERATORS],

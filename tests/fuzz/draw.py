@@ -9,7 +9,7 @@ from fuzz.edits import HOSTILE, Edit, Files, Path, parent_of
 
 SCRAPS: Final = ("-1 0 nan 1e999 = # true {} ''' \" \x1b[2J é \U0001f600 " + "9" * 30 + " " + "9" * 5000).split(" ")
 SPACES: Final = ("", "\0", "\t", "\n", "\r", "\ufeff", "[" * 200, "x" * 100_000, "f" * 20)
-FLOATS: Final = ("00", "ff", "80", "7f", "007e", "00fc", "ff7b", "ffffff7f", "00000080", "f" * 16)
+FLOATS: Final = ("00", "ff", "80", "7f", "007e", "00fc", "ff7b", "ffffff7f", "00000080", "f" * 16, "017c", "0100807f")
 SIZES: Final = ("00" * 8, "0100000000000000", "ff" * 8, "ffe0f50500000000")  # of a header: 0, 1, all, the largest
 NAMES: Final = ("a\nb", "", "\u2028", "x" * 600, "__metadata__", "\ud800")
 

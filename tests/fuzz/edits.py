@@ -16,7 +16,9 @@ Edit: TypeAlias = list[Any]
 Files: TypeAlias = dict[str, Any]
 Path: TypeAlias = Sequence[Any]
 
-SHORT: Final = "null true {} [] 0 1 -1 0.5 8.0 255 32768 2147483648 NaN Infinity 1e999 [1,2] [[1],[2]] x"
+SHORT: Final = (
+    "null true {} [] 0 1 -1 0.5 8.0 255 32768 2147483648 NaN Infinity 1e999 1e308 -1e308 1e-9 5e-324 [1,2] [[1]] x"
+)
 HOSTILE: Final[Mapping[str, str]] = {each: each for each in SHORT.split()} | {
     "empty text": '""',
     "number as text": '"8"',
@@ -34,6 +36,7 @@ HOSTILE: Final[Mapping[str, str]] = {each: each for each in SHORT.split()} | {
     "nul": r'"\u0000"',
     "surrogate": r'"\ud800"',
     "formats": '"%s {0} {} %(x)d"',
+    "pattern": '"re:("',
     "path": '"../../../etc/passwd"',
     "deep": "[" * 60 + "]" * 60,
     "deeper": "[" * 5000 + "]" * 5000,

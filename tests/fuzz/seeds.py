@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from fuzz.edits import Files, dumps
+from numpy.typing import NDArray
 
 import intsim
 from intsim.errors import IntsimError
@@ -20,12 +21,14 @@ from intsim.io.safetensors_file import NUMPY_DTYPES
 from intsim.models import FAMILIES
 from intsim.models.digest import digest
 from intsim.models.family import ARCHITECTURES
-from intsim.models.outline import outline
+from intsim.models.outline import Tensor, outline
+from intsim.models.world import Stored
 from intsim.profile import Profile
 
 EMBEDDED: Final = Path(__file__).resolve().parents[1] / "data" / "embedded-float"
 TEXTS: Final = "a b c\nd e!\tf g\n"
 IDS: Final = "2 43 44 45 3\n"
+STORED: Final = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "<i2": "I16", "<i8": "I64"}
 DAMAGED: Final = (AttributeError, IntsimError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 """What there is to sum up may be damaged itself."""
 VOCABULARY: Final = 72  # special tokens, digits, letters
@@ -37,11 +40,31 @@ SIZES: Final[Mapping[str, Any]] = {
     "intermediate_size": 12,
     "max_position_embeddings": 16,
 }
+GATED: Final[Mapping[str, Any]] = {"num_key_value_heads": 1, "hidden_act": "silu", "tie_word_embeddings": False}
+GPT: Final[Mapping[str, Any]] = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_inner": 12, "n_positions": 16}
+LLAMA3: Final[Mapping[str, Any]] = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 FAMILY_SIZES: Final[Mapping[str, Mapping[str, Any]]] = {
     "albert": {"embedding_size": 6, "num_hidden_layers": 2},
     "distilbert": {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12},
     "electra": {"embedding_size": 6},
     "mobilebert": {"embedding_size": 6, "intra_bottleneck_size": 4, "num_feedforward_networks": 2},
+    "llama": {**GATED, "eos_token_id": [3, 4], "rms_norm_eps": 1e-5, "rope_scaling": LLAMA3},
+    "mistral": {**GATED, "head_dim": 6, "sliding_window": 3, "rope_theta": 1e6},
+    "qwen2": {**GATED, "use_sliding_window": False, "layer_types": ["full_attention"]},
+    "gemma": {**GATED, "head_dim": 6, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True},
+    "gpt2": {**GPT, "activation_function": "gelu_new"},
+    "gptj": {**GPT, "activation_function": "gelu_new", "rotary_dim": 2, "tie_word_embeddings": False},
+    "gpt_neox": {
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5},
+    },
+    "opt": {"ffn_dim": 12, "word_embed_proj_dim": 6, "activation_function": "relu", "do_layer_norm_before": True},
 }
 
 
@@ -55,32 +78,38 @@ def tokenizer() -> Any:
 
 
 @cache
-def checkpoint(family: str, head: str) -> Files:
-    """Return the files of a float checkpoint: F16 where BERT's are, F32 elsewhere."""
+def checkpoint(family: str, head: str, **sizes: int) -> Files:
+    """Return the files of a float checkpoint: F16 where BERT's are, F32 elsewhere; without what is tied."""
     ending = next(ending for ending, each in ARCHITECTURES.items() if head in (each, "sentence-embedding"))
     kind = FAMILIES[family]
     values: dict[str, Any] = {
         **json.loads((EMBEDDED / "config.json").read_text()),
         **SIZES,
         **FAMILY_SIZES.get(family, {}),
+        **sizes,
         "model_type": family,
         "architectures": [kind.architecture + ending],
     }
     if head == "token-classification":
         values |= {"id2label": {"0": "O", "1": "B-X"}, "label2id": {"O": 0, "B-X": 1}}
-    contents = outline(kind, kind.config.read(values), "none" if head == "sentence-embedding" else head)
+    config = kind.config.read(values)
+    contents = outline(kind, config, "none" if head == "sentence-embedding" else head).tensors
+    prefixed = {} if head in ("none", "sentence-embedding") else outline(kind, config, "none").tensors
     rng = np.random.default_rng(len(family))
-    dtype, name = ("<f2", "F16") if family == "bert" else ("<f4", "F32")
-    header: dict[str, Any] = {}
-    data = b""
-    for tensor, stored in contents.tensors.items():
-        around = 1 if tensor.endswith(("LayerNorm.weight", "layer_norm.weight")) else 0
-        part = (around + rng.normal(0, 0.2, stored.shape)).astype(dtype).tobytes()
-        header[tensor] = {"dtype": name, "shape": [*stored.shape], "data_offsets": [len(data), len(data) + len(part)]}
-        data += part
+    dtype = "<f2" if family == "bert" else "<f4"
+    shapes: dict[str, tuple[int, ...]] = {}
+    for tensor, each in contents.items():
+        tied = isinstance(each.view, Mapping) and each.view and {*each.view} <= {*contents} - {tensor}
+        if not tied:
+            stored, shape = _stored(tensor, each)
+            shapes[f"{kind.prefix}{stored}" if tensor in prefixed else stored] = shape
+    tensors: dict[str, NDArray[Any]] = {}
+    for tensor, shape in shapes.items():
+        around = 1 if tensor.endswith(".weight") and len(shape) == 1 else 0  # of norms
+        tensors[tensor] = (around + rng.normal(0, 0.2, shape)).astype(dtype)
     files: Files = {
         "config.json": values,
-        "model.safetensors": {"header": header, "data": data},
+        "model.safetensors": container(tensors),
         "tokenizer.json": tokenizer(),
         "tokenizer_config.json": {"tokenizer_class": f"{'Bert' if family == 'bert' else 'PreTrained'}TokenizerFast"},
     }
@@ -93,6 +122,35 @@ def checkpoint(family: str, head: str) -> Files:
         files["1_Pooling/config.json"] = {"word_embedding_dimension": 8, "pooling_mode": "mean"}
         files["sentence_bert_config.json"] = {"max_seq_length": 12, "do_lower_case": False}
     return files
+
+
+def _stored(name: str, tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+    """Return by which name and in which shape a file has a tensor, or that which it is a part of."""
+    if not isinstance(view := tensor.view, Stored):
+        return name, tensor.shape
+    rows, *columns = tensor.shape
+    shape = (view.parts * rows, *columns)
+    return f"{view.name}.{name.rpartition('.')[2]}", shape[::-1] if view.transposed else shape
+
+
+def container(tensors: Mapping[str, NDArray[Any]]) -> Any:
+    """Return the tree of a safetensors file."""
+    header: dict[str, Any] = {}
+    data = b""
+    for name, values in tensors.items():
+        end = len(data) + values.nbytes
+        header[name] = {"dtype": STORED[values.dtype.str], "shape": [*values.shape], "data_offsets": [len(data), end]}
+        data += values.tobytes()
+    return {"header": header, "data": data}
+
+
+def contained(tree: Any) -> dict[str, NDArray[Any]]:
+    """Return the tensors of such a tree."""
+    dtypes = {name: dtype for dtype, name in STORED.items()}
+    return {
+        name: np.frombuffer(tree["data"][slice(*each["data_offsets"])], dtypes[each["dtype"]]).reshape(each["shape"])
+        for name, each in tree["header"].items()
+    }
 
 
 def write(content: Any) -> bytes:
@@ -116,7 +174,8 @@ def framed(header: Any, data: Any) -> bytes:
 
 def sealed(content: Any) -> bytes:
     """Return a file of intsim's with the right hash of its profile and, if it is a model, the right digest."""
-    metadata, tensors = dict(content["metadata"]), content["tensors"]
+    tensors = content["tensors"]
+    metadata = dict(content["metadata"]) if isinstance(content["metadata"], dict) else content["metadata"]
     with suppress(*DAMAGED):
         metadata["profile_hash"] = Profile.from_json(json.loads(dumps(metadata["profile"]))).hash
     with suppress(*DAMAGED):

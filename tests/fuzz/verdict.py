@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import oracle_trace
-from fuzz import checkpoints, devices, seeds, texts
+from fuzz import checkpoints, devices, llama_cpp, seeds, texts
 from fuzz.draw import draw
 from fuzz.edits import Edit, apply
 
@@ -28,7 +28,7 @@ from intsim.cli import main
 from intsim.errors import LONGEST
 from intsim.io.trace_file import write_trace
 
-KINDS: Final = {**checkpoints.KINDS, **devices.KINDS, **texts.KINDS}
+KINDS: Final = {**checkpoints.KINDS, **llama_cpp.KINDS, **devices.KINDS, **texts.KINDS}
 SECONDS: Final = 5.0
 """Of processor time that the commands may take together."""
 KILOBYTES: Final = 1 << 20
@@ -40,7 +40,7 @@ PYTHON: Final = re.compile(
     r"Traceback \(most|Error\b|has no attribute|not subscriptable|unhashable|unsupported operand|object is not"
     r"|not supported between|NoneType|positional argument|keyword argument|object at 0x|<class|indices must be"
     r"|to unpack|invalid literal|could not convert|__\w+__\(|dtype\(|np\.\w+\(|keys must be|cannot be interpreted"
-    r"|assignment|broadcast|WindowsPath|PosixPath|argument after|argument of type|mappingproxy|Warning"
+    r"|zip\(\)|assignment|broadcast|WindowsPath|PosixPath|argument after|argument of type|mappingproxy|Warning"
 )
 """What Python and NumPy say, and no sentence of intsim's."""
 

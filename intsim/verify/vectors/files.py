@@ -247,7 +247,7 @@ def cases_of_memory(operator: Operator, memory: Memory, *, asked: int | None) ->
     whole, alone = sum(each), each[-1]
     is_alone = len(words) == (asked or -1) * alone or (len(words) % whole != 0 and len(words) % alone == 0)
     step = alone if is_alone else whole
-    if len(words) % step:
+    if not words or len(words) % step:
         msg = (
             f"the memory must have {whole} words of {bits} bits a case of {operator.name}, or {alone} of its result"
             f" alone, got {len(words)} words"

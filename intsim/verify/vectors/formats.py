@@ -7,6 +7,7 @@ its first word; a lane wider than a word has its low word first.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -90,7 +91,7 @@ def pack_lanes(field: Field, values: Int64, *, word_bits: int) -> NDArray[np.uin
 
 def unpack_lanes(field: Field, packed: NDArray[np.uint8]) -> Int64:
     """Return the words (cases, count) that ``pack_lanes`` packed."""
-    lanes = packed.reshape(len(packed), -1)
+    lanes = packed.reshape(len(packed), math.prod(packed.shape[1:]))
     if lane_bits(field) == 1:
         return np.unpackbits(lanes, axis=1, count=field.count, bitorder="little").astype(np.int64)
     dtype = np.dtype(f"<{'i' if field.signed else 'u'}{lane_bits(field) // 8}")
