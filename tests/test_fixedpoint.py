@@ -15,6 +15,7 @@ from intsim.fixedpoint import (
     INT16,
     INT32,
     UINT8,
+    UINT16,
     Dyadic,
     IntRange,
     Rounding,
@@ -119,6 +120,19 @@ def test_any_int64_is_shifted_as_the_oracle_shifts_it(rounding, data, shift):
 def test_each_element_may_have_its_own_shift(rounding, pairs):
     x, shift = zip(*pairs, strict=True)
     assert shifted(x, shift, rounding) == [oracle.rounding_shift(*pair, rounding) for pair in pairs]
+
+
+@every_rounding
+def test_an_offset_is_added_before_a_tie_is_decided(rounding):
+    x = np.arange(-40, 41)
+    for shift in range(5):
+        for offset in range(-4, 5):
+            expected = [oracle.round_fraction(Fraction(int(v), 2**shift) + offset, rounding.value) for v in x]
+            assert rounding_right_shift(x, shift, rounding, offset=offset).tolist() == expected
+
+
+def test_codes_without_a_sign_have_16_bits_too():
+    assert (UINT16.min, UINT16.max, UINT16.dtype) == (0, 65_535, np.uint16)
 
 
 @every_rounding
