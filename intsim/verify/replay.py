@@ -13,7 +13,7 @@ import numpy as np
 from intsim import ops
 from intsim._progress import watched
 from intsim._trace import Call, Trace
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, said
 from intsim.fixedpoint import Dyadic
 from intsim.io.dumps import Dump
 from intsim.io.trace_file import read_trace
@@ -99,7 +99,7 @@ def run_calls(
     Raises
     ------
     IntsimError
-        As ``replay``, or if the export is of another model, or without a tensor that a call reads.
+        As ``replay``, or if the export is of another model, or without what a call reads.
     """
     if weights is not None:
         _check_model(recorded, weights)
@@ -118,7 +118,11 @@ def run_calls(
         f"{name}.weight": call.operands[1] for name, call in recorded.calls.items() if call.operator is ops.embedding
     }
     for name, own in watched(calls.items(), "replaying", unit="call", shown=progress):
-        call = own if weights is None else _with_weights(own, weights, gave, tables)
+        try:
+            call = own if weights is None else _with_weights(own, weights, gave, tables)
+        except (LookupError, TypeError, ValueError) as error:
+            msg = f"weights must be what {name} can read, got: {said(error)}"
+            raise IntsimError(msg) from None
         try:
             actual[name] = np.asarray(kernels[call.operator.__name__](*call.operands, **call.constants))
         except NotComputedError as refused:

@@ -104,6 +104,15 @@ def test_kernels_read_the_weights_and_constants_of_an_export(tmp_path):
 
     with pytest.raises(IntsimError, match=r"weights must hold what .* reads, got no encoder.*; export them without"):
         run_calls(recorded, kernels, layer="encoder.*", weights=read_dump(tmp_path / "some"))
+    damaged = {
+        f"{own[1]}.eps": (np.ones(2, np.int64), "a value of another kind"),
+        f"{own[0]}.multiplier": (np.array(1 << 40), r"multiplier and shift must have one shape, got \(\) and .*"),
+    }
+    for name, (values, got) in damaged.items():
+        other = read_dump(folder)
+        other[name] = values
+        with pytest.raises(IntsimError, match=rf"^weights must be what encoder\.layer\.0\..* can read, got: {got}$"):
+            run_calls(recorded, kernels, layer="encoder.layer.0.*", weights=other)
     weights.model_digest = "0" * 64
     with pytest.raises(
         IntsimError, match=r"weights must be an export of the trace's model, .* got one of 000000000000"
