@@ -85,5 +85,12 @@ def test_layer_norm_records_every_value_of_its_equations():
         "product": [[2 * normalised[0] + 8, -8, 2 * normalised[2]]],
         "rounded": [[-24575, -1, 24576]],
     }
+    wide = steps(ops.layer_norm, x.astype(np.int32) << 20, params, to=INT16, profile=INTSIM)
+    assert wide["centred"] == [[-3 << 20, 0, 3 << 20]]
     taken = steps(ops.layer_norm, x, params, to=INT16, profile=replace(IBERT, step_rounding=Rounding.FLOOR))
     assert (taken["centred"], taken["variance"], taken["std"]) == ([[-1, 0, 1]], [[1]], [[1]])
+    eight = LayerNormParams(weight=Dyadic([2] * 8, [3] * 8), bias=np.zeros(8, np.int64), eps=1)
+    ends = np.array([[2**15 - 1] + [-(2**15)] * 7], np.int16)  # the square of the first, centred, passes int32
+    taken = steps(ops.layer_norm, ends, eight, to=INT16, profile=IBERT)
+    assert taken["centred"] == [[57_343] + [-8_192] * 7]
+    assert taken["variance"] == [[(57_343**2 + 7 * 8_192**2) // 8 + 1]]

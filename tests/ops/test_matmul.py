@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from intsim.carrier.exact import Weight
 from intsim.ops import matmul
 
 DTYPES = [("int8", "int8"), ("uint8", "int8"), ("int8", "uint8"), ("int16", "int8"), ("uint8", "int16")]
@@ -64,6 +65,21 @@ def test_zero_points_count_in_the_bound(carrier):
     with pytest.raises(ValueError, match=r"less than 2\*\*31"):
         matmul(x, w, x_zero_point=255, w_zero_point=127, carrier=carrier)
     assert matmul(x[:, :1000], w[:, :1000], x_zero_point=255, carrier=carrier).tolist() == [[0]]
+
+
+@every_carrier
+@pytest.mark.parametrize("of_w", [False, True])
+def test_negative_zero_points_count_in_the_bound_as_positive_ones_do(carrier, of_w):
+    far, near = np.full((1, 601), 127, np.int8), np.full((1, 601), -127, np.int8)  # the sum is odd, and above 2**24
+    operands, zero_point = ((near, far), {"w_zero_point": -128}) if of_w else ((far, near), {"x_zero_point": -128})
+    assert matmul(*operands, **zero_point, carrier=carrier).tolist() == [[-255 * 127 * 601]]
+
+
+def test_a_prepared_weight_carries_and_what_is_no_carrier_is_refused():
+    x, w = np.arange(-6, 6).astype(np.int8).reshape(3, 4), np.arange(8).astype(np.int8).reshape(2, 4)
+    assert np.array_equal(matmul(x, w, carrier=Weight(w)), x.astype(int) @ w.T.astype(int))
+    with pytest.raises(ValueError, match="carrier must be one of auto, "):
+        matmul(x, w, carrier="fast")
 
 
 @every_carrier
