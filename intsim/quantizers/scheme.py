@@ -47,7 +47,7 @@ class Scheme:
     Parameters
     ----------
     bits
-        Width b of the codes, 2 to 16.
+        Width b of the codes, 2 to 32.
     symmetric
         Zero point 0, or one fitted to the range.
     convention

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from fractions import Fraction
+
 import numpy as np
 import oracle
 import pytest
@@ -142,6 +144,28 @@ def test_a_product_and_addend_of_2_to_62_are_refused_by_a_rule():
     for acc, addend in ((2**32, None), (2**32 - 1, np.array([2**30])), (-(2**32) + 1, np.array([-(2**30)]))):
         with pytest.raises(ValueError, match=rf"must stay below 2\*\*62, got a bound of {2**62}"):
             requantize(np.array([acc]), ratio, addend=addend, **into)
+
+
+@pytest.mark.parametrize("multipliers", [[1, 2**30], [-(2**30), 1]])
+def test_the_bound_of_a_rule_is_that_of_its_largest_multiplier_of_any_sign(multipliers):
+    with pytest.raises(ValueError, match=rf"must stay below 2\*\*62, got a bound of {2**62}"):
+        requantize(np.array([1, 2**32]), Dyadic(multipliers, [62, 62]), to=INT8, rounding=RULES["tflite-double"])
+
+
+@pytest.mark.parametrize("name", ["tflite-double", "ruy"])
+@pytest.mark.parametrize("shift", [30, 31, 32, 33, 36])
+def test_the_first_of_two_roundings_drops_31_bits(name, shift):
+    multiplier, rule = 2**30 + 12_345, RULES[name]
+    acc = np.arange(-3000, 3000)
+    first = [oracle.round_fraction(Fraction(x * multiplier, 2 ** min(shift, 31)), "half-up") for x in acc.tolist()]
+    both = [oracle.round_fraction(Fraction(x, 2 ** max(shift - 31, 0)), rule.rounding.value) for x in first]
+    assert requantize(acc, Dyadic(multiplier, shift), to=INT32, rounding=rule).tolist() == both
+
+
+@pytest.mark.parametrize("rule", [Rounding.HALF_UP, RULES["ruy"]], ids=["one rounding", "two roundings"])
+def test_an_addend_of_reals_is_refused(rule):
+    with pytest.raises(TypeError, match="addend must have an integer dtype that fits int64"):
+        requantize(np.zeros(3, np.int32), Dyadic(1, 1), to=INT8, rounding=rule, addend=np.zeros(3))
 
 
 @every_other_dtype_than_integers

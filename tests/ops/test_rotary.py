@@ -117,6 +117,12 @@ def test_neither_batching_nor_blocks_change_a_bit(pairing, per_sequence, monkeyp
         assert np.array_equal(rotary(x[i], *tables, pairing=pairing, rounding=Rounding.HALF_EVEN), whole[i])
 
 
+def test_no_token_is_turned_into_none():
+    table = np.zeros((0, 2), np.int16)
+    y = rotary(np.zeros((1, 3, 0, 4), np.int16), table, table, pairing="halves", rounding=Rounding.HALF_UP)
+    assert (y.shape, y.dtype) == ((1, 3, 0, 4), np.int32)
+
+
 def test_the_sums_before_rounding_are_steps():
     x = np.array([[[3, 5]]], np.int16)
     cos, sin = (np.array([[part]], np.int16) for part in (100, 200))

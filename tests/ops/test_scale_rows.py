@@ -34,6 +34,8 @@ def test_the_last_of_int64_is_reached_and_one_more_is_refused() -> None:
     assert scale_rows(acc, bound).tolist() == [[2**63 - 1, -(2**63) + 1]]
     with pytest.raises(ValueError, match=r"acc \* bound must stay below 2\*\*63"):
         scale_rows(acc + 1, bound)
+    with pytest.raises(ValueError, match=r"acc \* bound must stay below 2\*\*63"):
+        scale_rows(np.array([[1 << 31]]), np.array([[1 << 32]]))
 
 
 @pytest.mark.parametrize("which", [0, 1])

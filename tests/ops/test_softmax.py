@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from intsim.carrier import blocks
 from intsim.fixedpoint import Dyadic, Rounding
 from intsim.ops import softmax
+from intsim.ops.softmax import _by_difference
 from intsim.profile import IBERT, INTSIM, Softmax
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +169,23 @@ def test_a_difference_times_a_multiplier_beyond_int64_is_refused_and_does_not_wr
     acc = np.array([[-(2**31), 2**31 - 1]], np.int32)
     with pytest.raises(ValueError, match=r"must stay below 2\*\*63"):
         softmax(acc, Dyadic(2**31 - 1, 62), profile=INTSIM)
+
+
+@both_presets
+@pytest.mark.parametrize("ratio", [Dyadic([1, 1], [3, 3]), Dyadic([-1], [3]), Dyadic(0, 0), Dyadic(-1, 3)], ids=str)
+def test_a_ratio_that_is_not_one_positive_number_is_refused(profile, ratio):
+    with pytest.raises(ValueError, match="ratio must be one positive dyadic, got multiplier"):
+        softmax(np.zeros((1, 2), np.int32), ratio, profile=profile)
+
+
+@both_presets
+@pytest.mark.parametrize("pair", [(3, 1), (5, 0), (2**31 - 1, 31)])
+def test_the_table_of_differences_holds_exp_of_each_and_begins_at_the_lowest_argument(profile, pair):
+    table = _by_difference(*pair, profile)
+    into = {"zero_point": 0, "lo": -(2**15), "hi": 2**15 - 1, "rounding": profile.rounding.value}
+    x = [oracle.requantize(-d, *pair, **into) for d in range(len(table))]
+    assert table[::-1].tolist() == [oracle.exp(each, profile.to_json()) for each in x]
+    assert x[-1] == -(2**15)
 
 
 @both_presets

@@ -127,6 +127,10 @@ def squared_error(x, scheme, low, high):
     return sum((Fraction(v) - Fraction(float(dequantize(quantize(v, params), params)))) ** 2 for v in x)
 
 
+def test_a_hundred_candidates_are_looked_at_unless_told_otherwise():
+    assert MeanSquaredError(scheme=SYMMETRIC).candidates == 100
+
+
 @given(batches)
 def test_symmetric_mean_squared_error_is_the_best_of_all_candidates(stream):
     x = np.concatenate(stream, dtype=np.float64).ravel().tolist()

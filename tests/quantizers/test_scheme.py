@@ -189,6 +189,8 @@ def test_impossible_ranges_are_refused():
         scheme.params(0.0, np.nan)
     with pytest.raises(ValueError, match="low must not exceed high, got low=2"):
         scheme.params(2.0, 1.0)
+    with pytest.raises(ValueError, match="low must not exceed high"):
+        scheme.params([0.0, 2.0], [1.0, 1.0])
     for limit in (1e300, 1.7e308):
         with pytest.raises(ValueError, match="scale must be finite"):
             scheme.params(-limit, limit)
@@ -215,6 +217,7 @@ def test_symmetric_codes_take_the_sign_of_the_range(bits):
 def test_other_widths_are_refused(bits):
     with pytest.raises(ValueError, match=rf"bits must be in \[2, 32\], got {bits}"):
         Scheme(bits=bits, symmetric=True, convention="narrow")
+    assert [Scheme(bits=each, symmetric=True, convention="narrow").range.bits for each in (2, 32)] == [2, 32]
 
 
 def test_combinations_outside_the_tables_are_refused():
