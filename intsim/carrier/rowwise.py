@@ -27,7 +27,6 @@ HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0
 FLOORED: Final = (Rounding.FLOOR, Rounding.HALF_UP)
 HAIR: Final = 2.0**-51
 MAX_ROW_SHIFT: Final = 31  # integers below 2**46, to 15 bits and a sign
-QUOTIENTS: Final = 1 << 48  # one times a sum of exponentials
 
 
 def carried(x: Integers) -> Float64:
@@ -57,11 +56,10 @@ class Softmax:
     2 |acc| m + (2**15 + 1) 2**t <= 2**53, twice that where t = 0: all terms are multiples of 2**-max(t, 1), the half
     among them. Its index x + 2**15 is cut off toward zero, which is floor where it counts: from 0 up.
 
-    With u = 2**-53, the product of e and fl(fl(one (1 + 4 u)) / sum e) is above q = e one / sum e <= one, so not below
-    an integer or a half that q reaches, and by less than 7.1 u one. A q that does not reach it is 1 / (2 sum e) or more
-    below, at least 16 u one where one sum e <= 2**48: the product is below it too, and by more than the u (one + 1/2)
-    that adding a half may round up. Where that sum may be larger, 2 one e + sum e <= 2**53 is divided by 2 sum e: the
-    floor of a correctly rounded quotient of such integers is that of the quotient.
+    With u = 2**-53, the product of e and fl(fl(one (1 + 4 u)) / sum e) is above q = e one / sum e, so not below an
+    integer or a half that q reaches, and by less than 7.1 u q. A q that does not reach it is 1 / (2 sum e) or more
+    below, which is more than 9 u q + u / 2 where 32 one e + sum e <= 2**53: the product is below it too, and by more
+    than the u (q + 1/2) and some u**2 that adding a half may round up.
     """
 
     exponentials: Float64
@@ -70,7 +68,6 @@ class Softmax:
     half: float
     even: bool
     one: float
-    divides: bool
     to: IntRange
     step_half: float
 
@@ -96,11 +93,9 @@ class Softmax:
             Exponentials: of differences -n ... 0, the first as low as they get, and of x = -2**15 ... 0.
         """
         largest = magnitude(by_x)
-        divides = one * columns * largest > QUOTIENTS
-        if rounding not in HALF or step_rounding not in FLOORED or (2 * one + columns) * largest > EXACT:
+        if rounding not in HALF or step_rounding not in FLOORED or (32 * one + columns) * largest > EXACT:
             return None
-        constants: dict[str, Any] = {"one": one if divides else one * (1 + HAIR), "divides": divides}
-        constants |= {"to": to, "step_half": HALF[step_rounding]}
+        constants: dict[str, Any] = {"one": one * (1 + HAIR), "to": to, "step_half": HALF[step_rounding]}
         if by_difference is not None and bound + by_difference.size <= FLOAT32_EXACT:
             return cls(
                 exponentials=carried(by_difference),
@@ -139,13 +134,8 @@ class Softmax:
 
     def quotients(self, e: Float64, total: Float64) -> Integers:
         """Return P(e one / total), saturated; e is overwritten."""
-        if self.divides:
-            e *= 2 * self.one
-            e += total * (2 * self.step_half)
-            e /= 2 * total
-        else:
-            e *= self.one / total
-            e += self.step_half
+        e *= self.one / total
+        e += self.step_half
         if self.one > self.to.max + 1:
             np.minimum(e, self.to.max, out=e)
         return e.astype(self.to.dtype)

@@ -55,7 +55,7 @@ def hostile(name: str) -> str:
 def dumps(tree: Any) -> str:
     """Return a tree as JSON, hostile values as what they stand for."""
     text = json.dumps(tree, separators=(",", ":"), default=bytes.hex)
-    return re.sub(r'"\\u0001(.*?)"', lambda found: HOSTILE[found[1]], text)
+    return re.sub(r'"\\u0001(.*?)"', lambda found: HOSTILE.get(found[1], found[0]), text)
 
 
 def parent_of(tree: Any, path: Path) -> Any:
