@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, cast
 
 from intsim.models.config import refuse
 from intsim.models.decoder import stored
@@ -28,9 +28,10 @@ class Qwen2Config(LlamaConfig):
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration in a config.json, whose layers all see all tokens."""
-        kinds: Any = values.get("layer_types")
-        if kinds is not None and set(kinds) - {"full_attention"}:
-            refuse("layer_types", "'full_attention' for every layer", kinds)
+        given: Any = values.get("layer_types")
+        kinds = [given] if given is not None and not isinstance(given, list) else cast("list[Any]", given or [])
+        if any(kind != "full_attention" for kind in kinds):
+            refuse("layer_types", "'full_attention' for every layer", values["layer_types"])
         return super(Qwen2Config, cls).read(values)
 
 
