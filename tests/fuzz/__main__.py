@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,11 +32,15 @@ def main() -> int:
             print(file.name, *examine(read_case(file), Path(folder) / "case"), sep="\n  ")
     if given.cases:
         return 0
+    kinds = given.kind or [*KINDS]
+    if find_spec("gguf") is None and not given.kind:
+        kinds.remove("gguf")
+        print("without files of the kind gguf, which need the package gguf: pip install '.[gguf]'")
     begin = time.monotonic()
     print(f"seed {given.seed}", flush=True)
     verdicts = []
     with suppress(KeyboardInterrupt):
-        for number, case, verdict in campaign(given.seed, given.kind or [*KINDS], given.files, given.seconds):
+        for number, case, verdict in campaign(given.seed, kinds, given.files, given.seconds):
             verdicts.append((case, verdict))
             if verdict.fault:
                 keep(given.keep, number, case, verdict)

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,7 @@ TRACED: Final = (
     "mobilebert none intsim",
 )
 DRAWN: Final = ("embed_tokens", "word_embeddings", "LayerNorm", "layernorm", ".probs", ".query", ".k_proj.rotated")
+PLOT: Final = ["inspect FOLDER/trace --plot FOLDER/plot.html --reference FOLDER/in"]
 REPLAY: Final = ["vectors replay FOLDER/trace --out FOLDER/out.npz --work FOLDER/sim"]
 CASES: Final = 20
 
@@ -242,7 +244,7 @@ KINDS: Final = {
         _drawn,
         [("trace", "metadata", "trace"), ("trace", "metadata", "trace"), ("trace", "metadata"), ("trace", "tensors")],
         [
-            "inspect FOLDER/trace --plot FOLDER/plot.html --reference FOLDER/in",
+            *(PLOT if find_spec("matplotlib") else []),
             *(f"export FOLDER/model --trace FOLDER/trace --{form} FOLDER/{form}.{form}" for form in ("npz", "memh")),
         ],
     ),
