@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import CheckpointError, IntsimError, said
-from intsim.io.bounded import MAX_DATA, MAX_JSON, MAX_LINE, read_text
+from intsim.io.bounded import MAX_DATA, MAX_JSON, MAX_LINE, parse_json, read_text
 from intsim.io.gguf_file import find_gguf, read_gguf
 from intsim.io.gguf_tokenizer import build_tokenizer
 from intsim.io.sentence_transformers import read_text_config
@@ -168,6 +168,7 @@ def parse_tokenizer(text: str) -> "Tokenizer":
     from tokenizers import Tokenizer  # noqa: PLC0415 - heavy, and many commands have no text
 
     with _one_sentence("tokenizer.json must describe a tokenizer of the tokenizers package", CheckpointError):
+        _check_merges(parse_json(text))
         tokenizer = Tokenizer.from_str(text)
     tokenizer.no_padding()
     if FOLDED not in text:
@@ -361,6 +362,21 @@ def decoded(tokenizer: "Tokenizer", before: Sequence[int], tokens: Iterable[int]
             start, text = read, last
         shown, read = text, len(ids)
     yield tokenizer.decode(ids[start:])[len(shown) :]
+
+
+def _check_merges(tree: Any) -> None:
+    """Check what tokenizers does not, which cuts as many bytes off: where half a character is left the process ends."""
+    match tree:
+        case {"model": {"continuing_subword_prefix": str(prefix), "merges": [*merges]}}:
+            for merge in merges:
+                match merge.split(" ") if isinstance(merge, str) else merge:
+                    case [*_, str(second)] if not second.startswith(prefix):
+                        msg = f"a merge with {second!r}, which does not continue a word: that begins with {prefix!r}"
+                        raise ValueError(msg)
+                    case _:
+                        pass
+        case _:
+            pass
 
 
 @contextmanager

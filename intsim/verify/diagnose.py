@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim._progress import watched
 from intsim._trace import Trace
-from intsim.errors import IntsimError, said
+from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.dumps import Values, read_dump, seekable
 from intsim.io.trace_file import TRACE, read_trace, repeated
 from intsim.verify.alike import read_alike
@@ -101,7 +101,8 @@ def diagnose(expected: Trace, actual: Mapping[str, Values], *, progress: bool = 
     Raises
     ------
     IntsimError
-        If the trace cannot be repeated, or the dumps have no tensor in common.
+        If the trace cannot be repeated, the call in question gives something else than it records, or the dumps have
+        no tensor in common.
     """
     if not expected.calls:
         msg = "expected must be a trace of level steps, got one whose calls cannot be repeated; run with --level steps"
@@ -118,7 +119,9 @@ def diagnose(expected: Trace, actual: Mapping[str, Values], *, progress: bool = 
         return _diagnosis(comparison, call.operator.__name__, first.count, [])
     unknown = np.zeros(call.result.shape, np.bool_) if found.unknown is None else found.unknown
     judge = _Judge(call.result, np.where(unknown, call.result, found.values), unknown)
-    repeated(call.operator, call.operands, call.constants)
+    if not np.array_equal(repeated(call.operator, call.operands, call.constants), call.result):
+        msg = f"expected must record at {first.name} what its operator gives, got other integers; run the model again"
+        raise CheckpointError(msg)
     changes = watched(changes_of_call(call).items(), "trying", unit="change", shown=progress)
     causes = [judge.cause(name, run) for name, run in changes if name != CONTROL]
     if not any(map(judge.is_whole, causes)):

@@ -5,6 +5,7 @@ With the names of kept cases, ``python -m tests.fuzz fuzz-failures/12.json``, it
 """
 
 import argparse
+import os
 import sys
 import time
 from contextlib import suppress
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed draws the same cases")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for what fails")
     given = parser.parse_args()
+    os.environ["RUST_BACKTRACE"] = "0"  # else a panic of tokenizers speaks of errors in many lines
     for file in given.cases:
         with TemporaryDirectory() as folder:
             print(file.name, *examine(read_case(file), Path(folder) / "case"), sep="\n  ")

@@ -282,6 +282,21 @@ def test_a_panic_of_the_package_is_one_sentence(tiny_bert: TinyBert) -> None:
         _broken(tiny_bert, normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"})
 
 
+@pytest.mark.parametrize("as_lists", [True, False])
+def test_merges_that_would_end_the_process_are_refused(tiny_bert: TinyBert, as_lists: bool) -> None:
+    def read(prefix: str | None, second: str, vocabulary: dict[str, int]) -> "Tokenizer":
+        merges = [["a", second] if as_lists else f"a {second}"]
+        model = {"type": "BPE", "vocab": vocabulary, "merges": merges, "continuing_subword_prefix": prefix}
+        return _broken(tiny_bert, model=model, post_processor=None, pre_tokenizer=None, decoder=None, added_tokens=[])
+
+    assert read("#", "#b", {"a": 0, "#b": 1, "ab": 2}).encode("ab").tokens == ["ab"]
+    for none in (None, ""):
+        assert read(none, "b", {"a": 0, "b": 1, "ab": 2}).encode("ab").tokens == ["ab"]
+    for prefix, second in {"#": "é", "##": "b", "é": "b"}.items():  # the first leaves half a character
+        with pytest.raises(CheckpointError, match=f"a merge with '{second}', .* begins with '{prefix}'$"):
+            read(prefix, second, {"a": 0, second: 1, "ab": 2})
+
+
 def test_an_interrupt_is_none_of_the_tokenizers_errors() -> None:
     class Interrupted:
         truncation = None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The list of bugs: nothing changed is the golden model for both feeds, and level 1 catches what some input shows."""
 
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from importlib import resources
@@ -24,6 +25,7 @@ from intsim.ops import LayerNormParams
 from intsim.profile import IBERT, INTSIM, NATIVE, Softmax
 from intsim.requantization import RULES
 from intsim.verify.bugs import CONTROL, changes_of_call, changes_of_operator
+from intsim.verify.bugs.feeds import widths_of_call
 from intsim.verify.kill import EQUIVALENT, kill_matrix
 from intsim.verify.vectors import OPERATORS, bind, generate, minimum
 from intsim.verify.vectors.cases import UNARY
@@ -181,6 +183,31 @@ def test_nothing_changed_is_the_golden_operator_on_calls(profile):
         given_ = changes_of_call(one)[CONTROL]()
         assert given_.dtype == one.result.dtype
         assert np.array_equal(given_, one.result), one.operator.__name__
+
+
+def of_one_row(operand, axes=1):
+    """Return the first row of an operand, or of each of several; what has no rows is left as it is."""
+    if isinstance(operand, list):
+        return [of_one_row(each) for each in operand]
+    return operand[(0,) * (operand.ndim - axes)] if isinstance(operand, np.ndarray) else operand
+
+
+def test_every_change_of_a_call_on_one_row_gives_one_row():
+    profile = intsim.PROFILES["intsim"]
+    for one in calls(profile, 0):
+        kept = 2 if one.operator in (ops.matmul, ops.rotary) else 1
+        x, *rest = one.operands
+        row = of_one_row(x, 1 + (one.operator is ops.rotary))
+        constants = {**one.constants, "mask": of_one_row(one.constants.get("mask"))}
+        given_ = {name: each for name, each in constants.items() if each is not None}
+        single = call(one.operator, row, *(of_one_row(each, kept) for each in rest), **given_)
+        changes = changes_of_call(single)
+        assert np.array_equal(changes[CONTROL](), single.result), one.operator.__name__
+        for name, changed in changes.items():
+            assert changed().shape == single.result.shape, (one.operator.__name__, name)
+        for sized in widths_of_call(single).values():
+            with suppress(ValueError):  # beyond the operator's bounds
+                assert sized.at(16)().shape == single.result.shape
 
 
 @every_profile

@@ -18,7 +18,7 @@ from intsim import ops
 from intsim._status import run_command
 from intsim._trace import Call, Trace
 from intsim.cli import cli
-from intsim.errors import IntsimError
+from intsim.errors import CheckpointError, IntsimError
 from intsim.fixedpoint import INT8, Dyadic
 from intsim.io.trace_file import write_trace
 from intsim.profile import IBERT, INTSIM
@@ -106,6 +106,15 @@ def test_two_bugs_at_once_are_explained_in_part():
 def test_a_trace_without_calls_cannot_be_diagnosed():
     with pytest.raises(IntsimError, match="level steps"):
         diagnose(Trace(), RESULTS)
+
+
+def test_a_trace_that_records_what_no_operator_gives_cannot_be_diagnosed():
+    name = "encoder.layer.0.intermediate"
+    for recorded in (RESULTS[name] ^ 1, RESULTS[name][0]):
+        trace = Trace("steps")
+        trace[name], trace.calls[name] = recorded, replace(TRACE.calls[name], result=recorded)
+        with pytest.raises(CheckpointError, match=rf"^expected must record at {name} what its operator gives, got "):
+            diagnose(trace, {name: recorded ^ 2})
 
 
 def test_another_arithmetic_is_told_by_the_rule_it_is():

@@ -264,7 +264,8 @@ def changes_of_call(call: Call) -> dict[str, Run]:
         return {name: by(other) for name, other in _neighbours(rule).items()}
     changes, fields = _changes_of_call(call)
     if changes:
-        changes = changes | orders(changes[CONTROL], axes=4 if call.result.ndim > 3 else 3)
+        axes = 4 if call.result.ndim > 3 else min(1 + call.result.ndim, 3)
+        changes = changes | orders(changes[CONTROL], axes=axes)
     return {name: _of_call(call, fields, change) for name, change in changes.items()}
 
 
@@ -280,7 +281,7 @@ def widths_of_call(call: Call) -> dict[str, Sized[Run]]:
 
 
 def _of_call(call: Call, fields: Fields, change: Callable[..., Int64]) -> Run:
-    return lambda: change(*fields).astype(call.result.dtype)
+    return lambda: change(*fields).astype(call.result.dtype).reshape(call.result.shape)
 
 
 def _wide(x: Integers) -> Int64:
@@ -318,8 +319,8 @@ def _changes_of_call(call: Call) -> tuple[Changes, Fields]:
             ranges = [_range(codes) for codes in (x, w)]
             bias = constants.get("bias")
             offset = np.zeros((1, w.shape[-2]), np.int64) if bias is None else _wide(bias)[None]
-            codes = [_wide(x) - constants.get("x_zero_point", 0), _wide(w) - constants.get("w_zero_point", 0)]
-            return matmul.changes(*ranges), (*codes, offset)
+            zeros = [constants.get(name, 0) for name in ("x_zero_point", "w_zero_point")]
+            return matmul.changes(*ranges), (np.atleast_2d(_wide(x)) - zeros[0], _wide(w) - zeros[1], offset)
         case "softmax", (acc, ratio):
             mask = constants.get("mask")
             kept = np.ones(acc.shape[-1], np.int64) if mask is None else _wide(mask)
