@@ -227,6 +227,10 @@ class IntegerWorld:
         self._model, self._tensors, self._formats, self._profile = model, model.tensors, model.formats, model.profile
         self._carrier: Carrier = carrier
         self._whole, self._part, self._last = whole, part, last
+        # the values that tokens read of others last, where of all tokens the last one alone is asked for
+        is_apart = last and not whole and all(how.per == "token" for how in model.dynamic.values())
+        self._final = model.outline.cached[-1] if is_apart and mask[:, -1].all() else None
+        self._is_final = False  # whether they were read: only the last token goes on
         self._mask = mask
         self._columns = np.concatenate([past[0], mask], axis=1) if past else mask  # of all tokens, (B, S)
         self._past = iter(past[1:]) if past else None
@@ -237,6 +241,17 @@ class IntegerWorld:
 
     def _mine(self, x: Any) -> Any:  # the tokens of my part: (..., T)
         return x if self._part is None else x[..., self._part.rows]
+
+    def _going_on(self, x: Any) -> Any:
+        """Return a value of the tokens that go on."""
+        match x:
+            case Product(operand=read) if self._is_final:
+                arrays = (of[:, -1:] for of in read.arrays)
+                return x._replace(operand=Operand(next(arrays), read.range, *arrays))
+            case Activation() | Rotated() if self._is_final:
+                return x._replace(codes=x.codes[:, -1:])
+            case _:
+                return x
 
     # ---- formats
 
@@ -305,9 +320,9 @@ class IntegerWorld:
     def _activation(self, x: Total | Activation) -> Activation:
         """Compute a sum that waited."""
         if isinstance(x, Activation):
-            return x
+            return self._going_on(x)
         if x.codes is not None:
-            return Activation(x.name, x.codes)
+            return self._going_on(Activation(x.name, x.codes))
         match x.terms:
             case (Product() as dense, Activation() as skip) if not self._whole:
                 step = fused.dense_residual(self._model, dense.name, dense.weight, x.name, skip.name)
@@ -352,8 +367,8 @@ class IntegerWorld:
         return Rows(name, call(name, ops.embedding, self._mine(ids), self._tensors[f"{name}.weight"]))
 
     def sum(self, name: str, *terms: Any, role: str) -> Total:
-        each = tuple(self._activation(term) if isinstance(term, Total) else term for term in terms)
-        return Total(name, each, goes_on=role.endswith(".stream"))
+        each = (self._activation(term) if isinstance(term, Total) else self._going_on(term) for term in terms)
+        return Total(name, tuple(each), goes_on=role.endswith(".stream"))
 
     def layer_norm(self, name: str, x: Total | Activation, *, eps: float, role: str) -> Activation:
         match x:
@@ -474,13 +489,16 @@ class IntegerWorld:
         causal: bool = False,
         window: int | None = None,
     ) -> Activation:
-        q, k, v = (self._codes(x) for x in (query, key, value))
+        self._is_final = value.name == self._final
+        q, k, v = (self._codes(x) for x in (self._going_on(query), key, value))
         if self._part is not None:
             k, v = (self._part.up_to_mine if causal else self._part.all_of)(k, v)
         keep, context, key_heads = mask[..., None, None, :], f"{name}.context", key_heads or heads
         if causal:
             k, v = self._kept(key.name, k), self._kept(value.name, v)
             keep = self._seen(mask.shape[-1], window)
+        if self._is_final:
+            self._part, self._mask, keep = None, self._mask[:, -1:], keep[..., -1:, :]
         names = query.name, key.name, value.name
         q, k, v = _split(q, heads), _split(k, key_heads), _split(v, key_heads)  # (B, H, T, D)
         if not self._whole and (step := fused.attention(self._model, name, names, q.shape[-1])) is not None:

@@ -3,6 +3,7 @@
 
 import pickle
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import intsim
-from intsim.carrier import blocks
+from intsim.carrier import blocks, dynamic_steps
 from intsim.io.trace_file import read_trace, write_trace
 from intsim.models import FAMILIES, integers
 from intsim.models.decoder import DecoderConfig
@@ -119,8 +120,10 @@ def long(family: str) -> dict[str, int]:
     return {"n_positions" if family in {"gpt2", "gptj"} else "max_position_embeddings": 160}
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize(
+    ("family", "recipe"),
+    dict.fromkeys([*product(["gpt2", "llama"], recipe_names()), *product(DECODERS, ["intsim", ZEROQUANT])]),
+)
 def test_the_last_logits_are_those_of_the_last_tokens(
     family_model: MakesModel, monkeypatch: pytest.MonkeyPatch, family: str, recipe: str
 ) -> None:
@@ -146,6 +149,25 @@ def test_the_last_logits_are_those_of_the_last_tokens(
         cache = model(ids[:, :2], attention_mask=mask[:, :2], cache=model.start()).cache
         step = model(ids[:, 2:], attention_mask=mask[:, 2:], cache=cache, last=True)
         assert_bit_exact(step.values, np.stack(alone))
+
+
+def test_no_token_but_the_last_goes_on_behind_the_last_values_where_its_logits_are_asked_for(
+    family_model: MakesModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = make(family_model, "llama"), list[int]()
+    ids = np.random.default_rng(3).integers(0, 70, (2, 6))
+
+    def seen(x: Any, w: Any) -> Any:
+        rows.append(x.shape[-2])
+        return product_of(x, w)
+
+    product_of = dynamic_steps.product
+    monkeypatch.setattr(dynamic_steps, "product", seen)
+    monkeypatch.setattr(blocks, "THREADS", 1)
+    for padding, going_on in ([0, 0, 1, 1, 1, 1], 4), ([1, 1, 1, 1, 0, 0], 0):  # o, gate, up and down
+        rows.clear()
+        model(ids, attention_mask=[[1] * 6, padding], last=True)
+        assert rows.count(1) == going_on
 
 
 def test_a_range_of_a_sequence_is_that_of_all_its_tokens_where_the_last_logits_are_asked_for(
