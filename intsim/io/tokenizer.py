@@ -195,8 +195,8 @@ def encode(tokenizer: "Tokenizer", text: str, *, longest: int, truncate: bool = 
     Raises
     ------
     IntsimError
-        If there are more than two texts, one of them is empty or not valid Unicode, there are too many tokens, or the
-        tokenizer fails.
+        If there are more than two texts, one of them is empty or not valid Unicode, there are too many tokens or none,
+        or the tokenizer fails.
     """
     what = f"{text.place}: text" if isinstance(text, Line) else "text"
     first, *second = text.split("\t")
@@ -268,7 +268,7 @@ def windows(tokenizer: "Tokenizer", question: str, context: str, *, longest: int
     with _reading(tokenizer, longest) as (limit, side):
         tokens = tokenizer.encode(question, context)
         if len(tokens) <= limit:
-            return [_encoding(tokens)]
+            return [_checked("text", tokens, limit, truncate=False)]
         room = limit - sum(sequence != 1 for sequence in tokens.sequence_ids)
         if room <= stride:
             msg = f"question must leave more than {stride} of {limit} tokens to its context, got {room}"
@@ -301,7 +301,7 @@ def running(tokenizer: "Tokenizer", text: str) -> tuple[list[int], list[int]]:
     Raises
     ------
     IntsimError
-        If the text is empty or not valid Unicode, or the tokenizer fails.
+        If the text is empty or not valid Unicode, it has no token, or the tokenizer fails.
     """
     if not text:
         msg = "text must have a character, got none"
@@ -310,8 +310,10 @@ def running(tokenizer: "Tokenizer", text: str) -> tuple[list[int], list[int]]:
     with _reading(tokenizer, 0):
         tokens = tokenizer.encode(text)
     own = [place for place, sequence in enumerate(tokens.sequence_ids) if sequence is not None]
-    first, end = (own[0], own[-1] + 1) if own else (len(tokens.ids), len(tokens.ids))
-    return tokens.ids[:first], tokens.ids[first:end]
+    if not own:
+        msg = "text must have a token, got none"
+        raise IntsimError(msg)
+    return tokens.ids[: own[0]], tokens.ids[own[0] : own[-1] + 1]
 
 
 def cut(before: Sequence[int], ids: Sequence[int], *, window: int, stride: int | None = None) -> list[Encoding]:
@@ -418,6 +420,9 @@ def _check_unicode(what: str, text: str) -> None:
 
 
 def _checked(what: str, tokens: "Tokens", limit: int, *, truncate: bool) -> Encoding:
+    if len(tokens) == 0:
+        msg = f"{what} must have a token, got none"
+        raise IntsimError(msg)
     if len(tokens) > limit:  # where truncated, special tokens alone are more
         hint = "" if truncate else "; --truncate shortens it"
         msg = f"{what} must be at most {limit} tokens long, got {len(tokens)}{hint}"

@@ -24,6 +24,7 @@ from intsim.io.tokenizer import (
     parse_tokenizer,
     read_lines,
     read_tokenizer,
+    running,
     windows,
 )
 
@@ -295,6 +296,20 @@ def test_merges_that_would_end_the_process_are_refused(tiny_bert: TinyBert, as_l
     for prefix, second in {"#": "é", "##": "b", "é": "b"}.items():  # the first leaves half a character
         with pytest.raises(CheckpointError, match=f"a merge with '{second}', .* begins with '{prefix}'$"):
             read(prefix, second, {"a": 0, second: 1, "ab": 2})
+
+
+def test_a_text_without_a_token_is_refused(tiny_bert: TinyBert) -> None:
+    silent = _broken(
+        tiny_bert, post_processor=None, normalizer={"type": "Replace", "pattern": {"Regex": "."}, "content": ""}
+    )
+    for read in (
+        lambda: encode(silent, "good", longest=9),
+        lambda: encode_words(silent, ["good"], longest=9),
+        lambda: windows(silent, "is it", "good", longest=9, stride=2),
+        lambda: running(silent, "good"),
+    ):
+        with pytest.raises(IntsimError, match=r"^text must have a token, got none$"):
+            read()
 
 
 def test_an_interrupt_is_none_of_the_tokenizers_errors() -> None:
