@@ -32,4 +32,5 @@ def watched(
     from tqdm import tqdm  # noqa: PLC0415
 
     quiet: Any = None if shown else True  # None: unless stderr is a terminal
-    return tqdm(items, doing, total, unit=unit, disable=quiet, delay=PATIENCE, leave=False)
+    # miniters: what follows quick items may be slow ones
+    return tqdm(items, doing, total, unit=unit, disable=quiet, delay=PATIENCE, leave=False, miniters=1)

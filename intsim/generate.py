@@ -42,23 +42,23 @@ class Sampling:
             msg = f"temperature must be in [0.01, 100], got {self.temperature!r}"
             raise IntsimError(msg)
 
-    def chooser(self, model: Any) -> Callable[[Any, int], NDArray[np.int64]]:
-        """Return the function from the logits of the last tokens and the number of the draw to the next tokens."""
+    def chooser(self, model: Any) -> Callable[[NDArray[Any], int], NDArray[np.int64]]:
+        """Return the function from logits, (B, V), and the number of the draw to the next tokens."""
         if self.top_k == 1:
-            return lambda result, _: argmax(result.values)
+            return lambda logits, _: argmax(logits)
         scale = model.output_format.scale
         real = int(scale.multiplier) * 2.0 ** -int(scale.shift) / (self.temperature * float(model.profile.score_scale))
         how: dict[str, Any] = {"ratio": Dyadic.from_real(np.asarray(real), bits=30), "seed": self.seed}
         how |= {"top_k": self.top_k, "profile": model.profile}
-        return lambda result, draw: sample_token(result.values, draw=draw, **how)
+        return lambda logits, draw: sample_token(logits, draw=draw, **how)
 
 
 def new_tokens(
     model: Any, ids: NDArray[Any], mask: NDArray[np.bool_], *, most: int, sampling: Sampling
 ) -> Generator[NDArray[np.int64], None, None]:
-    """Yield the next token of each text, (B,), until ``most``, the end of every text or that of the context.
+    """Yield the next token of each text, (B,), until ``most`` or the end of every text, its own or the context's.
 
-    A text that has ended goes on with a token that ends it. Texts do not depend on each other.
+    Of a text that has ended it is -1. Texts do not depend on each other.
 
     Raises
     ------
@@ -73,17 +73,21 @@ def new_tokens(
         msg = "input_ids must have a token to go on from, got none"
         raise IntsimError(msg)
     choose, ends = sampling.chooser(model), np.array(model.config.eos_token_id, np.int64)
-    going = np.ones(len(ids), np.bool_)
-    cache, room = model.start(), max(0, model.config.longest - ids.shape[-1])  # of a text too long the model speaks
-    for draw in range(min(most, room + 1)):
+    cache, held = model.start(), mask.astype(bool).sum(axis=1)  # tokens of each text
+    texts = np.arange(len(ids))  # that go on
+    for draw in range(most):
         result = model(ids, attention_mask=mask, cache=cache, last=True)
-        cache, tokens = result.cache, choose(result, draw)
-        tokens = np.where(going, tokens, ends[0] if len(ends) else 0)
+        logits = np.zeros((len(held), result.values.shape[-1]), result.values.dtype)
+        logits[texts] = result.values
+        tokens = np.full(len(held), -1)
+        tokens[texts] = choose(logits, draw)[texts]
         yield tokens
-        going &= ~np.isin(tokens, ends)
-        if not going.any():
+        held[texts] += 1
+        goes_on = ~np.isin(tokens[texts], ends) & (held[texts] <= model.config.longest)
+        texts, cache = texts[goes_on], result.cache.of(goes_on)
+        if not texts.size:
             return
-        ids, mask = tokens[:, None], np.ones((len(tokens), 1), np.bool_)
+        ids, mask = tokens[texts, None], np.ones((texts.size, 1), np.bool_)
 
 
 def _check_integer(name: str, value: object, *, least: int | None = None) -> None:

@@ -119,7 +119,7 @@ class IntegerModel(Constants):
         self._check_input("attention_mask", mask, ids.shape, 2)
         if cache is not None:
             self._check_cache(cache, len(ids))
-        if (length := ids.shape[1] + (cache.columns if cache else 0)) > (longest := self.config.longest):
+        if (length := self._length(mask.astype(bool), cache)) > (longest := self.config.longest):
             msg = f"text must be at most {longest} tokens long, got {length}"
             raise IntsimError(msg)
         if last and self.head != "causal-lm":
@@ -127,7 +127,7 @@ class IntegerModel(Constants):
             raise IntsimError(msg)
         pools = self.head == "sentence-embedding" or (self.outline.cached and self.head == "sequence-classification")
         if (last or pools) and not mask.any(axis=1).all():
-            msg = "attention_mask must have a token in every text that is pooled, got a text with none"
+            msg = "attention_mask must have a token in every text to pool it or go on from it, got a text with none"
             raise IntsimError(msg)
         ids, types = ids.astype(np.int64, copy=False), types.astype(np.int64, copy=False)
         with cores_for(ids.size):
@@ -198,12 +198,7 @@ class IntegerModel(Constants):
         mask = np.ones_like(ids) if attention_mask is None else _as_array("attention_mask", attention_mask)
         sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
         steps = list(new_tokens(self, ids, mask, most=max_new_tokens, sampling=sampling))
-        texts: list[list[int]] = np.stack(steps, axis=1).tolist() if steps else [[] for _ in ids]
-        config: Any = self.config
-        return [
-            text[: next((i + 1 for i, token in enumerate(text) if token in config.eos_token_id), None)]
-            for text in texts
-        ]
+        return [text[text >= 0].tolist() for text in np.stack(steps, axis=1)]
 
     def save(self, path: str | Path) -> None:
         """Write the integer checkpoint into the folder ``path``, all of it or nothing.
@@ -226,13 +221,22 @@ class IntegerModel(Constants):
             msg = f"cache must be of as many texts as input_ids, {batch}, got {len(cache.mask)}"
             raise IntsimError(msg)
 
+    def _length(self, mask: NDArray[np.bool_], cache: Cache | None) -> int:
+        """Return how many positions the longest text takes: a decoder numbers tokens, an encoder columns."""
+        if not self.outline.cached:
+            return mask.shape[1]
+        return int((mask.sum(axis=1) + (cache.mask.sum(axis=1) if cache and cache.columns else 0)).max())
+
     @staticmethod
     def _check_input(name: str, values: NDArray[Any], shape: tuple[int, ...], size: int) -> None:
-        if values.dtype.kind not in "iu" or values.ndim != 2 or values.shape != shape or values.size == 0:
+        if values.size == 0:
+            msg = f"{name} must have a token at least, got shape {values.shape}"
+            raise IntsimError(msg)
+        if values.dtype.kind not in "iu" or values.ndim != 2 or values.shape != shape:
             msg = f"{name} must be integers of shape (batch, tokens) like input_ids, got {values.dtype} {values.shape}"
             raise IntsimError(msg)
-        if not 0 <= values.min() <= values.max() < size:
-            msg = f"{name} must be in [0, {size}), got [{values.min()}, {values.max()}]"
+        if (wrong := values[(values < 0) | (values >= size)]).size:
+            msg = f"{name} must be in [0, {size}), got {wrong[0]}"
             raise IntsimError(msg)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs a model: demo, run, generate."""
 
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -87,9 +88,9 @@ def run(
     if trace_file is not None:
         check_trace_writable(trace_file)
     loaded = intsim.load(model)
-    with intsim.trace(level) as trace:
+    with nullcontext() if trace_file is None else intsim.trace(level) as trace:
         shown = _run_text(loaded, text, truncate=truncate) if text is not None else _run_ids(loaded, read_ids(ids))
-    if trace_file is not None:
+    if trace_file is not None and trace is not None:
         save_trace(trace_file, trace, loaded)
     aside = trace_file is not None and is_stdout(Path(trace_file))  # the trace alone is on stdout
     if json_:

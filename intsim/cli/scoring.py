@@ -11,6 +11,7 @@ import intsim
 from intsim.cli.options import as_json, quiet, truncated
 from intsim.cli.printing import print_json
 from intsim.cli.texts import calibration_texts
+from intsim.errors import IntsimError
 from intsim.io.atomic import check_writable
 from intsim.report.tasks import GLUE, TASKS
 
@@ -89,7 +90,7 @@ def figure(metric: str, value: float) -> str:
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first N examples.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="One text per line, TAB separates a pair.")
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N texts.")
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG file to write; needs matplotlib.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Picture to write, .png; needs matplotlib.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes. Same figures.")
 @quiet
 @as_json
@@ -112,6 +113,9 @@ def report(
     from intsim.report.report import report as report_on  # noqa: PLC0415
 
     if plot is not None:  # refused before anything runs, also where there is no matplotlib
+        if plot.suffix != ".png":
+            msg = f"a plot must be a .png file, got {str(plot)!r}"
+            raise IntsimError(msg)
         check_writable(plot, import_module("intsim.report.plot").PICTURE)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = calibration_texts(calibration, calibration_size)

@@ -335,8 +335,8 @@ def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None, quie
 
     A Markdown table; exit status 1 if level 1 misses a bug that some input shows.
     """
-    shown = not quiet and not sys.stdout.isatty()  # where the table grows there is no need of a bar
-    operators = watched(names or tuple(OPERATORS), "trying", unit="operator", shown=shown)
+    grows = sys.stdout.isatty()  # the table, an operator at a time: a bar between two of them
+    operators = watched(names or tuple(OPERATORS), "trying", unit="operator", shown=not (quiet or grows))
     if covered is not None:
         _print_coverage(operators, profile_name, covered)
         return
@@ -346,8 +346,11 @@ def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None, quie
     missed = 0
     for name in operators:
         profile = find_profile(profile_name)
-        thorough = {fate.bug: fate for fate in kill_matrix(profile, 2, names=(name,))}
-        for fate in kill_matrix(profile, 1, names=(name,)):
+        fine, coarse = (
+            kill_matrix(profile, at_level, names=(name,), progress=grows and not quiet) for at_level in (2, 1)
+        )
+        thorough = {fate.bug: fate for fate in fine}
+        for fate in coarse:
             beyond = thorough[fate.bug]
             if fate.equivalent is not None:
                 shown, count = f"never: {fate.equivalent}", "0"

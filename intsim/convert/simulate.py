@@ -41,7 +41,7 @@ def open_reference(path: str | Path, model: IntegerModel) -> Checkpoint:
     if checkpoint.model_type != model.model_type:
         msg = f"reference {path} must be of the integer model's family, {model.model_type}, got {checkpoint.model_type}"
         raise IntsimError(msg)
-    theirs, ours = checkpoint.config.to_json(), model.config.to_json()
+    theirs, ours = checkpoint.config.in_full(), model.config.in_full()
     for name in theirs | ours:
         if theirs.get(name) != ours.get(name):
             msg = f"reference {path} must have the integer model's {name}, {ours.get(name)!r}, got {theirs.get(name)!r}"

@@ -2,7 +2,7 @@
 """What a decoder keeps of the tokens it has seen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,11 @@ class Cache:
     def columns(self) -> int:
         """How many columns of tokens, padding among them, it holds."""
         return self.mask.shape[1]
+
+    def of(self, texts: NDArray[np.bool_]) -> "Cache":
+        """Return that of some of its texts, (B,)."""
+        codes = self.codes if texts.all() else {name: each[texts] for name, each in self.codes.items()}
+        return replace(self, mask=self.mask[texts], codes=codes)
 
     @property
     def nbytes(self) -> int:

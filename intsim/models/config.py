@@ -114,6 +114,10 @@ class Config:
         values = {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
         return {**values, "labels": list(self.labels)}
 
+    def in_full(self) -> dict[str, Any]:
+        """Return the configuration with what a config.json may leave out as if it had not."""
+        return self.to_json()
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that ``to_json`` wrote."""

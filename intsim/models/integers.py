@@ -106,7 +106,12 @@ def _run(
         return together(*inputs, *past)
     batch, tokens = inputs[0].shape
     if batch > 1:  # sequences never depend on each other
-        return in_blocks(one_thread()(together), *inputs, *past, rows=max(1, BLOCK // tokens))
+
+        @one_thread()
+        def some(numbers: Any) -> Any:  # of a run of sequences, (B, 1)
+            return together(*(each[numbers[0, 0] : numbers[-1, 0] + 1] for each in (*inputs, *past)))
+
+        return in_blocks(some, np.arange(batch)[:, None], rows=max(1, BLOCK // tokens))
     if any(how.per == "sequence" for how in model.dynamic.values()):
         return together(*inputs, *past)
     # Tokens depend on each other only by what attention reads of them, which the last part has of all.

@@ -50,6 +50,10 @@ class LlamaConfig(RopeConfig):
         is_null = "num_key_value_heads" in values and values["num_key_value_heads"] is None
         return super(LlamaConfig, cls).read({**values, "num_key_value_heads": 0} if is_null else values)
 
+    def in_full(self) -> dict[str, Any]:
+        """Return every field, also those that config.json may leave out."""
+        return {**super(LlamaConfig, self).in_full(), "num_key_value_heads": self.key_heads, "head_dim": self.size}
+
     @property
     def key_heads(self) -> int:
         """How many heads of keys and values there are."""

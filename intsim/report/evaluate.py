@@ -249,7 +249,7 @@ def evaluate(
     if reference is not None:
         open_reference(reference, model)  # is refused here, not in a process
     with in_processes(_answerer, model, reference, inquiry.method, jobs=jobs) as work:
-        result = _gather(task, len(examples), inquiry, work, progress=progress)
+        result = _gather(task, examples, inquiry, work, progress=progress)
     return replace(result, model_digest=model.digest)
 
 
@@ -282,7 +282,7 @@ def evaluate_runner(
         Whether to draw a progress bar on stderr.
     """
     work = partial(map, partial(_answer, inquiry.method, run, np.float64(unit), reference))
-    return _gather(task, len(examples), inquiry, work, progress=progress)
+    return _gather(task, examples, inquiry, work, progress=progress)
 
 
 @contextmanager
@@ -385,7 +385,9 @@ def _answerer(model: IntegerModel, reference: str | Path | None, method: Method)
     return partial(_answer, method, partial(_run_integers, model), unit, floats)
 
 
-def _gather(task: Task, n: int, inquiry: Inquiry, work: Work[list[_Answer]], *, progress: bool) -> Evaluation:
+def _gather(
+    task: Task, examples: Sequence[Any], inquiry: Inquiry, work: Work[list[_Answer]], *, progress: bool
+) -> Evaluation:
     places, batches = zip(*in_batches(inquiry.encodings, pad_id=inquiry.pad_id), strict=True)
     done = work(batches)
     found: dict[int, _Answer] = {}
@@ -397,7 +399,7 @@ def _gather(task: Task, n: int, inquiry: Inquiry, work: Work[list[_Answer]], *, 
     every = np.concatenate([np.atleast_1d(each.cosines) for each in ordered])
     return Evaluation(
         task=task,
-        n=n,
+        n=len(examples) - (examples[-1] == ""),  # what follows the end of a text's last line is none
         metrics=inquiry.score([each.kept for each in ordered]),
         reference=inquiry.score([each.reference for each in ordered]) if every.size else None,
         cosine=float(every.mean()) if every.size else None,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from intsim._progress import watched
 from intsim.profile import NATIVE, Profile
 from intsim.verify.bugs import CONTROL, changes_of_operator
 from intsim.verify.vectors.cases import Level, generate, minimum
@@ -119,8 +120,10 @@ class Kill:
     equivalent: str | None
 
 
-def kill_matrix(profile: Profile, level: Level, *, seed: int = 1, names: tuple[str, ...] = ()) -> Iterator[Kill]:
-    """Yield how many vectors of a level catch each bug of each operator."""
+def kill_matrix(
+    profile: Profile, level: Level, *, seed: int = 1, names: tuple[str, ...] = (), progress: bool = False
+) -> Iterator[Kill]:
+    """Yield how many vectors of a level catch each bug of each operator, with a bar on a terminal if ``progress``."""
     for name in names or tuple(OPERATORS):
         operator = bind(name, profile)
         broken = changes_of_operator(operator)
@@ -128,7 +131,7 @@ def kill_matrix(profile: Profile, level: Level, *, seed: int = 1, names: tuple[s
         cases = minimum(operator, level)
         for batch in generate(operator, seed=seed, level=level, cases=cases):
             expected = operator.results(batch)
-            for bug, device in broken.items():
+            for bug, device in watched(broken.items(), "trying", unit="change", shown=progress):
                 caught[bug] += int((device.results(batch) != expected).any(axis=1).sum())
         for bug, count in caught.items():
             yield Kill(

@@ -484,3 +484,6 @@ check(answer, "9f58bb89")
 # %% tags=["hide-cell"] jupyter={"source_hidden": true}
 solution = [6 * 128 * 1536, 128 * 1536]  # each group has a sum of its own, on a ruler of its own
 check(solution, "9f58bb89")
+
+# %% [markdown]
+# Next: [a decoder writes a story](06_a_decoder_writes_a_story.py), token by token, with a cache that keeps every bit.

@@ -410,3 +410,6 @@ check(answer, "3d411326")
 c, s = int(cos[7, 0]), int(sin[7, 0])
 solution = [(3000 * c + 2**13) >> 14, (3000 * s + 2**13) >> 14]  # its square is off by rounding alone
 check(solution, "3d411326")
+
+# %% [markdown]
+# Next: [verifying a chip](07_verifying_a_chip.py), against these very integers.

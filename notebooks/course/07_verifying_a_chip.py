@@ -317,3 +317,6 @@ first = found.first.name
 error = dump[first].astype(int) - golden[first].astype(int)
 solution = [int((error != 0).sum()), int(np.abs(error).max())]
 check(solution, "181d9408")
+
+# %% [markdown]
+# Next: [property-testing a quantizer](08_property_testing_a_quantizer.py), in a project of your own.

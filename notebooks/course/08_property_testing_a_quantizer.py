@@ -376,7 +376,7 @@ assert share_of_ties(acc) > 100 * share_of_ties(random_acc)
 # %% [markdown]
 # ## In your project
 #
-# That is all there is to it. `pip install 'intsim[test]'`, and a file like this one among your tests.
+# That is all there is to it. `pip install 'FOLDER[test]'`, FOLDER the clone of intsim, and a file like this one among your tests.
 # `assert_bit_exact` shows what differs, in hex too:
 
 # %%

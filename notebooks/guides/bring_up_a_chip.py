@@ -122,8 +122,8 @@ import shell
 # tail -4 log
 
 # %% [markdown]
-# The bench says which cases, `diagnose` says why: it computes the operator again under each of about 700 changes that
-# hardware has been seen to make, and *logical shift* gives every integer that this unit gave. In SystemVerilog one
+# The bench says which cases, `diagnose` says why: it computes the operator again under each of 56 changes that
+# hardware has been seen to make of it, and *logical shift* gives every integer that this unit gave. In SystemVerilog one
 # unsigned operand, `half`, makes the whole expression unsigned, and `>>>` a logical shift. One word:
 
 # %% magic_args="iverilog" language="bash"
@@ -196,8 +196,8 @@ import shell
 # intsim inspect film --widths | head -16
 
 # %% [markdown]
-# In this model the widest accumulator takes 24 of its 32 bits and a context sum 17, because a row of probabilities sums
-# to at most 510. The same walk runs when a model is built: an operator that could overflow on some text is refused, by
+# In this model the widest accumulator takes 24 of its 32 bits and a context sum 17, because 128 probabilities sum to at
+# most 319. The same walk runs when a model is built: an operator that could overflow on some text is refused, by
 # name. `--observe texts.txt` sets the ranges that texts reach beside it.
 #
 # Go on with [a whole layer](bring_up_a_layer.py).

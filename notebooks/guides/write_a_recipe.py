@@ -16,7 +16,7 @@
 # # Write a recipe
 #
 # A recipe says which tensor gets how many bits, in how many groups, and how its range is found. It is a TOML file, data
-# and not code: four lists of rules, and in each the first rule that matches decides. The presets are such files too;
+# and not code: three lists of rules, and in each the first rule that matches decides. The presets are such files too;
 # `intsim recipes NAME` prints one.
 #
 # Rules speak of *roles*, so that one recipe serves every family, or of names, as shell patterns.

@@ -98,6 +98,46 @@ def test_a_cache_keeps_what_the_whole_text_keeps(family_model: MakesModel, famil
 
 @both_recipes
 @every_decoder
+def test_texts_worked_on_apart_have_caches_of_their_own(
+    family_model: MakesModel, monkeypatch: pytest.MonkeyPatch, family: str, recipe: str
+) -> None:
+    model = make(family_model, family, recipe)
+    mask = np.ones((5, 12), np.bool_)
+    mask[1, :4] = mask[2, 8:] = mask[3, 5:7] = False
+    ids = np.random.default_rng(4).integers(0, 70, mask.shape)
+    expected, whole = in_chunks(model, ids, mask, [])
+    for rows, threads in ((1, 3), (2, 1), (3, 2)):
+        monkeypatch.setattr(integers, "BLOCK", rows)  # texts of one token at a time
+        monkeypatch.setattr(blocks, "THREADS", threads)
+        blocks._pool.cache_clear()
+        found, cache = in_chunks(model, ids, mask, [2, 3, 9])
+        assert_bit_exact(found[mask], expected[mask])
+        for name, codes in whole.codes.items():
+            assert_bit_exact(cache.codes[name][mask], codes[mask], name=name)
+    blocks._pool.cache_clear()
+
+
+@every_decoder
+def test_padding_takes_no_room_in_the_context(family_model: MakesModel, family: str) -> None:
+    model = make(family_model, family)
+    longest = model.config.longest
+    ids = np.random.default_rng(5).integers(0, 70, (2, longest))
+    mask = np.ones((2, longest + 7), np.bool_)
+    mask[0, :7] = mask[1, longest:] = False
+    wide = in_columns(ids.tolist(), mask, 0)
+    expected = model(ids).values
+    assert_bit_exact(model(wide, attention_mask=mask).values[mask].reshape(expected.shape), expected)
+    found, cache = in_chunks(model, wide, mask, [5, longest])
+    assert_bit_exact(found[mask].reshape(expected.shape), expected)
+    with pytest.raises(intsim.IntsimError, match=f"^text must be at most {longest} tokens long, got {longest + 1}$"):
+        model([[1], [1]], cache=cache)
+    mask[1, longest] = True
+    with pytest.raises(intsim.IntsimError, match=f"^text must be at most {longest} tokens long, got {longest + 1}$"):
+        model(wide, attention_mask=mask)
+
+
+@both_recipes
+@every_decoder
 def test_nobody_who_watches_or_shares_the_work_changes_a_bit(
     family_model: MakesModel, monkeypatch: pytest.MonkeyPatch, family: str, recipe: str
 ) -> None:
@@ -353,6 +393,23 @@ def test_a_text_ends_at_its_end_and_at_that_of_the_context(family_model: MakesMo
     assert both[1] == found[1][:8]
 
 
+@pytest.mark.parametrize("top_k", [1, 20])
+def test_a_text_goes_on_where_that_of_its_neighbour_has_filled_the_context(
+    family_model: MakesModel, top_k: int
+) -> None:
+    model = make(family_model, "llama", eos_token_id=None)
+    short, long = [5, 6], list(range(3, 42))
+    how: dict[str, Any] = {"max_new_tokens": 30, "top_k": top_k, "seed": 3}
+    (alone,) = model.generate([short], **how)
+    assert len(alone) == 30
+    for left in (True, False):
+        padded = [0] * 37 + short if left else short + [0] * 37
+        mask = [[0] * 37 + [1, 1] if left else [1, 1] + [0] * 37, [1] * 39]
+        found = model.generate([padded, long], attention_mask=mask, **how)
+        assert found[0] == alone
+        assert len(found[1]) == 2
+
+
 def test_samples_depend_on_the_seed_alone(family_model: MakesModel) -> None:
     model = make(family_model, "llama")
     how: dict[str, Any] = {"max_new_tokens": 20, "top_k": 50, "temperature": 2.0}
@@ -369,7 +426,7 @@ def test_samples_depend_on_the_seed_alone(family_model: MakesModel) -> None:
     ("ids", "change", "message"),
     [
         ([[]], {}, "input_ids must have a token to go on from, got none"),
-        ([[5, 70]], {}, r"input_ids must be in \[0, 70\), got \[5, 70\]"),
+        ([[5, 70]], {}, r"input_ids must be in \[0, 70\), got 70$"),
         ([[5] * 41], {}, "text must be at most 40 tokens long, got 41"),
         ([[5]], {"max_new_tokens": 0}, "max_new_tokens must be a positive integer, got 0"),
         ([[5]], {"max_new_tokens": None}, "max_new_tokens must be a positive integer, got None"),

@@ -263,7 +263,7 @@ def test_a_mean_that_is_not_normalized_is_what_tasks_made_of_a_model_without_a_h
 def test_a_text_without_a_token_is_refused(tmp_path):
     path = embedder(tmp_path / "model", "bert", "mean", normalize=True)
     model = intsim.quantize(path, head=HEAD, calibration=TEXTS)
-    with pytest.raises(IntsimError, match="a token in every text that is pooled"):
+    with pytest.raises(IntsimError, match="a token in every text to pool it or go on from it"):
         model([[2, 7, 3], [2, 7, 3]], attention_mask=[[1, 1, 1], [0, 0, 0]])
 
 
