@@ -11,9 +11,6 @@ import jupytext
 from docutils.nodes import SkipNode, Text, entry, literal, literal_block
 from latex2mathml.converter import convert
 
-from intsim.cli import cli
-from intsim.profile import PROFILES
-
 HERE = Path(__file__).parent
 
 project = "intsim"
@@ -152,16 +149,7 @@ def _typeset(app, doctree):
         dash.parent.replace(dash, Text(dash.replace(" -- ", " \N{EN DASH} ", 1)))
 
 
-def _specify(app):
-    """Write the specification of every profile, as far as this intsim does."""
-    if any(option.name == "spec" for option in cli.commands["profiles"].params):
-        for name in PROFILES:
-            page = HERE / "reference" / f"numerics-{name}.md"
-            cli.main(["profiles", name, "--spec", str(page)], standalone_mode=False)
-
-
 def setup(app):
-    app.connect("builder-inited", _specify)
     app.connect("doctree-read", _typeset)
     app.connect("object-description-transform", _name_arrays, priority=400)  # before autodoc writes them
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))

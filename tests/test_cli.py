@@ -327,6 +327,13 @@ def test_trace_file_holds_every_integer_in_forward_order(command: Command, class
     assert tensors["classifier"][0].tolist() == _object(outcome)["output"]
 
 
+def test_a_run_records_nothing_unless_it_is_to_be_written(
+    command: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intsim, "trace", None)
+    assert _object(command("run", classifier, "--text", "a good movie .", "--json"))["ids"] == [2, 5, 6, 8, 13, 3]
+
+
 def test_trace_files_of_equal_runs_are_equal_byte_for_byte(command: Command, classifier: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         command("run", classifier, "--text", "not bad", "--trace", tmp_path / name)

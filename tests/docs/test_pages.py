@@ -15,6 +15,7 @@ from docs.public import PAGES, ROOT, commands, names, public_modules, source
 
 from intsim import _status
 from intsim.cli import cli
+from intsim.profile import PROFILES
 
 API = PAGES / "reference" / "api"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,6 +80,25 @@ def test_every_figure_says_what_it_shows() -> None:
     cells = re.findall(r'^# %% tags=\["(?:hide|remove)-input"\].*$', notebooks_text(), re.MULTILINE)
     assert len(cells) > 40
     assert [cell for cell in cells if not re.search(' alt="[^"]{20,110}"$', cell)] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [*PAGES.rglob("*.md"), *PAGES.rglob("*.py")]
+    links = [
+        (page.name, link)
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:|\w+:)([^)#\s]+\.(?:md|py))", page.read_text("utf-8"))
+        if not (page.parent / link).exists()
+    ]
+    assert links == []
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_page_of_a_profile_is_its_specification(name: str, tmp_path: Path) -> None:
+    made = CliRunner().invoke(cli, ["profiles", name, "--spec", str(tmp_path / "spec.md")])
+    assert made.exit_code == 0
+    page = PAGES / "reference" / f"numerics-{name}.md"
+    assert page.read_text("utf-8") == (tmp_path / "spec.md").read_text("utf-8"), f"intsim profiles {name} --spec {page}"
 
 
 # ---- README

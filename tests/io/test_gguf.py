@@ -8,6 +8,7 @@ import struct
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -192,6 +193,8 @@ def test_an_integer_model_of_a_file_is_that_of_the_folder(llama: Path) -> None:
         intsim.quantize(path, recipe="zeroquant", profile="intsim-wide", calibration=TEXTS) for path in (llama, file)
     ]
     assert open_reference(file, models[0]).names == open_checkpoint(llama).names
+    unstated = replace(models[0], config=replace(models[0].config, head_dim=0))
+    assert open_reference(file, unstated).names == open_checkpoint(llama).names
     assert parse_tokenizer(str(models[0].tokenizer)).to_str() == models[1].tokenizer
     assert models[0].tensors.keys() == models[1].tensors.keys()
     for name, values in models[0].tensors.items():

@@ -58,6 +58,11 @@ def by_hand(before: list[int], ids: list[int], room: int, stride: int, unit: flo
         start += stride
 
 
+def test_what_follows_the_end_of_the_last_line_is_no_line() -> None:
+    lines = [*LINES, ""]
+    assert evaluate_runner("perplexity", lines, prepare("perplexity", lines, reader()), run).n == len(LINES)
+
+
 @pytest.mark.parametrize("rows", [1, 5, 64])
 @pytest.mark.parametrize(("window", "stride"), [(None, None), (64, 10), (9, None), (9, 1), (12, 11), (12, 5)])
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, BARE], ids=["bos", "bare"])
@@ -72,6 +77,7 @@ def test_the_perplexity_is_that_by_hand(
     perplexity, count = by_hand(before, ids, room, stride or room, 0.125)
     assert result.metrics == {"perplexity": pytest.approx(perplexity, rel=1e-13), "tokens": count}
     assert type(result.metrics["tokens"]) is int
+    assert result.n == len(LINES)
     if before:
         assert count == len(ids)
     assert result.n == 3
