@@ -603,7 +603,7 @@ def blocks() -> list[Any]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_real_arrays_reach_ties_and_their_neighbours(dtype):
-    found = np.concatenate(sample(strategies.real_arrays(THIRD, shape=40, dtype=dtype), 400))
+    found = np.concatenate(sample(strategies.real_arrays(THIRD, shape=40, dtype=dtype), 1000))
     assert found.dtype == dtype
     for code in (INT8.min, -1, 0, 1, INT8.max - 1):
         tie = np.array((code - 5 + 0.5) * 0.1875, dtype)  # exact
