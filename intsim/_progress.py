@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
-__all__ = ["watched"]
+__all__ = ["clear_bars", "watched"]
 
 Item = TypeVar("Item")
 PATIENCE: Final = 1.0
@@ -34,3 +34,11 @@ def watched(
     quiet: Any = None if shown else True  # None: unless stderr is a terminal
     # miniters: what follows quick items may be slow ones
     return tqdm(items, doing, total, unit=unit, disable=quiet, delay=PATIENCE, leave=False, miniters=1)
+
+
+def clear_bars() -> None:
+    """Take the bars away from where something else is printed; the next item brings them back."""
+    from tqdm import tqdm  # noqa: PLC0415
+
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.clear()

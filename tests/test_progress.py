@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from intsim import _progress, ops
-from intsim._progress import watched
+from intsim._progress import clear_bars, watched
 from intsim.cli import cli, texts, vectors
 
 EMBEDDED = Path(__file__).parent / "data" / "embedded-float"
@@ -20,6 +20,7 @@ evaluate, report = (importlib.import_module(f"intsim.report.{name}") for name in
 diagnosis, replaying, simulator = (
     importlib.import_module(f"intsim.verify.{name}") for name in ("diagnose", "replay", "simulator")
 )
+judge, files = (importlib.import_module(f"intsim.verify.vectors.{name}") for name in ("judge", "files"))
 exports = [importlib.import_module(f"intsim.io.{name}") for name in ("c_header", "memh_export", "npz_export")]
 
 Capture = pytest.CaptureFixture[str]
@@ -49,6 +50,22 @@ def test_short_work_shows_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch)
     assert watch(capsys, monkeypatch, patience=60).strip() == ""
 
 
+def test_what_is_printed_meanwhile_stands_on_a_line_without_the_bar(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(_progress, "PATIENCE", 0)
+    taken = iter(watched([3, 1, 4], "working", unit="step"))
+    next(taken)
+    assert "working" in capsys.readouterr().err
+    clear_bars()
+    assert capsys.readouterr().err.endswith("\r")
+    assert list(taken) == [1, 4]
+    capsys.readouterr()
+    clear_bars()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_file_or_a_pipe_gets_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_progress, "PATIENCE", 0)
     assert list(watched([3, 1, 4], "working", unit="step")) == [3, 1, 4]
@@ -65,7 +82,7 @@ def test_commands_leave_bars_out_where_quiet_is_asked_for(
         asked[doing] = shown
         return items
 
-    for module in (calibrate, evaluate, quantize, report, texts, vectors, diagnosis, replaying, *exports):
+    for module in (calibrate, evaluate, quantize, report, texts, vectors, diagnosis, replaying, judge, files, *exports):
         monkeypatch.setattr(module, "watched", record)
     lines = [tmp_path / "texts.txt", tmp_path / "data.tsv"]
     lines[0].write_text("a fine film\n", encoding="utf-8")
@@ -82,6 +99,9 @@ def test_commands_leave_bars_out_where_quiet_is_asked_for(
         ["export", tmp_path / "out", "--npz", tmp_path / "out.npz"],
         ["export", tmp_path / "out", "--c", tmp_path / "c"],
         ["vectors", "gen", "isqrt", "--level", "0", "-o", tmp_path / "right.txt"],
+        ["vectors", "verify", "isqrt", tmp_path / "right.txt"],
+        ["vectors", "gen", "isqrt", "--level", "0", "--format", "memh", "-o", tmp_path / "right.memh"],
+        ["vectors", "verify", "isqrt", tmp_path / "right.memh"],
         ["vectors", "kill", "isqrt", "--coverage", "table"],
         ["diagnose", tmp_path / "right.txt", tmp_path / "wrong.txt"],
         ["run", tmp_path / "out", "--text", "a fine film", "--trace", tmp_path / "trace", "--level", "steps"],

@@ -177,7 +177,9 @@ def matmul(
     if total > FLOAT32_EXACT:  # the weights at hand may allow less than their dtype does
         rows = x_bound * (carrier.norms if isinstance(carrier, Weight) else row_norms(w))
         products = min(products, int(rows.max(initial=0)))
-        total = min(total, int((rows if bias is None else rows + np.abs(bias, dtype=np.int64)).max(initial=0)))
+        if bias is not None:
+            rows = rows[..., None, :] + np.abs(bias, dtype=np.int64)
+        total = min(total, int(rows.max(initial=0)))
     if total > FLOAT32_EXACT and x.dtype.kind == "u":  # and so may the rows at hand
         rows = int(x.sum(axis=-1, dtype=np.int64).max(initial=0)) * w_bound
         products = min(products, rows)

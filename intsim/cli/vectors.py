@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 import numpy as np
 
-from intsim._progress import watched
+from intsim._progress import clear_bars, watched
 from intsim._status import MISMATCH
 from intsim.cli.options import quiet
 from intsim.cli.printing import say
@@ -192,6 +192,7 @@ def gen(
 @size_option
 @to_option
 @activations_option
+@quiet
 def verify_(
     name: str,
     *,
@@ -203,6 +204,7 @@ def verify_(
     size: tuple[int, ...] | None,
     to: str | None,
     activations: str | None,
+    quiet: bool,
 ) -> None:
     """Recompute the cases of FILE (- or nothing: stdin) and show every result that differs.
 
@@ -218,9 +220,11 @@ def verify_(
     shown = 0
     with _input(path) as stream:
         at_level = None if level is None else _level(level)
-        for found in verify(stream, name, profile=profile, size=size, seed=seed, level=at_level, options=options):
+        how: dict[str, Any] = {"size": size, "seed": seed, "level": at_level, "options": options}
+        for found in verify(stream, name, profile=profile, **how, progress=not quiet):
             if isinstance(found, Mismatch):
                 if errors == 0 or shown < errors:
+                    clear_bars()
                     click.echo(str(found))
                     shown += 1
                 continue

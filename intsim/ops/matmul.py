@@ -34,7 +34,7 @@ def matmul(
     x_zero_point, w_zero_point
         Codes that stand for 0.
     bias
-        (N,) int32 in units of the accumulator.
+        (N,), or (..., 1, N) of a product each, int32 in units of the accumulator.
     carrier
         ``auto`` uses floating-point BLAS where it is proved exact, ``integer`` plain NumPy integers; ``w_q`` as a
         ``Weight`` is ``auto`` without preparing it again. Same bits.

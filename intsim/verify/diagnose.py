@@ -275,8 +275,8 @@ def diagnose_files(expected: str, actual: str, *, progress: bool = False) -> Dia
             raise IntsimError(msg)
         try:
             if of_vectors:
-                ours = _answers(golden)
-                return diagnose_answers(ours, _answers(found, like=ours), progress=progress)
+                ours = _answers(golden, progress=progress)
+                return diagnose_answers(ours, _answers(found, like=ours, progress=progress), progress=progress)
             return diagnose(read_trace(golden)[0], read_dump(found), progress=progress)
         except IntsimError as error:
             told = str(error)
@@ -311,10 +311,10 @@ def _may_answer(path: Path) -> bool:
         return not TRACE.recognises(file)
 
 
-def _answers(path: Path, *, like: Answers | None = None) -> Answers:
+def _answers(path: Path, *, like: Answers | None = None, progress: bool) -> Answers:
     try:
         with path.open("rb") as file:
-            return read_answers(file, like=like)
+            return read_answers(file, like=like, progress=progress)
     except IntsimError as error:
         msg = f"{path}: {error}"
         raise IntsimError(msg) from None

@@ -93,6 +93,17 @@ def test_the_bias_does_not_wrap(carrier, bias):
 
 
 @every_carrier
+def test_the_bound_is_that_of_each_product_with_its_own_bias(carrier):
+    """Large weights beside a small bias, and the reverse; 2**31 only if they were taken together."""
+    x, w = np.full((2, 1, 1100), 127, np.int8), np.zeros((2, 1, 1100), np.int8)
+    w[0] = 127
+    bias = np.array([[[0]], [[2**31 - 1]]])
+    assert matmul(x, w, bias=bias, carrier=carrier).tolist() == [[[1100 * 127 * 127]], [[2**31 - 1]]]
+    with pytest.raises(ValueError, match=r"less than 2\*\*31"):
+        matmul(x, w, bias=bias[::-1], carrier=carrier)
+
+
+@every_carrier
 def test_heads_of_a_batch_are_multiplied_one_by_one(carrier):
     rng = np.random.default_rng(0)
     query = rng.integers(-128, 128, (2, 3, 5, 8)).astype(np.int8)

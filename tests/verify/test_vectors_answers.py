@@ -15,7 +15,7 @@ from intsim.profile import INTSIM, PROFILES
 from intsim.verify.bugs import CONTROL, changes_of_operator
 from intsim.verify.diagnose import diagnose_answers, diagnose_files
 from intsim.verify.kill import EQUIVALENT
-from intsim.verify.vectors import OPERATORS, bind, generate, minimum, read_answers
+from intsim.verify.vectors import OPERATORS, bind, generate, judge, minimum, read_answers
 from intsim.verify.vectors.operators import RANGES
 
 FORMS = [("text", None), ("memh", 32), ("memh", 8), ("memh", 128), ("npz", None), ("npz", 32), ("safetensors", None)]
@@ -44,6 +44,18 @@ def test_every_form_that_is_written_is_read(name, form, word_bits, tmp_path):
     assert f"0 of {minimum(bind(name, INTSIM), 0)} cases differ" in err
     assert call("verify", name, data=path.read_bytes())[0] == 0
     assert diagnose_files(str(path), str(path)).mismatches == 0
+
+
+@pytest.mark.parametrize(("form", "word_bits"), FORMS)
+def test_what_is_judged_in_parts_is_what_is_judged_at_once(form, word_bits, tmp_path, monkeypatch):
+    path = written("softmax", form, word_bits, tmp_path / "file", "--level", 0)
+    whole = call("verify", "softmax", path)
+    operator = bind("softmax", INTSIM)
+    for size in (1, operator.line_bytes, 7 * operator.line_bytes):
+        monkeypatch.setattr(judge, "BATCH_BYTES", size)
+        assert call("verify", "softmax", path) == whole
+        with path.open("rb") as file:
+            assert read_answers(file).operands.shape == (minimum(operator, 0), operator.words)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from intsim._progress import watched
 from intsim.errors import IntsimError, said
 from intsim.io.safetensors_file import parse_metadata, read_any
 from intsim.verify.vectors.draw import Int64
@@ -191,7 +192,7 @@ class Memory(NamedTuple):
     skipped: Sequence[tuple[int, bytes]]
 
 
-def memory_of(lines: Sequence[tuple[int, bytes]]) -> Memory:
+def memory_of(lines: Sequence[tuple[int, bytes]], *, progress: bool = False) -> Memory:
     """Return what numbered lines of a ``$readmemh`` file hold; addresses that are passed over hold X.
 
     Raises
@@ -202,7 +203,7 @@ def memory_of(lines: Sequence[tuple[int, bytes]]) -> Memory:
     remarks: list[tuple[int, bytes]] = []
     skipped: list[tuple[int, bytes]] = []
     words: list[bytes] = []
-    for number, line in lines:
+    for number, line in watched(lines, "reading", unit="line", shown=progress):
         code, slashes, _ = line.partition(b"//")
         tokens = code.lower().replace(b"_", b"").split()
         if not tokens:

@@ -7,7 +7,7 @@ and answers may come without their operands. Text is a stream; memh, npz and saf
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -16,6 +16,7 @@ from typing import BinaryIO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._progress import watched
 from intsim.errors import IntsimError
 from intsim.io.bounded import MAX_DATA, bounded_lines
 from intsim.profile import INTSIM, Profile, find_profile
@@ -130,6 +131,7 @@ def verify(
     seed: int | None = None,
     level: Level | None = None,
     options: Mapping[str, str] | None = None,
+    progress: bool = False,
 ) -> Iterator[Mismatch | Verdict]:
     """Yield every mismatch of a file of vectors, then the verdict. Memory does not grow with a stream of text.
 
@@ -143,6 +145,8 @@ def verify(
     profile, size, seed, level, options
         As the header has them, else the ``intsim`` profile, the default size and formats. Answers alone are to the
         cases of seed 1 and level 1 unless something says otherwise; without a seed, operands may be any.
+    progress
+        Whether a terminal shows a bar.
 
     Raises
     ------
@@ -152,7 +156,9 @@ def verify(
         the cases before come first.
     """
     verdict = None
-    asked = _Asked(name=name, profile=profile, size=size, seed=seed, level=level, options=options or {})
+    asked = _Asked(
+        name=name, profile=profile, size=size, seed=seed, level=level, options=options or {}, progress=progress
+    )
     for batch in _batches(stream, asked):
         verdict = verdict or Verdict(batch.operator)
         verdict.cases += len(batch.places)
@@ -174,7 +180,7 @@ def verify(
         yield verdict
 
 
-def read_answers(stream: BinaryIO, *, like: Answers | None = None) -> Answers:
+def read_answers(stream: BinaryIO, *, like: Answers | None = None, progress: bool = False) -> Answers:
     """Return all cases of a file of vectors.
 
     Parameters
@@ -183,16 +189,18 @@ def read_answers(stream: BinaryIO, *, like: Answers | None = None) -> Answers:
         As ``verify`` reads it.
     like
         The cases that are answered, whose operator it is; by default the header tells.
+    progress
+        Whether a terminal shows a bar.
 
     Raises
     ------
     IntsimError
         As ``verify``, or if neither names the operator.
     """
-    asked = _Asked()
+    asked = _Asked(progress=progress)
     if like is not None:
         own = like.operator
-        asked = _Asked(name=own.name, profile=own.profile, size=own.size, cases=like.operands, operator=own)
+        asked = replace(asked, name=own.name, profile=own.profile, size=own.size, cases=like.operands, operator=own)
     parts = list(_batches(stream, asked))
     return Answers(
         operator=parts[0].operator,
@@ -221,6 +229,7 @@ class _Asked:
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     cases: Int64 | None = None
     operator: Operator | None = None
+    progress: bool = False
 
     def bound(self, header: Header) -> Operator:
         """Return the operator that the header and the caller agree on."""
@@ -370,7 +379,7 @@ def _batches_of_arrays(head: bytes, stream: BinaryIO, asked: _Asked) -> Iterator
     operator = asked.bound(header)
     parsed = cases_of_arrays(operator, header, arrays)
     seeded = asked.seeded(header, operator, alone=parsed.operands is None)
-    yield from _judged(operator, [parsed], seeded, header, unit="case")
+    yield from _judged(operator, _parts(parsed, operator), seeded, header, asked, unit="case")
 
 
 def _batches_of_memory(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answers]:
@@ -381,11 +390,11 @@ def _batches_of_memory(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answer
             msg = f"the vectors must have at most {MAX_DATA} bytes as memh, got more"
             raise IntsimError(msg)
         numbered.append((number, line))
-    memory = memory_of(numbered)
+    memory = memory_of(numbered, progress=asked.progress)
     operator = asked.bound(memory.header)
     parsed = cases_of_memory(operator, memory, asked=asked.count(memory.header, operator))
     seeded = asked.seeded(memory.header, operator, alone=parsed.operands is None)
-    yield from _judged(operator, [parsed], seeded, memory.header, unit="case")
+    yield from _judged(operator, _parts(parsed, operator), seeded, memory.header, asked, unit="case")
 
 
 def _batches_of_text(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answers]:
@@ -423,7 +432,7 @@ def _batches_of_text(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answers]
             yield parse_lines(operator, range(start, start + len(batch)), batch, alone=alone)
             start += len(batch)
 
-    yield from _judged(operator, parsed(), asked.seeded(header, operator, alone=alone), header, unit="line")
+    yield from _judged(operator, parsed(), asked.seeded(header, operator, alone=alone), header, asked, unit="line")
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -447,12 +456,26 @@ def _batch(lines: Iterator[bytes]) -> list[bytes]:
 # Judging
 
 
+def _parts(parsed: Parsed, operator: Operator) -> Iterator[Parsed]:
+    """Yield the cases of a file, about BATCH_BYTES of them at a time."""
+    length = -(-BATCH_BYTES // operator.line_bytes)
+    for start in range(0, max(len(parsed.places), 1), length):
+        cut = slice(start, start + length)
+        yield Parsed(
+            places=parsed.places[cut],
+            operands=None if parsed.operands is None else parsed.operands[cut],
+            observed=parsed.observed[cut],
+            unknown=parsed.unknown[cut],
+            skipped=() if start else parsed.skipped,
+        )
+
+
 def _judged(
-    operator: Operator, parts: Iterable[Parsed], seeded: _Seeded | None, header: Header, *, unit: str
+    operator: Operator, parts: Iterable[Parsed], seeded: _Seeded | None, header: Header, asked: _Asked, *, unit: str
 ) -> Iterator[Answers]:
     """Yield the cases of a file with what is expected of them, up to one that is wrong, whose error is raised."""
     announced, cases = header.number("cases"), 0
-    for part in parts:
+    for part in watched(parts, "judging", unit="batch", shown=asked.progress):
         answers, error = _expected(operator, part, seeded, cases, unit)
         yield answers
         if error is not None:
