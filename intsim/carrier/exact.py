@@ -31,6 +31,7 @@ __all__ = [
     "Weight",
     "Weights",
     "batched_product",
+    "by_column",
     "divide",
     "magnitude",
     "matmul",
@@ -56,6 +57,8 @@ BOUNDS: Final[dict[np.dtype[Any], int]] = {
 MIN_DEPTH: Final = 256  # of a piece of a product
 FEW_ROWS: Final = 8
 IN_CACHE: Final = 1 << 18  # weights carried at a time for so few rows
+WORDS: Final = 1 << 14  # rows of a table whose rows are looked up, and that few tokens are multiplied by
+TILE: Final = 16  # rows that change places at a time, few enough for their lines to stay in the cache
 KEPT: Final = 41 << 20  # bytes of float32 copies in a model: those of a MiniLM
 
 
@@ -105,7 +108,7 @@ class Weight:
     def transposed(self) -> NDArray[np.float32]:
         """Return the codes in float32, (K, N)."""
         if not self.keeps:
-            return self.codes.astype(FLOAT32).T
+            return self.codes.T.astype(FLOAT32)
         if (floats := self._floats) is None:
             floats = self._floats = self.codes.T.astype(FLOAT32, order="C")
         return floats
@@ -134,6 +137,20 @@ class Weights:
                 for each in self._by_name.values():
                     each.keep_nothing()
         return weight
+
+
+def by_column(w: Integers) -> Integers:
+    """Return the codes of an int8 weight (N, K), column by column in memory; whatever else it is, as it is.
+
+    BLAS multiplies by K rows of N weights faster than by N of K, by a few rows up to twice. Tables of words stay: their
+    rows are looked up.
+    """
+    if w.dtype != np.int8 or w.ndim != 2 or len(w) > WORDS or w.flags.f_contiguous:
+        return w
+    columns = np.empty(w.shape[::-1], w.dtype)
+    for start in range(0, len(w), TILE):
+        columns[:, start : start + TILE] = w[start : start + TILE].T
+    return columns.T
 
 
 def row_norms(w: Integers) -> Integers:
@@ -231,7 +248,8 @@ def _product(x: Integers, w: Integers | Weight, dtype: np.dtype[Any], cut: slice
         rows = x_carried.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         if isinstance(w, Weight) and not w.keeps and len(rows) <= FEW_ROWS:
             return _few_rows(rows, codes[:, cut], dtype).reshape(*x.shape[:-1], codes.shape[0])
-        floats = w.transposed() if isinstance(w, Weight) and dtype == FLOAT32 else codes.astype(dtype).T
+        order = "K" if dtype.kind == "f" else "C"  # plain integers have no BLAS
+        floats = w.transposed() if isinstance(w, Weight) and dtype == FLOAT32 else codes.astype(dtype, order=order).T
         return multiply(rows, floats[cut]).reshape(*x.shape[:-1], codes.shape[0])
     return batched_product(x_carried, codes[..., cut], dtype)
 
@@ -242,6 +260,15 @@ def _few_rows(x: NDArray[Any], codes: Integers, dtype: np.dtype[Any]) -> NDArray
     They are read once, a byte each: a copy of all of them would be written to memory and read again for a row or two.
     """
     columns, depth = codes.shape
+    if codes.flags.f_contiguous:
+        size = min(depth, max(1, IN_CACHE // columns))
+        buffer, acc = np.empty((size, columns), dtype), np.zeros((len(x), columns), dtype)
+        for start in range(0, depth, size):
+            part = codes.T[start : start + size]
+            floats = buffer[: len(part)]
+            np.copyto(floats, part)
+            acc += multiply(x[:, start : start + size], floats)
+        return acc
     size = min(columns, max(1, IN_CACHE // depth))
     buffer, acc = np.empty((size, depth), dtype), np.empty((len(x), columns), dtype)
     for start in range(0, columns, size):

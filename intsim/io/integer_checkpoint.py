@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from intsim._checked import check_kind
-from intsim.carrier.exact import Integers
+from intsim.carrier.exact import Integers, by_column
 from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import check_writable
 from intsim.io.packing import pack, packed_bits, unpack
@@ -106,6 +106,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
     if (found := digest(contents, tensors)) != expected:
         msg = f"{file} must have the digest that it was written with, {expected}, got {found}; make it anew by {renew}"
         raise CheckpointError(msg)
+    for name, values in tensors.items():
+        tensors[name] = by_column(values)
     try:
         HEADS.index(contents["head"])  # checks it
         model: dict[str, Any] = {

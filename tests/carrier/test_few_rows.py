@@ -7,21 +7,37 @@ import pytest
 from intsim import ops
 from intsim.carrier import exact
 from intsim.carrier.dynamic_steps import Product, Scaled
-from intsim.carrier.exact import Weight, product
+from intsim.carrier.exact import WORDS, Weight, by_column, product
 from intsim.fixedpoint import INT8, INT16, Dyadic, IntRange, Rounding
 
 
+@pytest.mark.parametrize("laid_out", [np.asarray, by_column])
 @pytest.mark.parametrize("rows", [1, 2, 8, 9])
 @pytest.mark.parametrize(("columns", "depth"), [(1, 1040), (700, 576), (1025, 256), (3, 1 << 12)])
-def test_weights_in_blocks_give_the_integers(rows, columns, depth, monkeypatch):
+def test_weights_in_blocks_give_the_integers(rows, columns, depth, laid_out, monkeypatch):
     monkeypatch.setattr(exact, "IN_CACHE", 1 << 16)  # several blocks, the last of them short
     rng = np.random.default_rng(rows)
     x = rng.choice([-127, 127, 126, -1], (rows, depth)).astype(np.int8)
-    weight = Weight(rng.choice([-127, 127, 1], (columns, depth)).astype(np.int8))
+    weight = Weight(laid_out(rng.choice([-127, 127, 1], (columns, depth)).astype(np.int8)))
     weight.keeps = False
     expected = x.astype(np.int64) @ weight.codes.astype(np.int64).T
     assert np.array_equal(product(x, weight), expected)
     assert np.array_equal(ops.matmul(x, weight.codes, carrier=weight), expected)
+    assert np.array_equal(ops.matmul(x, weight.codes, carrier="integer"), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (16, 40), (33, 7), (WORDS, 2)])
+def test_a_weight_lies_column_by_column(shape):
+    w = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+    columns = by_column(w)
+    assert np.array_equal(columns, w)
+    assert columns.flags.f_contiguous
+    assert by_column(columns) is columns
+
+
+@pytest.mark.parametrize("w", [np.ones((WORDS + 1, 2), np.int8), np.ones((3, 4), np.int16), np.ones(7, np.int8)])
+def test_what_is_no_weight_of_a_layer_stays_as_it_is(w):
+    assert by_column(w) is w
 
 
 @pytest.mark.parametrize(

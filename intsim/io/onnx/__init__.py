@@ -123,7 +123,7 @@ def _written_beside(path: Path, graph: Graph) -> tuple[dict[str, _Place], int]:
         msg = f"{path} must be a file, beside which a second one can be, got a model of more than {MOST_INSIDE} bytes"
         raise IntsimError(msg)
     large = {
-        name: array.astype(array.dtype.newbyteorder("<"), copy=False)
+        name: array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
         for name, array in graph.constants.items()
         if array.nbytes >= PAGE
     }
