@@ -19,7 +19,7 @@ from intsim.carrier.rowwise import Float64
 from intsim.carrier.steps import Residual
 from intsim.fixedpoint import INT16, INT32, UINT16, Dyadic, IntRange, Rounding, rounding_right_shift
 
-__all__ = ["DynamicDense", "DynamicResidual", "Product", "Scaled", "quotients"]
+__all__ = ["DynamicDense", "DynamicResidual", "Product", "Scaled", "by_token", "quotients"]
 
 HALF: Final = {Rounding.FLOOR: 0.0, Rounding.HALF_UP: 0.5, Rounding.HALF_EVEN: 0.5, Rounding.HALF_AWAY: 0.5}
 UNIT: Final = 2.0**-53  # of relative error in a float64
@@ -64,6 +64,46 @@ def quotients(
         return y.clip(to.min, to.max, out=y).astype(to.dtype)
 
     return in_blocks(rows, x, bound)
+
+
+def by_token(x: Integers, *, zero_point: int, to: IntRange, rounding: Rounding) -> tuple[Integers, Integers] | None:
+    """Return ``quantize_dynamic`` of each row by its own ``dynamic_bound``, and that; None where it is not proved.
+
+    Parameters
+    ----------
+    x
+        (..., C) integers that fit int32, C at least 1.
+    to
+        Range of the codes, signed and symmetric.
+
+    Bounds
+    ------
+    As for ``quotients``, but that no quotient is beyond the codes, and that z = highest code + 1 is added with the
+    half, after which what is cut off toward zero is floored: fl(q) and fl(fl(q) + z + 1/2) move by at most M /
+    2**(p + 1) and 2 M / 2**(p + 1), together less than 1 / 2b for 3 M b < 2**p. In float64 that is so for every b.
+    """
+    if rounding not in (Rounding.FLOOR, Rounding.HALF_UP):
+        return None
+    z = to.max + 1
+    unsigned, wide = f"u{to.dtype.itemsize}", np.dtype(np.int32 if x.dtype.itemsize <= 2 else np.int64)
+
+    def rows(x: Integers) -> tuple[Integers, Integers]:
+        bound = np.maximum(
+            x.max(axis=-1, keepdims=True).astype(wide) - zero_point,
+            zero_point - x.min(axis=-1, keepdims=True).astype(wide),
+        )
+        single = 3 * z * int(bound.max(initial=0)) < 1 << 24 and (x.dtype.itemsize <= 2 or not zero_point)
+        y = x.astype(np.float32 if single else np.float64)
+        if zero_point:
+            y -= zero_point
+        y *= to.max
+        y /= np.maximum(bound, 1).astype(y.dtype)
+        y += z + HALF[rounding]
+        codes = y.astype(unsigned)
+        codes -= codes.dtype.type(z)
+        return codes.view(to.dtype), bound
+
+    return in_blocks(rows, x)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

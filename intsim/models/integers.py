@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from intsim import ops
 from intsim._trace import call, observed
 from intsim.carrier.blocks import Part, in_blocks, in_parts, is_alone, one_thread
+from intsim.carrier.dynamic_steps import by_token
 from intsim.carrier.exact import Carrier, Integers, on_integers
 from intsim.fixedpoint import INT16, INT32, IntRange
 from intsim.models import fused
@@ -412,12 +413,17 @@ class IntegerWorld:
     def read(self, name: str, x: Total | Activation) -> Operand:
         x = self._activation(x)
         out = self._formats[x.name]
+        constants: dict[str, Any]
         if (how := self._model.dynamic.get(name)) is not None:
+            if not self._whole and how.per == "token":
+                constants = {"zero_point": out.zero_point, "to": how.range, "rounding": self._profile.rounding}
+                if (found := by_token(x.codes, **constants)) is not None:
+                    return Operand(found[0], how.range, found[1])
             zero_point = {"zero_point": out.zero_point}
             mask = self._mine(self._mask) if len(x.codes.shape) > 2 else None
             how_found = {"per": how.per, "clip": how.clip, "mask": mask}
             bound = call(f"{name}.bound", ops.dynamic_bound, x.codes, **how_found, **zero_point)
-            constants: dict[str, Any] = {"unit": how.unit, "to": how.range, "rounding": self._profile.rounding}
+            constants = {"unit": how.unit, "to": how.range, "rounding": self._profile.rounding}
             codes = call(name, ops.quantize_dynamic, x.codes, bound, **constants, **zero_point)
             return Operand(codes, how.range, bound)
         if name in self._formats:  # codes of fewer bits

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from intsim import ops
-from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual, Scaled, quotients
+from intsim.carrier.dynamic_steps import DynamicDense, DynamicResidual, Scaled, by_token, quotients
 from intsim.carrier.exact import Weight
 from intsim.fixedpoint import INT8, INT16, INT32, UINT8, Dyadic, IntRange, Rounding, rounding_divide, saturate
 from intsim.ops.layer_norm import LayerNormParams, carried_norm
@@ -44,6 +44,55 @@ def test_every_16_bit_code_over_many_bounds_is_quantized_as_defined(bits, unit, 
             codes = quotients(x, np.array([[bound]]), **constants)
             assert codes.dtype == to.dtype
             assert np.array_equal(codes, defined(x, np.array([[bound]]), **constants))
+
+
+def require_the_operators(x, zero_point, to, rounding):
+    """Check codes and bounds of rows against the operators' definitions, on int64."""
+    codes, bounds = by_token(x, zero_point=zero_point, to=to, rounding=rounding)
+    expected = np.abs(x.astype(np.int64) - zero_point).max(axis=-1, keepdims=True)
+    assert np.array_equal(bounds, expected)
+    assert bounds.dtype == ops.dynamic_bound(x, per="token", zero_point=zero_point).dtype
+    constants = {"multiplier": to.max, "zero_point": zero_point, "to": to, "rounding": rounding}
+    assert codes.dtype == to.dtype
+    assert np.array_equal(codes, defined(x, expected, **constants))
+
+
+@pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.HALF_UP], ids=str)
+@pytest.mark.parametrize("bits", [2, 4, 8, 9, 12, 16])
+def test_every_16_bit_code_beside_many_largest_ones_is_quantized_as_defined(bits, rounding):
+    to, rng = IntRange(bits, narrow=True), np.random.default_rng(bits)
+    for largest in [2**15, 2**15 - 1, 2 * 127 * 127, 254, 3, 2, 1, 0, *rng.integers(1, 2**15, 20).tolist()]:
+        x = np.arange(-largest, min(largest, 2**15 - 1) + 1).astype(np.int16)[None]
+        require_the_operators(x, 0, to, rounding)
+        require_the_operators(np.abs(x, dtype=np.int32), 0, to, rounding)
+    for zero_point in (-(2**15), 2**15 - 1, 1000):
+        require_the_operators(np.arange(-(2**15), 2**15).astype(np.int16).reshape(8, -1), zero_point, to, rounding)
+
+
+@pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.HALF_UP], ids=str)
+@pytest.mark.parametrize("zero_point", [0, -5, 2**20])
+@given(
+    largest=edge_integers(1, 2**31 - 1) | edge_integers(1, 2**17),
+    k=st.integers(-(2**15), 2**15),
+    bits=st.integers(2, 16),
+)
+def test_codes_next_to_ties_are_exact_beside_every_largest_one(rounding, zero_point, largest, k, bits):
+    """Up to 3 z largest < 2**24 in float32, and beyond it in float64."""
+    to = IntRange(bits, narrow=True)
+    tie = (2 * (k % (to.max + 1)) + 1) * largest // (2 * to.max)
+    near = np.clip(np.arange(tie - 2, tie + 3), 0, largest)
+    x = np.concatenate([near, -near, [largest]]) + zero_point
+    assume(np.abs(x).max() < 2**31)
+    require_the_operators(x.astype(np.int32)[None], zero_point, to, rounding)
+
+
+def test_rows_of_nothing_but_the_zero_point_are_zero():
+    require_the_operators(np.full((3, 5), 7, np.int8), 7, IntRange(8, narrow=True), Rounding.HALF_UP)
+
+
+@pytest.mark.parametrize("rounding", [Rounding.HALF_EVEN, Rounding.HALF_AWAY, Rounding.TOWARD_ZERO], ids=str)
+def test_rows_are_left_to_the_operators_where_rounding_is_another(rounding):
+    assert by_token(np.ones((1, 2), np.int16), zero_point=0, to=IntRange(8, narrow=True), rounding=rounding) is None
 
 
 @pytest.mark.parametrize("rounding", CARRIED, ids=str)
