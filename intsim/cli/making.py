@@ -40,7 +40,7 @@ __all__ = ["COMMANDS"]
 @click.option("--calibration-size", type=click.IntRange(min=1), help="Use the first N lines.")
 @click.option("--window", type=click.IntRange(min=2), help="Tokens a decoder reads at a time; by default up to 512.")
 @click.option(
-    "--ranges", type=click.Path(path_type=Path), help="JSON file {activation: [min, max]}; texts serve others."
+    "--ranges", type=click.Path(path_type=Path), help="JSON file {activation: [min, max]}; --calibration serves others."
 )
 @truncated
 @quiet

@@ -126,7 +126,10 @@ def quantized_tensors(config: object, tensors: Mapping[str, StoredTensor], prefi
     named = cast("dict[str, object]", groups).items()
     schemes = [_checked(f"group {name} of quantization_config", each, GROUP) for name, each in named]
     found = dict(tensors)
-    for name in tensors:
+    for name, tensor in tensors.items():
+        if name.endswith(".weight") and tensor.dtype == "I8" and f"{name}_scale" not in tensors:
+            msg = f"tensor {name!r} of {tensor.file} must come with {name}_scale, being I8, got no such tensor"
+            raise CheckpointError(msg)
         if not name.endswith(".weight_scale"):
             continue
         layer = name.removesuffix(".weight_scale")

@@ -363,8 +363,8 @@ Q, K = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"
         (
             {"change": lambda t: t.pop(f"{K}.weight_scale")},
             (
-                "tensor 'layers.0.self_attn.k_proj.weight' of FILE must be stored as one of F32, F16, BF16, got "
-                "I8; save the model in float32"
+                "tensor 'layers.0.self_attn.k_proj.weight' of FILE must come with "
+                "layers.0.self_attn.k_proj.weight_scale, being I8, got no such tensor"
             ),
         ),
         (
