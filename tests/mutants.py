@@ -40,7 +40,12 @@ OPS: Final = "tests/ops/test_"
 TESTS: Final = {  # besides the test of the same name; the quickest first
     "intsim/fixedpoint.py": [f"{OPS}requantize.py"],
     "intsim/requantization.py": ["tests/test_profile.py"],
-    "intsim/carrier/exact.py": ["tests/test_operator_steps.py", f"{OPS}matmul.py", "tests/carrier/test_steps.py"],
+    "intsim/carrier/exact.py": [
+        "tests/carrier/test_few_rows.py",
+        "tests/test_operator_steps.py",
+        f"{OPS}matmul.py",
+        "tests/carrier/test_steps.py",
+    ],
     "intsim/carrier/rowwise.py": [f"{OPS}layer_norm.py", f"{OPS}softmax.py", "tests/carrier/test_steps.py"],
     "intsim/ops/tabulated.py": [f"{OPS}sigmoid.py", f"{OPS}gelu.py", "tests/test_operator_steps.py"],
     "intsim/ops/exp.py": ["tests/test_operator_steps.py"],
