@@ -86,6 +86,12 @@ def test_codes_next_to_ties_are_exact_beside_every_largest_one(rounding, zero_po
     require_the_operators(x.astype(np.int32)[None], zero_point, to, rounding)
 
 
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 5), (2, 3, 4, 5), (0, 5)])
+def test_a_row_is_the_last_axis(shape):
+    x = np.random.default_rng(0).integers(-999, 1000, shape).astype(np.int16)
+    require_the_operators(x, 3, IntRange(8, narrow=True), Rounding.HALF_UP)
+
+
 def test_rows_of_nothing_but_the_zero_point_are_zero():
     require_the_operators(np.full((3, 5), 7, np.int8), 7, IntRange(8, narrow=True), Rounding.HALF_UP)
 

@@ -93,6 +93,13 @@ def test_the_bias_does_not_wrap(carrier, bias):
 
 
 @every_carrier
+def test_the_lowest_int32_is_beyond_the_bound_of_a_bias(carrier):
+    one = np.ones((1, 1), np.int8)
+    with pytest.raises(ValueError, match=r"less than 2\*\*31 for an int32 accumulator, got a bound of 214748"):
+        matmul(one, 0 * one, bias=np.array([-(2**31)], np.int32), carrier=carrier)
+
+
+@every_carrier
 def test_the_bound_is_that_of_each_product_with_its_own_bias(carrier):
     """Large weights beside a small bias, and the reverse; 2**31 only if they were taken together."""
     x, w = np.full((2, 1, 1100), 127, np.int8), np.zeros((2, 1, 1100), np.int8)
