@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.carrier.exact import Integers
+from intsim.carrier.exact import Integers, by_column
 from intsim.convert.adaround import adaround
 from intsim.convert.calibrate import Moments
 from intsim.convert.gptq import gptq
@@ -210,8 +210,8 @@ class Compiler:
             return self._scales[name]
         self._on_weight()
         if name in self._quantized:
-            self.tensors[name], self._scales[name] = self._quantized[name]()
-            self._codes[name] = self.tensors[name]
+            codes, self._scales[name] = self._quantized[name]()
+            self._codes[name] = self.tensors[name] = by_column(codes)
             return self._scales[name]
         rule, w = self._rules[name], self._weights[name]
         try:
@@ -226,7 +226,7 @@ class Compiler:
         params = replace(params, scale=scale)
         if source and rule.rounding != "nearest":
             w = ROUNDINGS[rule.rounding](w, params, self._moments[source].second)
-        self._codes[name], self._scales[name] = quantize(w, params), params.scale
+        self._codes[name], self._scales[name] = by_column(quantize(w, params)), params.scale
         if self._correct_biases and source:
             # The mean of what rounding adds to the output. What clipping takes off is no shift: it is missing in the
             # few tokens that the clipped weights were for, and would be added to all the others.

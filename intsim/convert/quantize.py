@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._progress import watched
-from intsim.carrier.exact import by_column
 from intsim.convert.calibrate import Moments, calibrate
 from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
@@ -310,8 +309,6 @@ def _quantizing(
         compiled.tensors["order"] = np.argsort(order)
     for name, scale in scales.items():
         compiled.tensors |= {f"{name}.smooth.multiplier": scale.multiplier, f"{name}.smooth.shift": scale.shift}
-    for name, values in compiled.tensors.items():
-        compiled.tensors[name] = by_column(values)
     return IntegerModel(
         model_type=checkpoint.model_type,
         head=checkpoint.head,
