@@ -445,6 +445,16 @@ def test_the_digest_does_not_depend_on_the_memory_of_a_tensor(model: intsim.Inte
     assert digest(model.contents(), tensors) == model.digest
 
 
+def test_weights_lie_column_by_column_when_quantized_and_when_loaded(
+    model: intsim.IntegerModel, tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    for each in (model, intsim.load(tmp_path)):
+        weights = [w for w in each.tensors.values() if w.ndim == 2 and w.dtype == np.int8]
+        assert weights
+        assert all(w.flags.f_contiguous for w in weights)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
