@@ -209,23 +209,25 @@ def in_parts(
     runs = [slice(start, end) for start, end in pairwise([0, *ends, count]) if start < end]
     ways = [[SimpleQueue[Any]() for _ in runs] for _ in runs]
 
-    def work(number: int) -> Any:
+    def work(number: int) -> tuple[Any, BaseException | None]:
         part = Part(runs[number], number, ways, axis)
         try:
             with one_thread():
-                return function(part)
-        except BaseException:
+                return function(part), None
+        except BaseException as error:  # noqa: BLE001 - raised below, once nobody works
             part.give_up()
-            raise
+            return None, error
 
+    _keep_what_is_freed()
     # a pool of its own: who waits for others must not wait for their turn
-    with ThreadPoolExecutor(len(runs), initializer=_keep_what_is_freed) as pool:
-        done = [pool.submit(work, number) for number in range(len(runs))]
-    errors = [error for each in done if (error := each.exception()) is not None]
+    with ThreadPoolExecutor(max(1, len(runs) - 1)) as pool:
+        others = [pool.submit(work, number) for number in range(1, len(runs))]
+        done = [work(0), *(other.result() for other in others)]
+    errors = [error for _, error in done if error is not None]
     for error in errors:
         if not isinstance(error, _AbandonedError):
             raise error
-    return [each.result() for each in done]
+    return [values for values, _ in done]
 
 
 def _keep_what_is_freed() -> None:

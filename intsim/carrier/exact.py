@@ -13,7 +13,6 @@ Setting the environment variable ``INTSIM_MATMUL=integer`` keeps ``matmul`` on p
 
 import math
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -26,10 +25,10 @@ from intsim.carrier.proof import multiply
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
 __all__ = [
+    "KEPT",
     "Carrier",
     "Integers",
     "Weight",
-    "Weights",
     "batched_product",
     "by_column",
     "divide",
@@ -58,8 +57,8 @@ MIN_DEPTH: Final = 256  # of a piece of a product
 FEW_ROWS: Final = 8
 IN_CACHE: Final = 1 << 18  # weights carried at a time for so few rows
 WORDS: Final = 1 << 14  # rows of a table whose rows are looked up, and that few tokens are multiplied by
-TILE: Final = 16  # rows that change places at a time, few enough for their lines to stay in the cache
 KEPT: Final = 41 << 20  # bytes of float32 copies in a model: those of a MiniLM
+TILE: Final = 16  # rows that change places at a time, few enough for their lines to stay in the cache
 
 
 def require_integers(name: str, x: Integers) -> None:
@@ -89,20 +88,20 @@ class Weight:
     ----------
     codes
         The integers.
+    keeps
+        Whether the float32 copy made for a product stays for the next one.
 
     Attributes
     ----------
     norms
         sum_k |w_nk|, int64.
-    keeps
-        Whether the float32 copy made for a product stays for the next one.
     """
 
-    def __init__(self, codes: Integers) -> None:
+    def __init__(self, codes: Integers, *, keeps: bool = True) -> None:
         self.codes: Final = codes
+        self.keeps: Final = keeps
         self.norms: Final = row_norms(codes)
         self.largest_norm: Final = int(self.norms.max(initial=0))
-        self.keeps = True
         self._floats: NDArray[np.float32] | None = None
 
     def transposed(self) -> NDArray[np.float32]:
@@ -112,31 +111,6 @@ class Weight:
         if (floats := self._floats) is None:
             floats = self._floats = self.codes.T.astype(FLOAT32, order="C")
         return floats
-
-    def keep_nothing(self) -> None:
-        """Let go of the float32 copy, and keep none from now on."""
-        self.keeps, self._floats = False, None
-
-
-class Weights:
-    """The weights of one model that products have read so far: float32 copies are kept if all of them fit KEPT."""
-
-    def __init__(self) -> None:
-        self._by_name: dict[str, Weight] = {}
-        self._lock = threading.Lock()
-
-    def prepared(self, name: str, codes: Integers) -> Weight:
-        """Return the weight of this name, whose codes are always the same."""
-        if (weight := self._by_name.get(name)) is not None:
-            return weight
-        weight = Weight(codes)
-        with self._lock:
-            weight = self._by_name.setdefault(name, weight)
-            size = sum(each.codes.size for each in self._by_name.values())
-            if size * FLOAT32.itemsize > KEPT:
-                for each in self._by_name.values():
-                    each.keep_nothing()
-        return weight
 
 
 def by_column(w: Integers) -> Integers:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from intsim.carrier.exact import Integers, Weight, Weights
+from intsim.carrier.exact import KEPT, Integers, Weight
 from intsim.fixedpoint import Dyadic
 from intsim.models.config import Config
 from intsim.models.digest import digest as digest_of
@@ -13,7 +13,7 @@ from intsim.models.families import FAMILIES
 from intsim.models.family import Family
 from intsim.models.formats import Dynamic, Format
 from intsim.models.outline import Outline, outline
-from intsim.models.world import Head
+from intsim.models.world import Head, tensor_name
 from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 
@@ -112,12 +112,20 @@ class Constants:
 
     def codes(self, weight: str) -> Integers:
         """Return the codes of a weight, which may be those of the tensor that it views."""
-        return self.tensors[weight if weight in self.tensors else self.outline.tensors[weight].parts[0]]
+        return self.tensors[self.stored(weight)]
+
+    def stored(self, weight: str) -> str:
+        """Return the name of the tensor that a weight is, which may be the one that it views."""
+        return weight if weight in self.tensors else self.outline.tensors[weight].parts[0]
 
     def weight(self, name: str) -> Weight:
-        """Return the weight that products read, prepared for them."""
-        weights: Weights = self.once("weights", Weights)
-        return weights.prepared(name, self.tensors[name])
+        """Return the weight that products read, prepared for them; float32 copies are kept if all of them fit KEPT."""
+        keeps = self.once("keeps", lambda: sum(4 * self.tensors[name].size for name in self._weights) <= KEPT)
+        return self.once(f"{name}.prepared", lambda: Weight(self.tensors[name], keeps=keeps))
+
+    @property
+    def _weights(self) -> set[str]:
+        return {self.stored(tensor_name(f"{name}.weight")) for name in self.outline.products}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what is stored; what a run has prepared is prepared again."""

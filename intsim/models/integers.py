@@ -433,8 +433,7 @@ class IntegerWorld:
     def linear(
         self, name: str, x: Operand, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
     ) -> Product:
-        weight = tensor_name(f"{name}.weight")
-        return Product(name, x, weight if weight in self._tensors else self._model.outline.tensors[weight].parts[0])
+        return Product(name, x, self._model.stored(tensor_name(f"{name}.weight")))
 
     def requantize(self, x: Product, *, role: str) -> Activation:
         return Activation(x.name, self._codes(x))

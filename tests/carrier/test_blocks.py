@@ -231,6 +231,19 @@ def test_no_part_is_more_work_than_its_share_and_a_row(count, threads, first, gr
         assert twice * threads <= count * (2 * first + growth * count) + 2 * threads * (first + growth * count)
 
 
+def test_who_asks_takes_the_first_part(monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 3)
+
+    def thread(part):
+        part.all_of(np.zeros(1))  # all at work
+        return threading.get_ident()
+
+    threads = in_parts(thread, 9, axis=0)
+    assert threads[0] == threading.get_ident()
+    assert len({*threads}) == 3
+    assert not blocks.is_alone()
+
+
 def test_one_thread_takes_all_rows(monkeypatch):
     monkeypatch.setattr(blocks, "THREADS", 2)
     assert in_parts(lambda part: part, 1, axis=0) == [None]

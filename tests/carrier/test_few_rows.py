@@ -18,8 +18,7 @@ def test_weights_in_blocks_give_the_integers(rows, columns, depth, laid_out, mon
     monkeypatch.setattr(exact, "IN_CACHE", 1 << 16)  # several blocks, the last of them short
     rng = np.random.default_rng(rows)
     x = rng.choice([-127, 127, 126, -1], (rows, depth)).astype(np.int8)
-    weight = Weight(laid_out(rng.choice([-127, 127, 1], (columns, depth)).astype(np.int8)))
-    weight.keeps = False
+    weight = Weight(laid_out(rng.choice([-127, 127, 1], (columns, depth)).astype(np.int8)), keeps=False)
     expected = x.astype(np.int64) @ weight.codes.astype(np.int64).T
     assert np.array_equal(product(x, weight), expected)
     assert np.array_equal(ops.matmul(x, weight.codes, carrier=weight), expected)

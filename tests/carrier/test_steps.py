@@ -526,26 +526,12 @@ def test_nothing_is_kept_of_an_array_that_is_multiplied():
         assert ops.matmul(x, w)[0, 0] == 2000 * code
 
 
-def test_copies_of_weights_are_kept_only_where_all_of_a_model_fit(monkeypatch):
-    monkeypatch.setattr(exact, "KEPT", 3 * 4 * 64)
-    weights, x = exact.Weights(), np.eye(8, dtype=np.int8)
-    for i in range(4):
-        w = np.full((8, 8), i, np.int8)
-        weight = weights.prepared(str(i), w)
-        assert weight is weights.prepared(str(i), w)
-        assert np.array_equal(ops.matmul(x, w, carrier=weight), np.full((8, 8), i))
-        kept = [weights.prepared(str(j), w) for j in range(i + 1)]
-        assert {each.keeps for each in kept} == {i < 3}
-        assert {each.transposed() is each.transposed() for each in kept} == {i < 3}
-
-
-def test_what_was_kept_is_let_go_of_once_a_model_is_too_large(monkeypatch):
-    monkeypatch.setattr(exact, "KEPT", 3 * 4 * 64)
-    weights, w = exact.Weights(), np.full((8, 8), 5, np.int8)
-    copies = [weakref.ref(weights.prepared(str(i), w).transposed()) for i in range(3)]
-    assert all(copy() is not None for copy in copies)
-    weights.prepared("3", w)
-    assert [copy() for copy in copies] == [None] * 3
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_copy_is_kept_where_that_is_asked_for(keeps):
+    weight = exact.Weight(np.full((8, 8), 5, np.int8), keeps=keeps)
+    assert (weight.transposed() is weight.transposed()) is keeps
+    copy = weakref.ref(weight.transposed())
+    assert (copy() is not None) is keeps
 
 
 @pytest.mark.parametrize("carrier", ["nope", None, 1])

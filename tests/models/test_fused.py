@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fused forward pass against the plain one, bit for bit."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from families import tiny
 
 import intsim
 from intsim.carrier import blocks
-from intsim.models import integers
+from intsim.models import constants, integers
 from intsim.profile import INTSIM, Softmax
 
 TinyBert = Callable[..., Path]
@@ -71,7 +73,7 @@ def prepared(model):
     return [
         name
         for name in model._built
-        if name not in ("outline", "weights") and not name.endswith((".rule", ".ratio", ".params"))
+        if name not in ("outline", "keeps") and not name.endswith((".rule", ".ratio", ".params", ".prepared"))
     ]
 
 
@@ -89,6 +91,18 @@ def test_the_fused_pass_gives_the_bits_of_the_plain_one(tiny_bert: TinyBert, tmp
         assert np.array_equal(fused, model(ids, carrier="integer", **inputs).values)
     assert len(prepared(model)) == 14 + (2 if labels else 0)
     assert refused(model) == ([] if labels is None or recipe in DYNAMIC else ["classifier"])  # logits have 32 bits
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_float_copies_of_weights_are_kept_where_all_of_a_model_fit(family, spare, tmp_path, monkeypatch):
+    model = intsim.quantize(tiny(family, "causal-lm", tmp_path), recipe=DYNAMIC[0], calibration=TEXTS)
+    weights = {name: values for name, values in model.tensors.items() if name.endswith("weight") and values.ndim == 2}
+    for table in {"wte.weight", "wpe.weight", "embed_tokens.weight"} & weights.keys():
+        del weights[table]
+    monkeypatch.setattr(constants, "KEPT", 4 * sum(values.size for values in weights.values()) + spare)
+    model = copy.copy(model)  # which has prepared nothing
+    assert {model.weight(name).keeps for name in weights} == {spare == 0}
 
 
 @pytest.mark.parametrize("recipe", DYNAMIC)
