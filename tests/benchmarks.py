@@ -252,7 +252,12 @@ def benchmark_decoder() -> None:
         ratio, a, b = paired_ratio(partial(model, token, cache=past, last=True), their_decode, pairs=31)
         print(f"  a token after it: {ratio:.2f} of torch ({a * 1e3:.0f} ms, {b * 1e3:.0f} ms)")
         print(f"  {size / a * 1e-9:.1f} GB of weights a second, torch's float32 {4 * 134.5e6 / b * 1e-9:.1f}")
-        print(f"  peak {peak >> 20} MB of a process that reads 512 tokens, integer checkpoint {size >> 20} MB")
+        kept = sum(codes.nbytes for codes in past.codes.values())
+        rows = [len(model.tensors[f"{name}.weight"]) for name in model.outline.products if name.startswith("layers.0.")]
+        layer = 4 * 512 * (sum(rows) + 512 * model.config.num_attention_heads)  # accumulators of one layer
+        sizes = f"integer checkpoint {size >> 20} MB, cache {kept >> 20} MB, one layer's accumulators {layer >> 20} MB"
+        ratio = (peak - kept - layer) / size
+        print(f"  peak {peak >> 20} MB of a process that reads 512 tokens, {sizes}, ratio without these {ratio:.2f}")
     square = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
     blas, seconds = paired_ratio(lambda: square @ square, lambda: square @ square)[1:], 2 * 1024**3
     print(f"float32 BLAS {seconds / blas[0] * 1e-9:.0f} GFLOP/s on {processor()}")
