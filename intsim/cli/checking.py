@@ -29,6 +29,7 @@ __all__ = ["COMMANDS"]
     help="What ACTUAL holds of the tensors called like PATTERN: ':, :3' is the first 3 of the second axis.",
 )
 @layout_options
+@quiet
 @as_json
 def compare(
     expected: str,
@@ -81,7 +82,7 @@ def _read_names(path: Path) -> dict[str, str]:
 @click.argument("actual")
 @quiet
 @as_json
-def diagnose(expected: str, actual: str, quiet: bool, json_: bool) -> None:
+def diagnose(expected: str, actual: str, json_: bool) -> None:
     """Say which changed rule explains how ACTUAL differs from EXPECTED.
 
     EXPECTED is a trace of level steps and ACTUAL the device's dump, or EXPECTED is what vectors gen OP writes and
@@ -95,7 +96,7 @@ def diagnose(expected: str, actual: str, quiet: bool, json_: bool) -> None:
     if expected == actual == "-":
         msg = "only one of EXPECTED and ACTUAL can be standard input"
         raise click.UsageError(msg)
-    result = diagnose_files(expected, actual, progress=not quiet)
+    result = diagnose_files(expected, actual)
     if json_:
         print_json(result.to_json())
     else:

@@ -55,7 +55,6 @@ def quantize(
     window: int | None,
     ranges: Path | None,
     truncate: bool,
-    quiet: bool,
 ) -> None:
     """Turn a CHECKPOINT, a Hugging Face folder or a GGUF file, into an integer checkpoint."""
     from intsim.convert.quantize import reads_on  # noqa: PLC0415  brings SciPy
@@ -65,7 +64,6 @@ def quantize(
     running = reads_on(open_checkpoint(checkpoint, head=head))
     texts = calibration_texts(calibration, calibration_size, running=running)
     options: dict[str, Any] = {"head": head, "profile": profile, "truncate": truncate, "window": window}
-    options |= {"progress": not quiet}
     model = intsim.quantize(checkpoint, recipe=recipe, calibration=texts, ranges=ranges, **options)
     model.save(output)
     size = sum(values.nbytes for values in model.tensors.values())
@@ -127,7 +125,6 @@ def export(
     trace: Path | None,
     layer: str | None,
     layout: Layout | None,
-    quiet: bool,
 ) -> None:
     """Write the integer checkpoint in DIR, or a trace of it, in files that hardware, C and other engines read.
 
@@ -162,7 +159,7 @@ def export(
         _export_onnx(model, onnx)
         return
     if c is not None:
-        _export_c(model, c, trace=trace, layer=layer, progress=not quiet)
+        _export_c(model, c, trace=trace, layer=layer)
         return
     if npz is not None:
         check_writable(npz, NPZ)
@@ -170,9 +167,9 @@ def export(
         check_folder_writable(memh, EXPORT)
     contents = _contents(intsim.load(model), trace, layer)
     if memh is not None:
-        write_memh(memh, contents, layout or Layout(), progress=not quiet)
+        write_memh(memh, contents, layout or Layout())
     elif npz is not None:
-        write_npz(npz, contents, progress=not quiet)
+        write_npz(npz, contents)
     click.echo(f"wrote {memh or npz}: {len(contents.tensors)} tensors", err=True)
 
 
@@ -180,7 +177,7 @@ def _contents(model: intsim.IntegerModel, trace: Path | None, layer: str | None)
     return model_contents(model, layer=layer) if trace is None else read_trace_contents(trace, model, layer=layer)
 
 
-def _export_c(model: Path, folder: Path, *, trace: Path | None, layer: str | None, progress: bool) -> None:
+def _export_c(model: Path, folder: Path, *, trace: Path | None, layer: str | None) -> None:
     from intsim.io.c import WEIGHTS_FILE  # noqa: PLC0415
     from intsim.io.c import check_folder as check_c_folder  # noqa: PLC0415
     from intsim.io.c import export as export_c  # noqa: PLC0415
@@ -191,7 +188,7 @@ def _export_c(model: Path, folder: Path, *, trace: Path | None, layer: str | Non
     loaded = intsim.load(model)
     files = [] if trace is not None or layer is not None else export_c(loaded, folder)
     if WEIGHTS_FILE not in files:
-        files.append(write_header(folder, _contents(loaded, trace, layer), progress=progress))
+        files.append(write_header(folder, _contents(loaded, trace, layer)))
     click.echo(f"wrote {folder}: {', '.join(files)}", err=True)
 
 

@@ -8,15 +8,25 @@ from typing import Any
 
 import click
 
+from intsim._progress import bars
 from intsim.errors import IntsimError
 from intsim.io.layout import Layout
 from intsim.io.trace_export import trace_form
 
 __all__ = ["as_json", "layout_options", "quiet", "traced", "truncated"]
 
-quiet = click.option("--quiet", is_flag=True, help="No progress bars; there are none unless stderr is a terminal.")
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
 truncated = click.option("--truncate", is_flag=True, help="Shorten texts that are too long; else they are refused.")
+
+
+def quiet(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command progress bars, and an option that takes them away."""
+    what = "No progress bars; there are none unless stderr is a terminal."
+    return click.option("--quiet", is_flag=True, expose_value=False, callback=_want_bars, help=what)(command)
+
+
+def _want_bars(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    context.with_resource(bars(not value))
 
 
 def traced(purpose: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -9,7 +9,8 @@ from typing import Any, Final
 import click
 
 import intsim
-from intsim.cli.options import as_json, traced, truncated
+from intsim._progress import counting
+from intsim.cli.options import as_json, quiet, traced, truncated
 from intsim.cli.printing import print_json, say
 from intsim.cli.texts import read_ids
 from intsim.errors import IntsimError, escaped
@@ -65,6 +66,7 @@ def demo(text: tuple[str, ...], json_: bool) -> None:
     help="Trace results, or what happens inside operators too, as diagnose needs it.",
 )
 @truncated
+@quiet
 @as_json
 def run(
     model: Path,
@@ -120,6 +122,7 @@ def run(
 @click.option(
     "--level", type=click.Choice(["tensors", "steps"]), default="tensors", show_default=True, help="As run's."
 )
+@quiet
 @as_json
 def generate(
     model: Path | None,
@@ -189,7 +192,8 @@ def _run_encoding(model: IntegerModel, encoding: Encoding, text: str | None) -> 
     from intsim.report.answer import answer  # noqa: PLC0415
 
     last = model.head == "causal-lm"
-    result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)], last=last)
+    with counting("running", unit="product"):
+        result = model([list(encoding.ids)], token_type_ids=[list(encoding.type_ids)], last=last)
     return {
         "text": text,
         "tokens": list(encoding.tokens) or None,

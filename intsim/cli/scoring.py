@@ -46,7 +46,6 @@ def eval_(
     stride: int | None,
     jobs: int,
     truncate: bool,
-    quiet: bool,
     json_: bool,
 ) -> None:
     """Score the integer checkpoint in DIR on a task, whose data are in their original layout."""
@@ -58,7 +57,7 @@ def eval_(
     examples = [example for path in data for example in read_task(task, path)][:limit]
     loaded = intsim.load(model)
     how: dict[str, Any] = {"truncate": truncate, "window": window, "stride": stride, "jobs": jobs}
-    result = evaluate(loaded, task, examples, reference=reference, progress=not quiet, **how)
+    result = evaluate(loaded, task, examples, reference=reference, **how)
     if json_:
         print_json(result.to_json())
         return
@@ -104,7 +103,6 @@ def report(
     calibration_size: int | None,
     plot: Path | None,
     jobs: int,
-    quiet: bool,
     json_: bool,
 ) -> None:
     """Compare recipes on a CHECKPOINT, folder or GGUF file: accuracy, size, and the error of each layer by its kind."""
@@ -119,7 +117,7 @@ def report(
         check_writable(plot, import_module("intsim.report.plot").PICTURE)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = calibration_texts(calibration, calibration_size)
-    how: dict[str, Any] = {"calibration": texts, "jobs": jobs, "progress": not quiet}
+    how: dict[str, Any] = {"calibration": texts, "jobs": jobs}
     result = report_on(checkpoint, recipe_list(recipes), task, examples, **how)
     if json_:
         print_json(result.to_json())

@@ -34,7 +34,6 @@ def inspect(
     observe: Path | None,
     plot: Path | None,
     reference: Path | None,
-    quiet: bool,
     json_: bool,
 ) -> None:
     """Summarise an integer checkpoint, a Hugging Face folder, a GGUF file or a trace."""
@@ -51,7 +50,7 @@ def inspect(
         raise click.UsageError(msg)
     if plot is not None:
         check_writable(plot, import_module("intsim.report.trace_plot").kind_of(plot))
-    texts = None if observe is None else read_texts(observe, progress=not quiet)
+    texts = None if observe is None else read_texts(observe)
     summary = summarise_widths(path, texts) if widths else summarise(path)
     if plot is not None:
         if summary["kind"] != "trace":

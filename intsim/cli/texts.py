@@ -23,13 +23,13 @@ def calibration_texts(file: Path | None, size: int | None, *, running: bool = Fa
     return (default_running_text() if running else default_calibration())[:size]
 
 
-def read_texts(path: Path, *, progress: bool) -> Iterable[str]:
-    """Return the texts of a file, with a progress bar if it is wanted."""
+def read_texts(path: Path) -> Iterable[str]:
+    """Return the texts of a file, with a progress bar."""
     texts = read_lines(path)
     if not texts:
         msg = f"{path} must hold a text on a line, got none"
         raise IntsimError(msg)
-    return watched(texts, "observing", unit="text", shown=progress)
+    return watched(texts, "observing", unit="text")
 
 
 def read_ids(path: Path | None) -> list[int]:

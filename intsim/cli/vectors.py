@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 import numpy as np
 
-from intsim._progress import clear_bars, watched
+from intsim._progress import bars, clear_bars, watched
 from intsim._status import MISMATCH
 from intsim.cli.options import quiet
 from intsim.cli.printing import say
@@ -113,7 +113,6 @@ def gen(
     size: tuple[int, ...] | None,
     to: str | None,
     activations: str | None,
-    quiet: bool,
 ) -> None:
     """Write cases of the operator OP: operands, then the result, edges first.
 
@@ -141,9 +140,9 @@ def gen(
     if count is not None and count < least:
         click.echo(f"level {level} of {name} needs {least} cases at least, so -n {count} writes {least}", err=True)
     header = format_header(operator, seed=seed, level=at_level, cases=cases, operands_only=operands_only)
-    shown = not quiet and (output is not None or not sys.stdout.isatty())
     batches = generate(operator, seed=seed, level=at_level, cases=cases)
-    batches = watched(batches, "generating", unit="batch", shown=shown)
+    with bars(False if output is None and sys.stdout.isatty() else None):
+        batches = watched(batches, "generating", unit="batch")
     if own is not None:
         header[1:1] = own.header
         header[-1] += f" --from DIR --layer {layer}"
@@ -204,7 +203,6 @@ def verify_(
     size: tuple[int, ...] | None,
     to: str | None,
     activations: str | None,
-    quiet: bool,
 ) -> None:
     """Recompute the cases of FILE (- or nothing: stdin) and show every result that differs.
 
@@ -221,7 +219,7 @@ def verify_(
     with _input(path) as stream:
         at_level = None if level is None else _level(level)
         how: dict[str, Any] = {"size": size, "seed": seed, "level": at_level, "options": options}
-        for found in verify(stream, name, profile=profile, **how, progress=not quiet):
+        for found in verify(stream, name, profile=profile, **how):
             if isinstance(found, Mismatch):
                 if errors == 0 or shown < errors:
                     clear_bars()
@@ -292,7 +290,6 @@ def replay_(
     weights: Path | None,
     stall: int,
     resets: int,
-    quiet: bool,
 ) -> None:
     """Run the units of bench, in Icarus Verilog, on the calls of a trace of level steps.
 
@@ -315,7 +312,7 @@ def replay_(
     exported = None if weights is None else read_dump(weights)
     kernels = simulated(work, units=units, stall=stall, resets=resets)
     skipped: dict[str, str] = {}
-    results = run_calls(recorded, kernels, layer=layer, weights=exported, skipped=skipped, progress=not quiet)
+    results = run_calls(recorded, kernels, layer=layer, weights=exported, skipped=skipped)
     with complete_file(out, RESULTS) as file:
         np.savez(file, allow_pickle=False, **results)
     click.echo(f"calls replayed: {len(results)}, skipped: {len(skipped)}", err=True)
@@ -334,13 +331,14 @@ def replay_(
 )
 @click.argument("names", metavar="[OP]...", nargs=-1, type=click.Choice(list(OPERATORS)))
 @quiet
-def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None, quiet: bool) -> None:
+def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None) -> None:
     """Say at which level the vectors of the operators OP (all by default) catch each known bug.
 
     A Markdown table; exit status 1 if level 1 misses a bug that some input shows.
     """
     grows = sys.stdout.isatty()  # the table, an operator at a time: a bar between two of them
-    operators = watched(names or tuple(OPERATORS), "trying", unit="operator", shown=not (quiet or grows))
+    with bars(False if grows else None):
+        operators = watched(names or tuple(OPERATORS), "trying", unit="operator")
     if covered is not None:
         _print_coverage(operators, profile_name, covered)
         return
@@ -350,9 +348,8 @@ def kill(names: tuple[str, ...], *, profile_name: str, covered: str | None, quie
     missed = 0
     for name in operators:
         profile = find_profile(profile_name)
-        fine, coarse = (
-            kill_matrix(profile, at_level, names=(name,), progress=grows and not quiet) for at_level in (2, 1)
-        )
+        with bars(None if grows else False):
+            fine, coarse = ([*kill_matrix(profile, at_level, names=(name,))] for at_level in (2, 1))
         thorough = {fate.bug: fate for fate in fine}
         for fate in coarse:
             beyond = thorough[fate.bug]

@@ -50,8 +50,6 @@ def calibrate(
     weights: Mapping[str, NDArray[np.float64]],
     encodings: Sequence[Encoding],
     observers: Mapping[str, Sequence[Callable[[NDArray[np.floating]], None]]],
-    *,
-    progress: bool = False,
 ) -> None:
     """Show every activation to its observers, real tokens only, a batch of texts at a time.
 
@@ -66,11 +64,9 @@ def calibrate(
         The tokens of each text.
     observers
         Activation name -> functions that are shown its vectors, (vectors, C).
-    progress
-        Whether to draw a progress bar on stderr.
     """
     batches = list(_batches(encodings))
-    for batch in watched(batches, "calibrating", unit="batch", shown=progress):
+    for batch in watched(batches, "calibrating", unit="batch"):
         ids, mask, types = pad(batch, pad_id=checkpoint.config.pad_token_id)
 
         def observe(name: str, x: NDArray[np.floating], mask: NDArray[np.bool_] = mask) -> NDArray[np.floating]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim._progress import watched
+from intsim._progress import bars, watched
 from intsim.convert.calibrate import Moments, calibrate
 from intsim.convert.compiler import compile_model
 from intsim.convert.permutation import permute_channels, range_order
@@ -182,23 +182,24 @@ def quantize_each(
     models: dict[int, IntegerModel] = {}
     weights = Weights(checkpoint.names, checkpoint.load)
     running = {
-        i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json, progress=progress)
+        i: _quantizing(checkpoint, weights, *chosen, ranges=found, tokenizer=tokenizer_json)
         for i, chosen in enumerate(zip(asked, matched, smoothed, numerics, strict=True))
     }
-    while running:
-        passes: dict[int, tuple[Mapping[str, Reals], dict[str, list[Observer]]]] = {}
-        for i, quantizing in list(running.items()):
-            try:
-                wanted = next(quantizing)
-            except StopIteration as done:
-                models[i] = done.value
-                del running[i]
-                continue
-            _, observers = passes.setdefault(id(wanted.weights), (wanted.weights, {}))
-            for name, observer in wanted.observers:
-                observers.setdefault(name, []).append(observer)
-        for seen, observers in passes.values():
-            calibrate(checkpoint, seen, encodings, observers, progress=progress)
+    with bars(progress or None):
+        while running:
+            passes: dict[int, tuple[Mapping[str, Reals], dict[str, list[Observer]]]] = {}
+            for i, quantizing in list(running.items()):
+                try:
+                    wanted = next(quantizing)
+                except StopIteration as done:
+                    models[i] = done.value
+                    del running[i]
+                    continue
+                _, observers = passes.setdefault(id(wanted.weights), (wanted.weights, {}))
+                for name, observer in wanted.observers:
+                    observers.setdefault(name, []).append(observer)
+            for seen, observers in passes.values():
+                calibrate(checkpoint, seen, encodings, observers)
     return [models[i] for i in range(len(asked))]
 
 
@@ -224,7 +225,6 @@ def _quantizing(
     *,
     ranges: Mapping[str, Range],
     tokenizer: str | None,
-    progress: bool,
 ) -> Generator[_Pass, None, IntegerModel]:
     """Yield the runs that a recipe needs, and return the model once they are done."""
     outline = checkpoint.outline
@@ -285,7 +285,7 @@ def _quantizing(
         if activation.like:
             activations[name] = activations[activation.like]
 
-    bar = iter(watched(rules.weights, "converting", unit="weight", shown=progress))
+    bar = iter(watched(rules.weights, "converting", unit="weight"))
     try:
         compiled = compile_model(
             checkpoint.family,

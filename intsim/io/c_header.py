@@ -17,10 +17,8 @@ FILES: Final = {"model": "constants.h", "trace": "trace.h"}
 PREFIX: Final = "intsim_"
 
 
-def write_header(folder: Path, contents: Contents, *, progress: bool = False) -> str:
+def write_header(folder: Path, contents: Contents) -> str:
     """Write ``constants.h``, of a trace ``trace.h``, into a folder; return its name.
-
-    ``progress`` draws a bar on a terminal.
 
     Raises
     ------
@@ -29,11 +27,11 @@ def write_header(folder: Path, contents: Contents, *, progress: bool = False) ->
     """
     name = FILES[contents.about["contents"]]
     with complete_file(folder / name, EXPORT) as file:
-        file.writelines(line.encode("ascii", "backslashreplace") for line in c_header(contents, progress=progress))
+        file.writelines(line.encode("ascii", "backslashreplace") for line in c_header(contents))
     return name
 
 
-def c_header(contents: Contents, *, progress: bool = False) -> Iterator[str]:
+def c_header(contents: Contents) -> Iterator[str]:
     """Yield a header that any C99 compiler takes.
 
     A tensor is ``static const TYPE intsim_NAME[...]``, of the narrowest type that holds its elements; a scalar has no
@@ -49,7 +47,7 @@ def c_header(contents: Contents, *, progress: bool = False) -> Iterator[str]:
         yield "typedef struct {\n  int32_t multiplier;\n  uint8_t shift;\n} intsim_dyadic;\n"
     yield from _activations(about.get("formats", {}))
     names = identifiers(contents.tensors)
-    for name, identifier in watched(names.items(), "writing", unit="tensor", shown=progress):
+    for name, identifier in watched(names.items(), "writing", unit="tensor"):
         yield from _array(name, PREFIX + identifier, contents.tensors[name])
     yield f"\n#endif  // {guard}\n"
 

@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from intsim._checked import check_kind
+from intsim._progress import watched
 from intsim.errors import IntsimError, said
 from intsim.io.bounded import MAX_DATA, MAX_LINE, parse_json, read_json, read_text, standard_input
 from intsim.io.exported import model_contents
@@ -183,7 +184,7 @@ def _read_npz(path: Path, name: str) -> Dump:
     dump = Dump()
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in _bounded_members(archive, path.stat().st_size):
+            for member in watched(_bounded_members(archive, path.stat().st_size), "reading", unit="tensor"):
                 values = _read_npy(archive, member)
                 if values.dtype.kind == "U":
                     continue
@@ -344,7 +345,7 @@ def _read_folder(folder: Path, *, banks: int) -> Dump:
         msg = f"folder {folder} must hold files NAME.memh, .npy, .bin or .txt, got none"
         raise IntsimError(msg)
     dump = Dump()
-    for file in files:
+    for file in watched(files, "reading", unit="file"):
         if file.stem in dump:
             msg = f"folder {folder} must have one file a tensor, got two of '{file.stem}'"
             raise IntsimError(msg)
@@ -392,7 +393,7 @@ def _read_export(folder: Path) -> Dump:
         manifest: Any = read_json(folder / MANIFEST)
         check_kind("model_digest", digest := manifest.get("model_digest", ""), str)
         dump.model_digest = digest
-        for name, entry in manifest["tensors"].items():
+        for name, entry in watched(manifest["tensors"].items(), "reading", unit="tensor"):
             dump[name], dump.bits[name] = _read_exported(folder, name, entry)
     except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         msg = f"folder {folder} must be what intsim export wrote, got: {said(error)}"

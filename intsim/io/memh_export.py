@@ -36,7 +36,7 @@ __all__ = ["write_memh"]
 VERSION: Final = 1
 
 
-def write_memh(path: Path, contents: Contents, layout: Layout, *, progress: bool = False) -> None:
+def write_memh(path: Path, contents: Contents, layout: Layout) -> None:
     """Write the folder ``path``: complete, or not at all.
 
     Parameters
@@ -47,8 +47,6 @@ def write_memh(path: Path, contents: Contents, layout: Layout, *, progress: bool
         What is written.
     layout
         Of every tensor.
-    progress
-        Whether to draw a bar on a terminal.
 
     Raises
     ------
@@ -57,7 +55,7 @@ def write_memh(path: Path, contents: Contents, layout: Layout, *, progress: bool
     """
     with complete_folder(path, EXPORT) as folder:
         entries: dict[str, dict[str, Any]] = {}
-        for name, tensor in watched(contents.tensors.items(), "writing", unit="tensor", shown=progress):
+        for name, tensor in watched(contents.tensors.items(), "writing", unit="tensor"):
             try:
                 entries[name] = _write_tensor(folder, name, tensor, layout)
             except ValueError as error:

@@ -31,10 +31,8 @@ def _is_export(file: BinaryIO) -> bool:
 NPZ: Final = Kind("an npz of intsim export", _is_export)
 
 
-def write_npz(path: Path, contents: Contents, *, progress: bool = False) -> None:
+def write_npz(path: Path, contents: Contents) -> None:
     """Write the file ``path``: complete, or not at all; the same integers give the same bytes.
-
-    ``progress`` draws a bar on a terminal.
 
     Raises
     ------
@@ -43,7 +41,7 @@ def write_npz(path: Path, contents: Contents, *, progress: bool = False) -> None
     """
     with complete_file(path, NPZ) as file, zipfile.ZipFile(file, "w") as archive:
         archive.comment = f"{TITLE}: {contents.about['contents']} {contents.about['model_digest']}".encode()
-        for name, tensor in watched(contents.tensors.items(), "writing", unit="tensor", shown=progress):
+        for name, tensor in watched(contents.tensors.items(), "writing", unit="tensor"):
             member = zipfile.ZipInfo(f"{name}.npy")
             width = {"bits": tensor.bits, "signed": tensor.signed}
             member.comment = json.dumps(width, separators=(",", ":")).encode()

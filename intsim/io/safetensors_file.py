@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._checked import check_kind
+from intsim._progress import watched
 from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import Kind, complete_file
 from intsim.io.bounded import parse_json
@@ -83,7 +84,7 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
     try:
         with complete_file(path, kind) as file:
             file.write(len(head).to_bytes(8, "little") + head)
-            for name in order:
+            for name in watched(order, "writing", unit="tensor"):
                 for block in _in_order(tensors[name]):
                     file.write(block.data)
     except IntsimError as error:
@@ -200,7 +201,8 @@ def _tensors(file: BufferedReader, header: Mapping[str, Any]) -> dict[str, NDArr
     """Return the arrays behind the header, which lie in the file without a gap."""
     tensors: dict[str, NDArray[Any]] = {}
     start, size = 0, os.fstat(file.fileno()).st_size - file.tell()
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]):
+    in_file = sorted(header.items(), key=lambda item: item[1]["data_offsets"][0])
+    for name, entry in watched(in_file, "reading", unit="tensor"):
         dtype = np.dtype(NUMPY_DTYPES[entry["dtype"]])
         end = start + math.prod(entry["shape"]) * dtype.itemsize
         if entry["data_offsets"] != [start, end]:

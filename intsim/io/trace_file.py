@@ -23,7 +23,7 @@ from intsim.ops import LayerNormParams
 from intsim.profile import Profile
 from intsim.requantization import Requantization
 
-__all__ = ["TRACE", "check_manifest", "describe_trace", "read_trace", "repeated", "write_trace"]
+__all__ = ["TRACE", "check_manifest", "describe_trace", "parse_trace", "read_trace", "repeated", "write_trace"]
 
 FORMAT_VERSION: Final = 1
 RATIONAL: Final = re.compile(r"-?(\d{1,300})(?:/([1-9]\d{0,299}))?", re.ASCII)
@@ -249,8 +249,18 @@ def read_trace(path: str | Path) -> tuple[Trace, Profile]:
     CheckpointError
         If the file is not a whole trace of this format version.
     """
-    tensors, metadata = read(Path(path))
-    profile = check_manifest(str(path), tensors, metadata)
+    return parse_trace(str(path), *read(Path(path)))
+
+
+def parse_trace(path: str, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> tuple[Trace, Profile]:
+    """Return the same of what ``safetensors_file.read`` gave.
+
+    Raises
+    ------
+    CheckpointError
+        As ``read_trace``.
+    """
+    profile = check_manifest(path, tensors, metadata)
 
     def decode(value: Any) -> Any:
         match value:

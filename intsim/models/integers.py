@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim import ops
+from intsim._progress import counted
 from intsim._trace import call, observed
 from intsim.carrier.blocks import Part, in_blocks, in_parts, is_alone, one_thread
 from intsim.carrier.dynamic_steps import by_token
@@ -433,6 +434,7 @@ class IntegerWorld:
     def linear(
         self, name: str, x: Operand, rows: int, *, role: str, view: View = OWN, bias: str | None = ""
     ) -> Product:
+        counted(len(self._model.outline.products))
         return Product(name, x, self._model.stored(tensor_name(f"{name}.weight")))
 
     def requantize(self, x: Product, *, role: str) -> Activation:

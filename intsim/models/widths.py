@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from intsim import ops
+from intsim._progress import counting
 from intsim._trace import call, interpreted_by, trace
 from intsim.carrier.exact import Integers
 from intsim.errors import CheckpointError
@@ -160,5 +161,5 @@ def _walk(model: Constants, run: Run, see: Callable[[str, Steps, IntRange | None
         return steps[""]
 
     token = np.zeros((2, 1), np.int64)
-    with interpreted_by(interpret):
+    with counting("checking", unit="product"), interpreted_by(interpret):
         forward(model, token, mask=np.ones((2, 1), np.bool_), token_type_ids=token)

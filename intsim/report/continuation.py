@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from intsim._progress import counting
 from intsim._trace import Level, Trace, trace
 from intsim.errors import IntsimError
 from intsim.generate import Sampling, new_tokens
@@ -104,12 +105,13 @@ def go_on(
 
     def tokens() -> Iterator[int]:
         while True:
-            with nullcontext() if level is None else trace(level) as watched:
+            reading = nullcontext() if found else counting("reading", unit="product")
+            with reading, nullcontext() if level is None else trace(level) as traced:
                 step = next(steps, None)
             if step is None:
                 return
-            if watched is not None:
-                traces[:] = [watched]
+            if traced is not None:
+                traces[:] = [traced]
             if not found and prompt is None and tokenizer is not None:
                 show(tokenizer.decode(ids))
             elif not found and prompt is not None:

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim._progress import watched
+from intsim._progress import bars, watched
 from intsim.carrier import blocks
 from intsim.carrier.exact import Integers
 from intsim.convert.simulate import open_reference
@@ -248,8 +248,8 @@ def evaluate(
     )
     if reference is not None:
         open_reference(reference, model)  # is refused here, not in a process
-    with in_processes(_answerer, model, reference, inquiry.method, jobs=jobs) as work:
-        result = _gather(task, examples, inquiry, work, progress=progress)
+    with bars(progress or None), in_processes(_answerer, model, reference, inquiry.method, jobs=jobs) as work:
+        result = _gather(task, examples, inquiry, work)
     return replace(result, model_digest=model.digest)
 
 
@@ -282,7 +282,8 @@ def evaluate_runner(
         Whether to draw a progress bar on stderr.
     """
     work = partial(map, partial(_answer, inquiry.method, run, np.float64(unit), reference))
-    return _gather(task, examples, inquiry, work, progress=progress)
+    with bars(progress or None):
+        return _gather(task, examples, inquiry, work)
 
 
 @contextmanager
@@ -385,15 +386,11 @@ def _answerer(model: IntegerModel, reference: str | Path | None, method: Method)
     return partial(_answer, method, partial(_run_integers, model), unit, floats)
 
 
-def _gather(
-    task: Task, examples: Sequence[Any], inquiry: Inquiry, work: Work[list[_Answer]], *, progress: bool
-) -> Evaluation:
+def _gather(task: Task, examples: Sequence[Any], inquiry: Inquiry, work: Work[list[_Answer]]) -> Evaluation:
     places, batches = zip(*in_batches(inquiry.encodings, pad_id=inquiry.pad_id), strict=True)
     done = work(batches)
     found: dict[int, _Answer] = {}
-    for rows, answers in zip(
-        places, watched(done, "evaluating", unit="batch", total=len(places), shown=progress), strict=True
-    ):
+    for rows, answers in zip(places, watched(done, "evaluating", unit="batch", total=len(places)), strict=True):
         found |= zip(rows, answers, strict=True)
     ordered = [found[i] for i in range(len(inquiry.encodings))]
     every = np.concatenate([np.atleast_1d(each.cosines) for each in ordered])

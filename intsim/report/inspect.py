@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Summaries of what is in a checkpoint, an integer checkpoint or a trace, and of how wide a model's integers get."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from intsim._progress import watched
 from intsim.errors import CheckpointError
 from intsim.integer_model import load
 from intsim.io import integer_checkpoint
@@ -51,7 +52,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
             "profile": profile.name,
             "profile_hash": profile.hash,
             "model_digest": metadata.get("model_digest"),
-            "tensors": [_row(entry["name"], tensors[entry["name"]]) for entry in metadata["trace"]],
+            "tensors": _rows({entry["name"]: tensors[entry["name"]] for entry in metadata["trace"]}),
         }
     if (path / "config.json").exists() or not (path / integer_checkpoint.FILE).exists():
         checkpoint = open_checkpoint(path)
@@ -78,7 +79,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "digest": model.digest,
         "bytes": sum(values.nbytes for values in model.tensors.values()),
         "activations": {name: format_.to_json() for name, format_ in model.formats.items()},
-        "tensors": [_row(name, values) for name, values in model.tensors.items()],
+        "tensors": _rows(model.tensors),
     }
 
 
@@ -120,6 +121,10 @@ def summarise_widths(path: str | Path, texts: Iterable[str] | None = None) -> di
         "model_digest": model.digest,
         "tensors": rows,
     }
+
+
+def _rows(tensors: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    return [_row(name, values) for name, values in watched(tensors.items(), "looking", unit="tensor")]
 
 
 def _row(name: str, values: NDArray[Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim._progress import watched
+from intsim._progress import bars, watched
 from intsim._trace import Interpreter, interpreted_by
 from intsim.carrier.blocks import one_blas_thread
 from intsim.convert import quantize_each
@@ -179,10 +179,10 @@ def report(
     sums: list[dict[str, _Sum]] = [{} for _ in models]
     ranges: dict[str, MinMax] = {}
     places, batches = zip(*in_batches(inquiry.encodings, pad_id=inquiry.pad_id), strict=True)
-    with in_processes(_measurer, path, models, jobs=jobs) as work:
+    with bars(progress or None), in_processes(_measurer, path, models, jobs=jobs) as work:
         for rows, measured in zip(
             places,
-            watched(work(batches), "evaluating", unit="batch", total=len(places), shown=progress),
+            watched(work(batches), "evaluating", unit="batch", total=len(places)),
             strict=True,
         ):
             _put(floats, rows, measured.output)

@@ -4,7 +4,7 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -14,13 +14,14 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._progress import counting, watched
 from intsim._trace import Trace
 from intsim.convert.permutation import permute_channels
 from intsim.errors import CheckpointError, IntsimError, said
 from intsim.io.atomic import Kind, complete_file
 from intsim.io.huggingface import Checkpoint, open_checkpoint
 from intsim.io.safetensors_file import read
-from intsim.io.trace_file import read_trace
+from intsim.io.trace_file import parse_trace
 from intsim.models.outline import Outline
 from intsim.models.world import tensor_name
 from intsim.reference.world import run
@@ -44,19 +45,25 @@ def _is_page(file: BinaryIO) -> bool:
 
 
 PAGE: Final = Kind("an HTML page", _is_page)
+Pixels = NDArray[np.uint8]  # (height, width, red green blue alpha)
 Reals = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Activation:
-    """An array of a trace that has a scale: its codes, the lowest and highest code it may have, scale and reals."""
+    """An array of a trace that has a scale: its codes, the lowest and highest they may be, scale and zero point."""
 
     name: str
     codes: NDArray[np.integer]
     low: int
     high: int
     scale: Reals
-    reals: Reals
+    zero_point: NDArray[np.integer]
+
+    @property
+    def reals(self) -> Reals:
+        """What the codes stand for, made anew: of all arrays of a trace they are many times its size."""
+        return (self.codes - self.zero_point) * self.scale
 
     @property
     def at_ends(self) -> float:
@@ -102,8 +109,9 @@ def plot_trace(trace: str | Path, path: str | Path, *, reference: str | Path | N
     """
     path = Path(path)
     kind = kind_of(path)
-    taken, _ = read_trace(trace)
-    activations = _activations(taken, read(Path(trace))[1]["trace"])
+    tensors, metadata = read(Path(trace))
+    taken, _ = parse_trace(str(trace), tensors, metadata)
+    activations = _activations(taken, metadata["trace"])
     figures = {"Ranges and codes": _ranges_and_codes(activations)}
     if reference is not None:
         try:
@@ -114,13 +122,12 @@ def plot_trace(trace: str | Path, path: str | Path, *, reference: str | Path | N
         figures["Error beside the float model"] = _errors(errors)
     if attention := {name: values for name, values in taken.items() if name.endswith(".probs")}:
         figures["Attention, first text"] = _attention(attention)
-    with complete_file(path, kind) as file:
-        if kind is PICTURE:
-            for title, figure in figures.items():
-                figure.suptitle(title, fontweight="bold")
-            file.write(_stacked([_png(figure) for figure in figures.values()]))
-        else:
-            file.write(_page(str(trace), figures, activations))
+    if kind is PICTURE:
+        for title, figure in figures.items():
+            figure.suptitle(title, fontweight="bold")
+    pictures = {title: _drawn(figure) for title, figure in watched(figures.items(), "drawing", unit="figure")}
+    with complete_file(path, kind) as file, counting("writing", unit="picture"):
+        file.write(_stacked(pictures.values()) if kind is PICTURE else _page(str(trace), pictures, activations))
 
 
 def _activations(trace: Trace, manifest: Sequence[Mapping[str, Any]]) -> list[_Activation]:
@@ -136,8 +143,7 @@ def _activations(trace: Trace, manifest: Sequence[Mapping[str, Any]]) -> list[_A
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
         if signed and not zero.any() and codes.min() > low:  # symmetric codes leave the lowest out
             low += 1
-        reals = (codes - zero) * scale
-        found.append(_Activation(name=entry["name"], codes=codes, low=low, high=high, scale=scale, reals=reals))
+        found.append(_Activation(name=entry["name"], codes=codes, low=low, high=high, scale=scale, zero_point=zero))
     if not found:
         msg = "a trace must have arrays of a known scale to be drawn, got none"
         raise CheckpointError(msg)
@@ -178,13 +184,14 @@ def _relative_errors(trace: Trace, activations: Sequence[_Activation], path: str
     errors: dict[str, float] = {}
     for each in activations:
         if (real := seen.get(each.name)) is not None:
-            if real.ndim > each.reals.ndim:  # the logits of the last token alone
+            reals = each.reals
+            if real.ndim > reals.ndim:  # the logits of the last token alone
                 real = real[:, -1]
-            if real.shape != each.reals.shape:
-                msg = f"'{each.name}' must have the shape of the reference's, {real.shape}, got {each.reals.shape}"
+            if real.shape != reals.shape:
+                msg = f"'{each.name}' must have the shape of the reference's, {real.shape}, got {reals.shape}"
                 raise IntsimError(msg)
             real = real * _smoothing(trace, each, checkpoint.outline, weights)
-            errors[each.name] = float(np.square(each.reals - real).sum() / (np.square(real).sum() or 1))
+            errors[each.name] = float(np.square(reals - real).sum() / (np.square(real).sum() or 1))
     if not errors:
         msg = f"trace must be of a model made of {path}, got one that has no activation in common with it"
         raise IntsimError(msg)
@@ -233,14 +240,21 @@ def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
     rows = range(len(activations))
     figure: Any = Figure(figsize=(10, 1.6 + 0.2 * len(activations)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.1])
-    for row, each in zip(rows, activations, strict=True):
-        left.plot([each.reals.min(), each.reals.max()], [row, row], color=INK, linewidth=3.5, solid_capstyle="butt")
+    shares = np.empty((len(activations), BINS))
+    for row, each in zip(rows, watched(activations, "measuring", unit="array"), strict=True):
+        reals, shares[row] = each.reals, _shares(each)
+        left.plot([reals.min(), reals.max()], [row, row], color=INK, linewidth=3.5, solid_capstyle="butt")
+        if each.at_ends:
+            text = f"{100 * each.at_ends:.2g} %"
+            right.annotate(text, (1.035, row), va="center", fontsize=8, color=SIGNAL, annotation_clip=False)
+        for place, mark, code in ((-0.012, "<", each.low), (1.012, ">", each.high)):
+            if (each.codes == code).any():
+                right.plot(place, row, marker=mark, color=SIGNAL, markersize=5, clip_on=False)
     left.set_xscale("symlog", linthresh=1)
     left.axvline(0, color="#888888", linewidth=0.8)
     left.set_yticks(rows, [each.name for each in activations], fontsize=8)
     left.set_xlabel("values; logarithmic beyond ±1")
     _readable_from_both_ends(left, len(rows))
-    shares = np.array([_shares(each) for each in activations])
     right.imshow(
         np.sqrt(shares),
         aspect="auto",
@@ -249,13 +263,6 @@ def _ranges_and_codes(activations: Sequence[_Activation]) -> Any:
         interpolation="nearest",
         extent=(0, 1, len(rows) - 0.5, -0.5),
     )
-    for row, each in zip(rows, activations, strict=True):
-        if each.at_ends:
-            text = f"{100 * each.at_ends:.2g} %"
-            right.annotate(text, (1.035, row), va="center", fontsize=8, color=SIGNAL, annotation_clip=False)
-        for place, mark, code in ((-0.012, "<", each.low), (1.012, ">", each.high)):
-            if (each.codes == code).any():
-                right.plot(place, row, marker=mark, color=SIGNAL, markersize=5, clip_on=False)
     right.set_xticks([0, 0.5, 1], ["lowest", "middle", "highest"])
     right.set_xlabel("codes; darker: more; marked: at an end")
     right.tick_params(top=True, labeltop=True)
@@ -309,38 +316,41 @@ def _attention(attention: Mapping[str, NDArray[np.integer]]) -> Any:
     return figure
 
 
-def _png(figure: Any) -> bytes:
+def _drawn(figure: Any) -> Pixels:
+    figure.set_dpi(110)
+    canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def _png(pixels: Pixels) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
+    import_module("matplotlib.image").imsave(file, pixels, format="png")
     return file.getvalue()
 
 
-def _stacked(pictures: Sequence[bytes]) -> bytes:
-    """Return one PNG file of several, one below the other."""
-    images: Any = import_module("matplotlib.image")
-    arrays = [images.imread(io.BytesIO(picture)) for picture in pictures]
-    width = max(array.shape[1] for array in arrays)
-    padded = [np.pad(each, ((0, 0), (0, width - each.shape[1]), (0, 0)), constant_values=1.0) for each in arrays]
-    file = io.BytesIO()
-    images.imsave(file, np.concatenate(padded), format="png")
-    return file.getvalue()
+def _stacked(pictures: Collection[Pixels]) -> bytes:
+    """Return one PNG file of several pictures, one below the other."""
+    width = max(each.shape[1] for each in pictures)
+    padded = [np.pad(each, ((0, 0), (0, width - each.shape[1]), (0, 0)), constant_values=255) for each in pictures]
+    return _png(np.concatenate(padded))
 
 
-def _page(name: str, figures: Mapping[str, Any], activations: Sequence[_Activation]) -> bytes:
+def _page(name: str, pictures: Mapping[str, Pixels], activations: Sequence[_Activation]) -> bytes:
     rows = "".join(
         f"<tr><td>{html.escape(each.name)}<td>{each.codes.dtype}<td>{' x '.join(map(str, each.codes.shape))}"
-        f"<td>{each.codes.min()} … {each.codes.max()}<td>{each.reals.min():.4g} … {each.reals.max():.4g}"
+        f"<td>{each.codes.min()} … {each.codes.max()}<td>{(reals := each.reals).min():.4g} … {reals.max():.4g}"
         f"<td>{100 * each.at_ends:.3g} %"
         for each in activations
     )
-    pictures = "".join(
+    images = "".join(
         f'<h2>{title}</h2><div><img alt="{title}" '
-        f'src="data:image/png;base64,{base64.b64encode(_png(figure)).decode()}"></div>'
-        for title, figure in figures.items()
+        f'src="data:image/png;base64,{base64.b64encode(_png(picture)).decode()}"></div>'
+        for title, picture in pictures.items()
     )
     return (
         f'{START.decode()}<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(name)}</title><style>{STYLE}</style><h1>{html.escape(name)}</h1>{pictures}"
+        f"<title>{html.escape(name)}</title><style>{STYLE}</style><h1>{html.escape(name)}</h1>{images}"
         "<h2>Arrays</h2><div><table><tr><th>name<th>dtype<th>shape<th>codes<th>values<th>at an end"
         f"{rows}</table></div>"
     ).encode()

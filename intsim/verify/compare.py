@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._progress import watched
 from intsim.errors import IntsimError
 from intsim.io.dumps import Values
 from intsim.io.layout import Layout
@@ -164,7 +165,7 @@ def compare(
         raise IntsimError(_nothing_in_common(expected, named))
     first: Difference | None = None
     differing: list[str] = []
-    for name in common:
+    for name in watched(common, "comparing", unit="tensor"):
         pair = _read(name, _cut(name, expected[name], slices or {}), named[name], bits.get(name), layout)
         for note in pair.notes:
             notes.setdefault(note, []).append(name)

@@ -84,7 +84,7 @@ class Diagnosis:
         return {**asdict(self), "comparison": self.comparison.to_json()}
 
 
-def diagnose(expected: Trace, actual: Mapping[str, Values], *, progress: bool = False) -> Diagnosis:
+def diagnose(expected: Trace, actual: Mapping[str, Values]) -> Diagnosis:
     """Find the first operator of ``actual`` that differs and say which changes of its rules explain the difference.
 
     The operator runs from the *expected* operands, so an earlier difference does not hide the cause of this one.
@@ -95,8 +95,6 @@ def diagnose(expected: Trace, actual: Mapping[str, Values], *, progress: bool = 
         Our trace, taken at level ``steps``, whose calls can be repeated.
     actual
         The device's dump.
-    progress
-        Whether to draw a bar on a terminal.
 
     Raises
     ------
@@ -122,14 +120,14 @@ def diagnose(expected: Trace, actual: Mapping[str, Values], *, progress: bool = 
     if not np.array_equal(repeated(call.operator, call.operands, call.constants), call.result):
         msg = f"expected must record at {first.name} what its operator gives, got other integers; run the model again"
         raise CheckpointError(msg)
-    changes = watched(changes_of_call(call).items(), "trying", unit="change", shown=progress)
+    changes = watched(changes_of_call(call).items(), "trying", unit="change")
     causes = [judge.cause(name, run) for name, run in changes if name != CONTROL]
     if not any(map(judge.is_whole, causes)):
         causes += [cause for cause, _ in _searched(widths_of_call(call), call.result, lambda run: run, judge)]
     return _diagnosis(comparison, call.operator.__name__, judge.count, causes, unknown=int(unknown.sum()))
 
 
-def diagnose_answers(expected: Answers, actual: Answers, *, progress: bool = False) -> Diagnosis:
+def diagnose_answers(expected: Answers, actual: Answers) -> Diagnosis:
     """Say which changes of an operator's rules explain how a device's answers differ from the expected ones.
 
     Raises
@@ -154,7 +152,7 @@ def diagnose_answers(expected: Answers, actual: Answers, *, progress: bool = Fal
     if comparison.first is None:
         return _nothing(comparison, unknown=int(unknown.sum()))
     judge = _Judge(golden, observed, unknown)
-    devices = watched(changes_of_operator(operator).items(), "trying", unit="change", shown=progress)
+    devices = watched(changes_of_operator(operator).items(), "trying", unit="change")
     causes = [
         judge.cause(name, lambda device=device: device.results(expected.operands))
         for name, device in devices
@@ -249,7 +247,7 @@ def _diagnosis(
     )
 
 
-def diagnose_files(expected: str, actual: str, *, progress: bool = False) -> Diagnosis:
+def diagnose_files(expected: str, actual: str) -> Diagnosis:
     """Diagnose a device's dump against a trace, or its answers to the vectors of an operator against ours.
 
     Parameters
@@ -259,8 +257,6 @@ def diagnose_files(expected: str, actual: str, *, progress: bool = False) -> Dia
         standard input.
     actual
         As ``read_dump`` or ``intsim vectors verify`` reads it, answers alone too; ``-`` for standard input.
-    progress
-        Whether to draw a bar on a terminal.
 
     Raises
     ------
@@ -275,9 +271,9 @@ def diagnose_files(expected: str, actual: str, *, progress: bool = False) -> Dia
             raise IntsimError(msg)
         try:
             if of_vectors:
-                ours = _answers(golden, progress=progress)
-                return diagnose_answers(ours, _answers(found, like=ours, progress=progress), progress=progress)
-            return diagnose(read_trace(golden)[0], read_dump(found), progress=progress)
+                ours = _answers(golden)
+                return diagnose_answers(ours, _answers(found, like=ours))
+            return diagnose(read_trace(golden)[0], read_dump(found))
         except IntsimError as error:
             told = str(error)
             for path, given in ((golden, expected), (found, actual)):
@@ -311,10 +307,10 @@ def _may_answer(path: Path) -> bool:
         return not TRACE.recognises(file)
 
 
-def _answers(path: Path, *, like: Answers | None = None, progress: bool) -> Answers:
+def _answers(path: Path, *, like: Answers | None = None) -> Answers:
     try:
         with path.open("rb") as file:
-            return read_answers(file, like=like, progress=progress)
+            return read_answers(file, like=like)
     except IntsimError as error:
         msg = f"{path}: {error}"
         raise IntsimError(msg) from None

@@ -120,10 +120,8 @@ class Kill:
     equivalent: str | None
 
 
-def kill_matrix(
-    profile: Profile, level: Level, *, seed: int = 1, names: tuple[str, ...] = (), progress: bool = False
-) -> Iterator[Kill]:
-    """Yield how many vectors of a level catch each bug of each operator, with a bar on a terminal if ``progress``."""
+def kill_matrix(profile: Profile, level: Level, *, seed: int = 1, names: tuple[str, ...] = ()) -> Iterator[Kill]:
+    """Yield how many vectors of a level catch each bug of each operator."""
     for name in names or tuple(OPERATORS):
         operator = bind(name, profile)
         broken = changes_of_operator(operator)
@@ -131,7 +129,7 @@ def kill_matrix(
         cases = minimum(operator, level)
         for batch in generate(operator, seed=seed, level=level, cases=cases):
             expected = operator.results(batch)
-            for bug, device in watched(broken.items(), "trying", unit="change", shown=progress):
+            for bug, device in watched(broken.items(), "trying", unit="change"):
                 caught[bug] += int((device.results(batch) != expected).any(axis=1).sum())
         for bug, count in caught.items():
             yield Kill(

@@ -80,7 +80,6 @@ def run_calls(
     layer: str = "*",
     weights: Dump | None = None,
     skipped: dict[str, str] | None = None,
-    progress: bool = False,
 ) -> Trace:
     """Return what ``kernels`` make of the recorded calls of their operators, in forward order.
 
@@ -117,7 +116,7 @@ def run_calls(
     tables = {
         f"{name}.weight": call.operands[1] for name, call in recorded.calls.items() if call.operator is ops.embedding
     }
-    for name, own in watched(calls.items(), "replaying", unit="call", shown=progress):
+    for name, own in watched(calls.items(), "replaying", unit="call"):
         try:
             call = own if weights is None else _with_weights(own, weights, gave, tables)
         except (LookupError, TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ from intsim.cli import cli
 from intsim.errors import IntsimError
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.tokenizer import encode, parse_tokenizer
-from intsim.io.trace_file import write_trace
+from intsim.io.trace_file import read_trace, write_trace
 from intsim.report.evaluate import Example
 from intsim.report.report import report
 
@@ -92,7 +92,7 @@ def test_a_smoothed_norm_is_held_against_what_it_is_to_be(tmp_path: Path) -> Non
     with intsim.trace("steps") as trace:
         model([[1, 5, 9, 4]])
     write_trace(tmp_path / "trace.safetensors", trace, model)
-    taken, _ = trace_plot.read_trace(tmp_path / "trace.safetensors")
+    taken, _ = read_trace(tmp_path / "trace.safetensors")
     manifest = trace_plot.read(tmp_path / "trace.safetensors")[1]["trace"]
     errors = trace_plot._relative_errors(taken, trace_plot._activations(taken, manifest), source)
     smoothed = {name: errors[name] for name in errors if f"{name}.smooth.shift" in model.tensors}
@@ -105,7 +105,7 @@ def test_channels_in_another_order_are_held_against_their_own(source: Path, tmp_
     order = model.tensors["order"]
     assert not np.array_equal(order, np.arange(order.size))
     traced(model, tmp_path / "trace.safetensors")
-    taken, _ = trace_plot.read_trace(tmp_path / "trace.safetensors")
+    taken, _ = read_trace(tmp_path / "trace.safetensors")
     manifest = trace_plot.read(tmp_path / "trace.safetensors")[1]["trace"]
     errors = trace_plot._relative_errors(taken, trace_plot._activations(taken, manifest), source)
     assert len(errors) > 10
@@ -126,7 +126,7 @@ def test_the_order_of_channels_is_found_where_words_have_fewer_of_them_too(famil
 @pytest.mark.parametrize("padding", [0, 3])
 def test_errors_are_those_of_the_report(model: intsim.IntegerModel, source: Path, tmp_path: Path, padding: int) -> None:
     traced(model, tmp_path / "trace.safetensors", padding=padding)
-    taken, _ = trace_plot.read_trace(tmp_path / "trace.safetensors")
+    taken, _ = read_trace(tmp_path / "trace.safetensors")
     manifest = trace_plot.read(tmp_path / "trace.safetensors")[1]["trace"]
     errors = trace_plot._relative_errors(taken, trace_plot._activations(taken, manifest), source)
     reported = report(source, ["intsim"], "sst2", [Example(texts=(TEXT,), target=1)] * 2, calibration=TEXTS)

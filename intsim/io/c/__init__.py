@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
+from intsim._progress import counting
 from intsim._trace import interpreted_by
 from intsim.errors import IntsimError
 from intsim.io.atomic import Kind, check_writable, complete_file
@@ -116,7 +117,7 @@ def _walked(model: Constants) -> tuple[Program, Value]:
         for name in ("input_ids", "token_type_ids")
     )
     inputs: dict[str, Any] = {"input_ids": ids, "mask": Mask(program, tokens), "token_type_ids": types}
-    with interpreted_by(interpret):
+    with counting("exporting", unit="product"), interpreted_by(interpret):
         if by_step:
             output: Any = advance(model, cache=_cache(model, program), **inputs)[0]
         else:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim._progress import counting, watched
 from intsim._trace import interpreted_by
 from intsim.errors import IntsimError
 from intsim.io.atomic import Kind, complete_file, is_regular
@@ -97,7 +98,7 @@ def export(model: Constants, path: str | Path) -> int:
 
     ids, mask, types = (graph.input(name, np.int64, ("batch", "tokens")) for name in INPUTS)
     inputs: dict[str, Any] = {"input_ids": ids, "mask": mask.astype(np.bool_), "token_type_ids": types}
-    with interpreted_by(interpret):
+    with counting("exporting", unit="product"), interpreted_by(interpret):
         output: Any = run(model, **inputs)
     path = Path(path)
     is_large = sum(x.nbytes for x in graph.constants.values()) > MOST_INSIDE
@@ -183,7 +184,7 @@ def _proto(
         )
         for node in graph.nodes
     ]
-    constants = [constant(name, array) for name, array in graph.constants.items()]
+    constants = [constant(name, array) for name, array in watched(graph.constants.items(), "writing", unit="constant")]
     proto = helper.make_model(
         helper.make_graph(nodes, "intsim", [*map(described, inputs)], [described(output)], constants),
         opset_imports=[helper.make_opsetid("", OPSET)],

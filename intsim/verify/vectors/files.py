@@ -192,7 +192,7 @@ class Memory(NamedTuple):
     skipped: Sequence[tuple[int, bytes]]
 
 
-def memory_of(lines: Sequence[tuple[int, bytes]], *, progress: bool = False) -> Memory:
+def memory_of(lines: Sequence[tuple[int, bytes]]) -> Memory:
     """Return what numbered lines of a ``$readmemh`` file hold; addresses that are passed over hold X.
 
     Raises
@@ -203,7 +203,7 @@ def memory_of(lines: Sequence[tuple[int, bytes]], *, progress: bool = False) -> 
     remarks: list[tuple[int, bytes]] = []
     skipped: list[tuple[int, bytes]] = []
     words: list[bytes] = []
-    for number, line in watched(lines, "reading", unit="line", shown=progress):
+    for number, line in watched(lines, "reading", unit="line"):
         code, slashes, _ = line.partition(b"//")
         tokens = code.lower().replace(b"_", b"").split()
         if not tokens:

@@ -131,7 +131,6 @@ def verify(
     seed: int | None = None,
     level: Level | None = None,
     options: Mapping[str, str] | None = None,
-    progress: bool = False,
 ) -> Iterator[Mismatch | Verdict]:
     """Yield every mismatch of a file of vectors, then the verdict. Memory does not grow with a stream of text.
 
@@ -145,8 +144,6 @@ def verify(
     profile, size, seed, level, options
         As the header has them, else the ``intsim`` profile, the default size and formats. Answers alone are to the
         cases of seed 1 and level 1 unless something says otherwise; without a seed, operands may be any.
-    progress
-        Whether a terminal shows a bar.
 
     Raises
     ------
@@ -156,9 +153,7 @@ def verify(
         the cases before come first.
     """
     verdict = None
-    asked = _Asked(
-        name=name, profile=profile, size=size, seed=seed, level=level, options=options or {}, progress=progress
-    )
+    asked = _Asked(name=name, profile=profile, size=size, seed=seed, level=level, options=options or {})
     for batch in _batches(stream, asked):
         verdict = verdict or Verdict(batch.operator)
         verdict.cases += len(batch.places)
@@ -180,7 +175,7 @@ def verify(
         yield verdict
 
 
-def read_answers(stream: BinaryIO, *, like: Answers | None = None, progress: bool = False) -> Answers:
+def read_answers(stream: BinaryIO, *, like: Answers | None = None) -> Answers:
     """Return all cases of a file of vectors.
 
     Parameters
@@ -189,15 +184,13 @@ def read_answers(stream: BinaryIO, *, like: Answers | None = None, progress: boo
         As ``verify`` reads it.
     like
         The cases that are answered, whose operator it is; by default the header tells.
-    progress
-        Whether a terminal shows a bar.
 
     Raises
     ------
     IntsimError
         As ``verify``, or if neither names the operator.
     """
-    asked = _Asked(progress=progress)
+    asked = _Asked()
     if like is not None:
         own = like.operator
         asked = replace(asked, name=own.name, profile=own.profile, size=own.size, cases=like.operands, operator=own)
@@ -229,7 +222,6 @@ class _Asked:
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     cases: Int64 | None = None
     operator: Operator | None = None
-    progress: bool = False
 
     def bound(self, header: Header) -> Operator:
         """Return the operator that the header and the caller agree on."""
@@ -379,7 +371,7 @@ def _batches_of_arrays(head: bytes, stream: BinaryIO, asked: _Asked) -> Iterator
     operator = asked.bound(header)
     parsed = cases_of_arrays(operator, header, arrays)
     seeded = asked.seeded(header, operator, alone=parsed.operands is None)
-    yield from _judged(operator, _parts(parsed, operator), seeded, header, asked, unit="case")
+    yield from _judged(operator, _parts(parsed, operator), seeded, header, unit="case")
 
 
 def _batches_of_memory(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answers]:
@@ -390,11 +382,11 @@ def _batches_of_memory(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answer
             msg = f"the vectors must have at most {MAX_DATA} bytes as memh, got more"
             raise IntsimError(msg)
         numbered.append((number, line))
-    memory = memory_of(numbered, progress=asked.progress)
+    memory = memory_of(numbered)
     operator = asked.bound(memory.header)
     parsed = cases_of_memory(operator, memory, asked=asked.count(memory.header, operator))
     seeded = asked.seeded(memory.header, operator, alone=parsed.operands is None)
-    yield from _judged(operator, _parts(parsed, operator), seeded, memory.header, asked, unit="case")
+    yield from _judged(operator, _parts(parsed, operator), seeded, memory.header, unit="case")
 
 
 def _batches_of_text(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answers]:
@@ -432,7 +424,7 @@ def _batches_of_text(lines: Iterator[bytes], asked: _Asked) -> Iterator[Answers]
             yield parse_lines(operator, range(start, start + len(batch)), batch, alone=alone)
             start += len(batch)
 
-    yield from _judged(operator, parsed(), asked.seeded(header, operator, alone=alone), header, asked, unit="line")
+    yield from _judged(operator, parsed(), asked.seeded(header, operator, alone=alone), header, unit="line")
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -471,11 +463,11 @@ def _parts(parsed: Parsed, operator: Operator) -> Iterator[Parsed]:
 
 
 def _judged(
-    operator: Operator, parts: Iterable[Parsed], seeded: _Seeded | None, header: Header, asked: _Asked, *, unit: str
+    operator: Operator, parts: Iterable[Parsed], seeded: _Seeded | None, header: Header, *, unit: str
 ) -> Iterator[Answers]:
     """Yield the cases of a file with what is expected of them, up to one that is wrong, whose error is raised."""
     announced, cases = header.number("cases"), 0
-    for part in watched(parts, "judging", unit="batch", shown=asked.progress):
+    for part in watched(parts, "judging", unit="batch"):
         answers, error = _expected(operator, part, seeded, cases, unit)
         yield answers
         if error is not None:
