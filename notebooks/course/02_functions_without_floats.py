@@ -30,6 +30,7 @@ from fractions import Fraction
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import BoundaryNorm
+from matplotlib.patheffects import withStroke
 from scipy.optimize import linprog, minimize
 from scipy.special import erf
 
@@ -445,9 +446,10 @@ levels = [14, 15, 16, 18, 20, 25, 30, 40, 60, 100]
 shades = BoundaryNorm(levels, 256, extend="max")
 filled = axes.contourf(grid_a, grid_b, landscape, levels=levels, norm=shades, extend="max")
 axes.contour(grid_a, grid_b, landscape, levels=filled.levels, colors="white", linewidths=0.6)
-for pair, name, rise in ((IBERT_AB, "I-BERT", 11), (best.x, "best", -12)):
+for pair, name, rise in ((IBERT_AB, "I-BERT", 12), (best.x, "best", -13)):
     axes.plot(*pair, "o", color="white", markeredgecolor=INK, markersize=8)
-    axes.annotate(name, pair, (0, rise), textcoords="offset points", ha="center", va="center", color="white")
+    where = {"xytext": (0, rise), "textcoords": "offset points", "ha": "center", "va": "center"}
+    axes.annotate(name, pair, **where, color="white", path_effects=[withStroke(linewidth=3, foreground=INK)])
 axes.set(xlabel="$a$", ylabel="$b$")
 figure.colorbar(filled, label="largest error of GELU, $10^{-3}$", ticks=filled.levels)
 plt.show()
