@@ -1036,3 +1036,43 @@ def test_a_reference_that_does_not_fit_the_model_is_refused(
         assert outcome.status == 3
         assert outcome.stdout == ""
         assert complaint in outcome.stderr.rpartition("intsim: ")[2]
+
+
+def test_what_is_given_for_another_is_called_by_its_name(command: Command, classifier: Path, tmp_path: Path) -> None:
+    words, empty = _write(tmp_path / "ids.txt", ["2 14 7 3"]), tmp_path / "empty"
+    empty.write_bytes(bytes(8))
+    for name in ("trace.npz", "trace.safetensors", "folder/"):
+        assert command("run", classifier, "--ids", words, "--trace", f"{tmp_path}/{name}", "--level", "steps")[0] == 0
+    npz, trace = tmp_path / "trace.npz", tmp_path / "trace.safetensors"
+    for arguments, complaint in (
+        (("inspect", npz), "must be a readable safetensors file, got: a zip archive, as an npz is"),
+        (("diagnose", npz, npz), "must be a readable safetensors file, got: a zip archive, as an npz is"),
+        (("inspect", words), "must be a readable safetensors file, got: a file that begins otherwise"),
+        (("inspect", empty), "must be a readable safetensors file, got: a file without a header in JSON"),
+        (("inspect", tmp_path / "folder"), "must be a checkpoint, got an export, of which manifest.json says"),
+        (("inspect", trace, "--widths"), f"model must be the folder of an integer checkpoint, got the file {trace}"),
+        (("run", words, "--text", "a"), f"model must be the folder of an integer checkpoint, got the file {words}"),
+        (
+            ("vectors", "replay", trace, "--layer", "absent", "--out", tmp_path / "o.npz", "--work", tmp_path / "w"),
+            "named absent, got none",
+        ),
+    ):
+        assert complaint in (said := _sentence(command(*arguments))), (arguments, said)
+        assert "level steps" not in said
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_an_option_that_no_file_could_make_right_is_wrong_usage(command: Command) -> None:
+    for arguments, complaint in (
+        (("compare", "a", "b", "--slice", "foo"), "slice must be like ':, :3'"),
+        (("profiles", "intsim", "--spec", "spec.pdf"), "--spec must be a file of .md or .html, got spec.pdf"),
+        (("inspect", "a", "--plot", "a.gif"), "a plot must be a .png or .html file"),
+        (("generate", "--text", "a", "--top-k", "5", "--temperature", "-1"), "temperature must be in [0.01, 100]"),
+        (
+            ("vectors", "gen", "gelu", "--activations", "uint8"),
+            "activations of gelu must be left out, it is of matmul, linear, linear_add_norm, got 'uint8'",
+        ),
+    ):
+        outcome = command(*arguments)
+        assert (outcome.status, outcome.stdout) == (2, "")
+        assert complaint in outcome.stderr

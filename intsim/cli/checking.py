@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import click
 
 from intsim._status import MISMATCH
-from intsim.cli.options import as_json, layout_options, quiet
+from intsim.cli.options import as_json, layout_options, options_read, quiet
 from intsim.cli.printing import print_json, say
 from intsim.errors import IntsimError, said
 from intsim.io.layout import Layout
@@ -51,8 +51,9 @@ def compare(
     from intsim.verify.compare import compare as compare_dumps  # noqa: PLC0415
     from intsim.verify.compare import parse_slice  # noqa: PLC0415
 
+    with options_read():
+        cuts = {pattern or "*": parse_slice(where) for pattern, _, where in (each.rpartition("=") for each in slices)}
     golden, found = (read_dump(path, layout=layout) for path in (expected, actual))
-    cuts = {pattern or "*": parse_slice(where) for pattern, _, where in (each.rpartition("=") for each in slices)}
     given = None if names is None else _read_names(names)
     result = compare_dumps(golden, found, max_errors=max_errors, layout=layout, names=given, slices=cuts)
     if json_:

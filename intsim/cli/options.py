@@ -2,7 +2,8 @@
 """Options that several commands have."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -13,7 +14,7 @@ from intsim.errors import IntsimError
 from intsim.io.layout import Layout
 from intsim.io.trace_export import trace_form
 
-__all__ = ["as_json", "layout_options", "quiet", "traced", "truncated"]
+__all__ = ["as_json", "layout_options", "options_read", "quiet", "traced", "truncated"]
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
 truncated = click.option("--truncate", is_flag=True, help="Shorten texts that are too long; else they are refused.")
@@ -37,11 +38,18 @@ def traced(purpose: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 
 def _known_form(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        try:
+        with options_read():
             trace_form(value)
-        except IntsimError as error:
-            raise click.UsageError(str(error)) from None
     return value
+
+
+@contextmanager
+def options_read() -> Generator[None]:
+    """Let what the library refuses in the block be wrong usage: an option by itself, whatever the files hold."""
+    try:
+        yield
+    except IntsimError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def layout_options(command: Callable[..., None]) -> Callable[..., None]:

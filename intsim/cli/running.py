@@ -10,7 +10,7 @@ import click
 
 import intsim
 from intsim._progress import counting
-from intsim.cli.options import as_json, quiet, traced, truncated
+from intsim.cli.options import as_json, options_read, quiet, traced, truncated
 from intsim.cli.printing import print_json, say
 from intsim.cli.texts import read_ids
 from intsim.errors import IntsimError, escaped
@@ -146,7 +146,8 @@ def generate(
     if top_k == 1 and (temperature, seed) != (1.0, 0):
         msg = "give --temperature and --seed together with a --top-k of more than 1"
         raise click.UsageError(msg)
-    sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
+    with options_read():
+        sampling = Sampling(top_k=top_k, temperature=temperature, seed=seed)
     if trace_file is not None:
         check_trace_writable(trace_file)
     with resources.as_file(resources.files("intsim.embedded") / "stories") as stories:

@@ -11,7 +11,6 @@ import intsim
 from intsim.cli.options import as_json, quiet, truncated
 from intsim.cli.printing import print_json
 from intsim.cli.texts import calibration_texts
-from intsim.errors import IntsimError
 from intsim.io.atomic import check_writable
 from intsim.report.tasks import GLUE, TASKS
 
@@ -113,7 +112,7 @@ def report(
     if plot is not None:  # refused before anything runs, also where there is no matplotlib
         if plot.suffix != ".png":
             msg = f"a plot must be a .png file, got {str(plot)!r}"
-            raise IntsimError(msg)
+            raise click.UsageError(msg)
         check_writable(plot, import_module("intsim.report.plot").PICTURE)
     examples = [example for path in data for example in read_task(task, path)][:limit]
     texts = calibration_texts(calibration, calibration_size)

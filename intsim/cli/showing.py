@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import click
 
-from intsim.cli.options import as_json, quiet
+from intsim.cli.options import as_json, options_read, quiet
 from intsim.cli.printing import print_json, print_table, say
 from intsim.cli.texts import read_texts
 from intsim.errors import IntsimError
@@ -49,7 +49,9 @@ def inspect(
         msg = "give --plot without --widths"
         raise click.UsageError(msg)
     if plot is not None:
-        check_writable(plot, import_module("intsim.report.trace_plot").kind_of(plot))
+        with options_read():
+            kind = import_module("intsim.report.trace_plot").kind_of(plot)
+        check_writable(plot, kind)
     texts = None if observe is None else read_texts(observe)
     summary = summarise_widths(path, texts) if widths else summarise(path)
     if plot is not None:
@@ -81,10 +83,13 @@ def profiles(name: str | None, witnesses: bool, spec: Path | None, json_: bool) 
     Its specification has every rule as equations, widths, constants and worked examples: what hardware is built from.
     """
     if spec is not None:
-        from intsim.specification import write_specification  # noqa: PLC0415
+        from intsim.specification import KINDS, write_specification  # noqa: PLC0415
 
         if name is None:
             msg = "give --spec together with NAME"
+            raise click.UsageError(msg)
+        if spec.suffix not in KINDS:
+            msg = f"--spec must be a file of {' or '.join(KINDS)}, got {spec}"
             raise click.UsageError(msg)
         write_specification(find_profile(name), spec)
     elif witnesses:

@@ -90,6 +90,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
     CheckpointError
         If there is none, or its file is damaged or of another format version.
     """
+    if Path(path).is_file():
+        msg = f"model must be the folder of an integer checkpoint, got the file {path}"
+        raise CheckpointError(msg)
     file = Path(path) / FILE
     tensors, metadata = read(file)
     renew = f"intsim quantize CHECKPOINT -o {path}"

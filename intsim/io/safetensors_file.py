@@ -37,6 +37,7 @@ FLOATS: Final = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}  # in other people's 
 NUMPY_DTYPES: Final = {**{name: np.dtype(dtype).newbyteorder("<") for dtype, name in DTYPES.items()}, **FLOATS}
 MAX_HEADER: Final = 100_000_000
 """Bytes of a header: the limit of the safetensors package."""
+ZIP: Final = b"PK\x03\x04"
 
 
 def carrying(key: str, name: str) -> Kind:
@@ -173,11 +174,19 @@ def read_any(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
 
 def _header(file: BinaryIO) -> dict[str, Any]:
     """Return the JSON in front of the tensors."""
-    size = int.from_bytes(file.read(8), "little")
-    if size > MAX_HEADER:
-        msg = f"a header of {size} bytes"
+    start = file.read(8)
+    size = int.from_bytes(start, "little")
+    if start.startswith(ZIP):
+        msg = "a zip archive, as an npz is"
         raise ValueError(msg)
-    header: Any = parse_json(file.read(size).decode())
+    if size > MAX_HEADER:
+        msg = "a file that begins otherwise"
+        raise ValueError(msg)
+    try:
+        header: Any = parse_json(file.read(size).decode())
+    except json.JSONDecodeError:
+        msg = "a file without a header in JSON"
+        raise ValueError(msg) from None
     if not isinstance(header, dict):
         msg = f"a header {header!r:.40}"
         raise ValueError(msg)  # noqa: TRY004  of a file

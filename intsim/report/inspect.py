@@ -12,6 +12,7 @@ from intsim._progress import watched
 from intsim.errors import CheckpointError
 from intsim.integer_model import load
 from intsim.io import integer_checkpoint
+from intsim.io.dumps import MANIFEST
 from intsim.io.huggingface import open_checkpoint
 from intsim.io.safetensors_file import read
 from intsim.io.trace_file import check_manifest
@@ -54,6 +55,9 @@ def summarise(path: str | Path) -> dict[str, Any]:
             "model_digest": metadata.get("model_digest"),
             "tensors": _rows({entry["name"]: tensors[entry["name"]] for entry in metadata["trace"]}),
         }
+    if (path / MANIFEST).exists():
+        msg = f"folder {path} must be a checkpoint, got an export, of which {MANIFEST} says what it holds"
+        raise CheckpointError(msg)
     if (path / "config.json").exists() or not (path / integer_checkpoint.FILE).exists():
         checkpoint = open_checkpoint(path)
         rows = [

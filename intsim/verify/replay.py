@@ -109,7 +109,8 @@ def run_calls(
         (name, f"no kernel of {call.operator.__name__}") for name, call in named.items() if name not in calls
     )
     if not calls:
-        msg = f"trace must hold calls of {', '.join(sorted(kernels))} named {layer}, got none; take it at level steps"
+        hint = "" if recorded.calls else "; take it at level steps"
+        msg = f"trace must hold calls of {', '.join(sorted(kernels))} named {layer}, got none{hint}"
         raise IntsimError(msg)
     actual = Trace(recorded.level)
     gave = {id(call.result): name for name, call in recorded.calls.items()}

@@ -61,7 +61,7 @@ for name, values in list(trace.items())[:20]:
 # %% [markdown]
 # ## A matrix product, and what happens to its result
 #
-# The query of the first layer is an int8 matrix product. Its sums need 32 bits, the *accumulator*:
+# The query of the first layer is an int8 matrix product. Its sums are kept in 32 bits, in the *accumulator*:
 
 # %%
 x = trace["embeddings.LayerNorm"]
@@ -94,11 +94,12 @@ probs = trace["encoder.layer.0.attention.self.probs"][0, 0]
 dict(zip(encoding.tokens, probs[0].tolist(), strict=True))
 
 # %% [markdown]
-# ## GELU, with two multiplications
+# ## GELU, by a parabola
 #
-# GELU contains the error function. I-BERT replaces it by a second-order polynomial, which integers can evaluate. intsim
-# keeps I-BERT's form with coefficients that make the largest error smaller. Its input is a 16-bit fixed-point number,
-# so the whole function is 65,536 integers, and every one can be held against the real thing:
+# GELU contains the error function. I-BERT replaces it by a second-order polynomial, which integers can evaluate
+# ([chapter 2](02_functions_without_floats.py) builds it). intsim keeps I-BERT's form with coefficients that make the
+# largest error smaller. Such choices are a *profile*: all the rules that decide a bit, under one name. The input is a
+# 16-bit fixed-point number, so the whole function is 65,536 integers, and every one can be held against the real thing:
 
 # %%
 from intsim.reference.ops.gelu import gelu

@@ -47,8 +47,9 @@ INK, RUST, SEA, SAND = "#1b2a49", "#b8492a", "#8cc2bc", "#c99a2e"
 #
 # $$q = \mathrm{clip}(\mathrm{round}(x / s)), \qquad \hat x = s\,q.$$
 #
-# With 4 bits there are 16 codes, few enough to draw. One step of the code is called one **LSB**, for *least significant
-# bit*. In code it is 1; in reals it is $s$.
+# With 4 bits there are 16 codes, −8 ... 7, few enough to draw. A ruler that reaches equally far to both sides of 0 leaves
+# the lowest one out, which is called *narrow*. One step of the code is called one **LSB**, for *least significant bit*. In
+# code it is 1; in reals it is $s$.
 
 # %%
 lengths = np.array([-1.55, -0.93, -0.48, -0.17, 0.06, 0.31, 0.62, 0.74, 1.28, 1.9])
@@ -56,7 +57,7 @@ four_bits = Scheme(bits=4, symmetric=True, convention="narrow")  # codes -7 ... 
 ruler = four_bits.params(-1.4, 1.4)  # the range we decide to cover
 codes = quantize(lengths, ruler)
 
-print("scale:", float(ruler.scale))
+print("scale:", float(ruler.scale))  # 0.2 as a float32, in which frameworks keep scales
 print("reals:", lengths.tolist())
 print("codes:", codes.tolist())
 print("back: ", dequantize(codes, ruler).round(2).tolist())
@@ -106,7 +107,8 @@ plt.show()
 #
 # $$q = \mathrm{clip}(\mathrm{round}(x / s) + z), \qquad \hat x = s\,(q - z).$$
 #
-# $z$ is an integer, so that 0 is always exactly on a mark: padding and masks must not become almost zero.
+# $z$ is an integer, so that 0 is always exactly on a mark: padding and masks must not become almost zero. Where codes
+# are 0 ... 15 instead of −8 ... 7, $z$ is 8 more, and nothing else changes.
 
 # %%
 from intsim.reference.ops.gelu import gelu
@@ -251,8 +253,8 @@ assert gain[8] < 1.5
 # $$y = \sum_k x_k w_k \approx s_x s_w \sum_k q_{x,k}\, q_{w,k}.$$
 #
 # The scales leave the sum, and what stays is a sum of products of integers: the **accumulator**. It is exact, and it is
-# wide. Each product of two 8-bit codes is at most $2^{14}$, so a sum of $K$ of them needs $15 + \log_2 K$ bits at
-# worst.
+# wide. Each product of two codes of −127 ... 127 is less than $2^{14}$, so a sum of $K$ of them needs at most
+# $15 + \log_2 K$ bits. (With −128 on both sides it can take one more.)
 
 # %%
 rng = np.random.default_rng(1)
@@ -280,7 +282,7 @@ dyadic = Dyadic.from_real(ratio)
 multiplier, shift = int(dyadic.multiplier), int(dyadic.shift)
 print(f"{ratio!r}\nis nearly {multiplier} / 2**{shift}\n        = {float(dyadic)!r}")
 
-# %% tags=["hide-input"] alt="By bits of the multiplier: its relative error below 2**-b, and the codes that change, none from 20"
+# %% tags=["hide-input"] alt="By bits of the multiplier: its relative error below 2**-b, and the codes that change, none from 21"
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.2))
 bits = np.arange(5, 32)
 nearest = [Dyadic.from_real(ratio, bits=int(b)) for b in bits]
@@ -447,7 +449,8 @@ solution = [7, -20, 127]  # 6.6 rounds to 7; 198 is beyond the last mark
 check(solution, "013e04f0")
 
 # %% [markdown]
-# **2.** An asymmetric ruler of 8 bits, codes 0 to 255, covers [−0.20, 2.35]. What is the code of 0, and of 1.3?
+# **2.** An asymmetric ruler of 8 bits, codes 0 to 255, covers [−0.20, 2.35]. What is the code of 0, and of 1.3, by
+# the formula?
 
 # %%
 answer = ...

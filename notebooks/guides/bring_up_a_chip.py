@@ -72,8 +72,8 @@ import shell
 
 # %% [markdown]
 # The vectors in `vectors.txt` are edges and ties first, then random cases; the same bytes for the same seed for ever.
-# `PLUSARGS="+stall=80 +resets=100 +dump=waves.vcd"` stalls more and writes waves; the Makefile's first lines say what
-# else there is.
+# `make cocotb` runs 200 of them, for Python is slow. `PLUSARGS="+stall=80 +resets=100 +dump=waves.vcd"` stalls more and
+# writes waves; the Makefile's first lines say what else there is.
 #
 # ## Your unit in its place
 #
@@ -153,14 +153,16 @@ import shell
 # The same in one line: `intsim vectors gen requantize --operands-only | ./device | intsim vectors verify requantize`.
 # `--format memh -o FILE` writes words for `$readmemh` with a SystemVerilog package beside them, `c-header` and `npz`
 # arrays ([formats](../reference/formats.md)). `--profile ita` (or `ivit`, `ibert-code`) takes that project's rules;
-# `--to int16` and `--activations uint8` other ranges. Units that are fused have vectors as a whole: `linear` is a product
-# with its bias and its requantization, `linear_add_norm` that, its sum with a residual and LayerNorm.
+# `--to int16` other codes, and `--activations uint8` others to multiply, in matrix products. Units that are fused have
+# vectors as a whole: `linear` is a product with its bias and its requantization, `linear_add_norm` that, its sum with a
+# residual and LayerNorm.
 #
 # ## The constants of your model
 #
 # A unit seldom has to be right for every constant: it has to be right for those of your layers. `--from` and `--layer`
 # take profile, formats, shapes and constants of a layer, by its name in a [trace](../reference/formats.md) (of
-# `linear_add_norm` the norm's). `make` hands them on, and the package sets the parameters of the unit:
+# `linear_add_norm` the norm's). `make` hands them on, and the package sets the parameters of the unit. For another layer,
+# level or range the vectors are made anew:
 
 # %% language="bash"
 # cd ..
@@ -190,10 +192,10 @@ import shell
 # ## How wide must every register be?
 #
 # `inspect --widths` walks the forward pass over intervals instead of arrays and prints, for every intermediate of a
-# trace of level `steps`, the range that no text can leave: the bits it needs, and the bits it has.
+# trace of level `steps`, the range that no text can leave: the bits it needs, and the bits it has. The accumulators:
 
 # %% language="bash"
-# intsim inspect film --widths | head -16
+# intsim inspect film --widths | grep -E '^name|acc ' | cut -c 1-95
 
 # %% [markdown]
 # In this model the widest accumulator takes 24 of its 32 bits and a context sum 17, because 128 probabilities sum to at

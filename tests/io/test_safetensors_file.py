@@ -89,7 +89,7 @@ def test_a_damaged_header_is_refused_in_a_sentence(tmp_path, header):
 
 def test_a_header_longer_than_any_is_not_read(tmp_path):
     (tmp_path / "x").write_bytes((2**62).to_bytes(8, "little") + b"{}")
-    with pytest.raises(CheckpointError, match="a header of 4611686018427387904 bytes"):
+    with pytest.raises(CheckpointError, match="got: a file that begins otherwise"):
         read_any(tmp_path / "x")
 
 

@@ -149,7 +149,6 @@ def test_errors_are_those_of_the_report(model: intsim.IntegerModel, source: Path
             ["--reference", "SOURCE"],
             "trace must be of level steps to be held against a reference",
         ),
-        ("steps", "picture.pdf", [], "a plot must be a .png or .html file, got "),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(
@@ -167,6 +166,12 @@ def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(
     assert isinstance(outcome.exception, IntsimError)
     assert str(outcome.exception).startswith(complaint)
     assert not (tmp_path / file).exists()
+
+
+def test_a_plot_of_another_kind_is_wrong_usage(tmp_path: Path) -> None:
+    outcome = inspect(tmp_path / "trace.safetensors", "--plot", tmp_path / "picture.pdf")
+    assert outcome.exit_code == 2
+    assert "a plot must be a .png or .html file, got " in outcome.stderr
 
 
 def test_only_traces_are_drawn(source: Path, tmp_path: Path) -> None:

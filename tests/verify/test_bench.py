@@ -108,6 +108,26 @@ def test_a_bench_takes_constants_and_formats_of_a_layer_of_a_model(name, layer, 
     assert re.search(r"bench: passed: 200 cases, \d+ resets, at time \d+$", done.stdout, re.MULTILINE)
 
 
+def test_vectors_are_made_anew_where_an_option_is_another_one(tmp_path):
+    require("iverilog")
+    folder, model = write_bench("requantize", tmp_path / "bench")[0].parent, resources.files("intsim.embedded")
+
+    def passed(*options):
+        done = run("make", f"INTSIM={sys.executable} -m intsim", *options, cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (cases,) = re.findall(r"requantize: 0 of (\d+) cases differ", done.stderr)
+        return int(cases), (folder / "vectors.txt").stat().st_mtime_ns
+
+    layer = [f"FROM={model}", "LAYER=encoder.layer.0.attention.self.query", "LEVEL=0"]
+    seen = [passed("LEVEL=0"), passed("LEVEL=0"), passed("LEVEL=0", "TO=narrow"), passed(*layer), passed()]
+    assert [cases for cases, _ in seen] == [200, 200, 200, 200, minimum(bind("requantize", INTSIM), 1)]
+    assert seen[0] == seen[1]
+    assert len({when for _, when in seen}) == 4
+    half = run("make", f"INTSIM={sys.executable} -m intsim", f"FROM={model}", cwd=folder)
+    assert half.returncode != 0
+    assert "--from DIR and --layer NAME must be given together" in half.stderr
+
+
 @pytest.mark.slow
 def test_a_bench_takes_the_formats_that_make_is_told_or_refuses_them(tmp_path):
     require("iverilog")

@@ -678,7 +678,8 @@ def bind(
     for option, value in given.items():
         allowed = choices[option] if own[option] else []
         if value is not None and value not in allowed:
-            rule = f"be one of {', '.join(allowed)}" if allowed else "be left out"
+            having = ", ".join(each for each, other in OPERATORS.items() if getattr(other, option))
+            rule = f"be one of {', '.join(allowed)}" if allowed else f"be left out, it is of {having}"
             msg = f"{option} of {name} must {rule}, got {value!r}"
             raise IntsimError(msg)
     chosen = {option: own[option] if value is None else value for option, value in given.items()}
