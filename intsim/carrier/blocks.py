@@ -26,6 +26,7 @@ from intsim._trace import recording_steps
 __all__ = [
     "THREADS",
     "Part",
+    "all_cores",
     "blas_description",
     "cores_for",
     "in_blocks",
@@ -261,7 +262,31 @@ def cores_for(rows: int) -> AbstractContextManager[None]:
     Few rows keep a thread too short a time for it to be worth the handing over of the interpreter's lock, and each
     thread's products would prepare the whole weight for its share of them: BLAS does better on its own threads.
     """
-    return one_thread() if rows <= FEW and THREADS > 1 else one_blas_thread()
+    return _others_idle() if rows <= FEW and THREADS > 1 else one_blas_thread()
+
+
+@contextmanager
+def _others_idle() -> Generator[None, None, None]:
+    with one_thread():
+        _working.idle = True
+        try:
+            yield
+        finally:
+            _working.idle = False
+
+
+@contextmanager
+def all_cores() -> Generator[None, None, None]:
+    """Let ``in_blocks`` share its blocks with the threads that ``cores_for`` has left idle for the sake of few rows."""
+    if not getattr(_working, "idle", False):
+        yield
+        return
+    _working.alone = _working.idle = False
+    try:
+        with one_blas_thread():
+            yield
+    finally:
+        _working.alone = _working.idle = True
 
 
 @cache

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim._trace import recording_steps, step
-from intsim.carrier.blocks import in_blocks
+from intsim.carrier.blocks import all_cores, in_blocks
 from intsim.carrier.proof import multiply
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
@@ -243,17 +243,12 @@ def _few_rows(x: NDArray[Any], codes: Integers, dtype: np.dtype[Any]) -> NDArray
             np.copyto(floats, part)
             acc += multiply(x[:, start : start + size], floats)
         return acc
-    size = min(columns, max(1, IN_CACHE // depth))
-    buffer, acc = np.empty((size, depth), dtype), np.empty((len(x), columns), dtype)
-    for start in range(0, columns, size):
-        part = codes[start : start + size]
-        floats = buffer[: len(part)]
-        np.copyto(floats, part)
-        if len(x) == 1:
-            multiply(floats, x[0], out=acc[0, start : start + size])
-        else:
-            multiply(x, floats.T, out=acc[:, start : start + size])
-    return acc
+
+    def rows(codes: Integers) -> NDArray[Any]:
+        return multiply(codes.astype(dtype), x.T)
+
+    with all_cores():
+        return np.ascontiguousarray(in_blocks(rows, codes).T)
 
 
 def batched_product(x: NDArray[Any], w: Integers, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any]:

@@ -4,11 +4,11 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intsim.carrier import blocks
-from intsim.carrier.blocks import Part, cores_for, in_blocks, in_parts, one_blas_thread, one_thread
+from intsim.carrier.blocks import Part, all_cores, cores_for, in_blocks, in_parts, one_blas_thread, one_thread
 
 
 def test_every_row_goes_through_the_function_once_and_comes_back_in_its_place():
@@ -168,6 +168,46 @@ def test_few_rows_stay_in_one_thread_whole_and_in_order(monkeypatch):
     assert len(ran) == 5
 
 
+def test_few_rows_may_ask_for_the_threads_that_they_have_left_idle(monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 2)
+    meeting = threading.Barrier(2)
+
+    def meet(part):
+        assert blocks.is_alone()
+        meeting.wait(60)
+        return part
+
+    for _ in range(2):
+        with cores_for(blocks.FEW):
+            with all_cores():
+                assert np.array_equal(in_blocks(meet, np.arange(8)[:, None], rows=4), np.arange(8)[:, None])
+            assert blocks.is_alone()
+            with pytest.raises(ZeroDivisionError), all_cores():
+                in_blocks(lambda _: 1 // 0, np.zeros((8, 1)), rows=4)
+            assert blocks.is_alone()
+        assert not blocks.is_alone()
+        assert not _alone_for_all()
+        assert not blocks.is_alone()
+
+
+def test_nobody_takes_threads_that_are_at_work(monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 2)
+    with cores_for(blocks.FEW + 1), all_cores():
+        assert not blocks.is_alone()
+        alone = in_blocks(lambda part: [_alone_for_all()] * len(part), np.zeros((4, 1)), rows=2)
+    assert alone.all()
+    with one_thread():
+        assert _alone_for_all()
+    with cores_for(blocks.FEW), all_cores(), all_cores():
+        assert not blocks.is_alone()
+    assert not blocks.is_alone()
+
+
+def _alone_for_all():
+    with all_cores():
+        return blocks.is_alone()
+
+
 def test_another_blas_is_left_alone(monkeypatch):
     monkeypatch.setattr(blocks, "_blas", lambda: None)
     with one_blas_thread():
@@ -217,6 +257,7 @@ def test_a_part_that_asks_for_earlier_rows_waits_for_no_later_one(threads, sizes
     assert np.array_equal(np.concatenate(done), x)
 
 
+@example(count=2, threads=2, first=1, growth=1000)  # the second row is more than half of the work
 @given(count=st.integers(2, 500), threads=st.integers(2, 9), first=st.integers(1, 1000), growth=st.integers(0, 1000))
 def test_no_part_is_more_work_than_its_share_and_a_row(count, threads, first, growth):
     with pytest.MonkeyPatch.context() as patch:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from intsim import ops
-from intsim.carrier import exact
+from intsim.carrier import blocks, exact
+from intsim.carrier.blocks import cores_for
 from intsim.carrier.dynamic_steps import Product, Scaled
 from intsim.carrier.exact import WORDS, Weight, by_column, product
 from intsim.fixedpoint import INT8, INT16, Dyadic, IntRange, Rounding
@@ -23,6 +24,18 @@ def test_weights_in_blocks_give_the_integers(rows, columns, depth, laid_out, mon
     assert np.array_equal(product(x, weight), expected)
     assert np.array_equal(ops.matmul(x, weight.codes, carrier=weight), expected)
     assert np.array_equal(ops.matmul(x, weight.codes, carrier="integer"), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_table_of_words_is_shared_between_threads(rows, monkeypatch):
+    monkeypatch.setattr(blocks, "THREADS", 3)
+    monkeypatch.setattr(blocks, "BLOCK", 1 << 12)
+    rng = np.random.default_rng(rows)
+    x, w = (rng.choice([-127, 127, 1], shape).astype(np.int8) for shape in ((rows, 64), (WORDS + 1, 64)))
+    with cores_for(rows):
+        found = product(x, Weight(w, keeps=False))
+    assert np.array_equal(found, x.astype(np.int64) @ w.astype(np.int64).T)
+    assert found.flags.c_contiguous
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (5, 1), (16, 40), (33, 7), (WORDS, 2)])

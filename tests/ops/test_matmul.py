@@ -159,3 +159,13 @@ def test_a_float_bias_is_refused(carrier):
 def test_depths_that_differ_are_refused():
     with pytest.raises(ValueError, match="mismatch"):
         matmul(np.zeros((2, 3), np.int8), np.zeros((2, 4), np.int8))
+
+
+def test_unsigned_rows_are_bounded_one_by_one():
+    w = np.full((2, 300), 127, np.int8)
+    row = np.full((1, 1, 300), 65535, np.uint16)
+    with pytest.raises(ValueError, match="must sum to less than 2\\*\\*31"):
+        matmul(row, w)
+    row[..., 250:] = 0
+    assert matmul(row, w).tolist() == [[[250 * 65535 * 127] * 2]]
+    assert matmul(row[:, :0], w).shape == (1, 0, 2)
