@@ -462,35 +462,11 @@ def write_tiny_llama(folder: Path, *, layers: int = 22) -> int:
 
 
 def _peak(*command: str) -> int:
-    """Return the peak memory in bytes of a process that does one of ``TASKS``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks", *command], check=True, capture_output=True, text=True
-    )
-    return int(done.stdout)
+    """Return the peak memory in bytes of a process that does one of ``benchmark_tasks.TASKS``."""
+    command = (sys.executable, "-m", "tests.benchmark_tasks", *command)
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def run(folder: str, batch: str, tokens: str) -> None:
-    """Run a model once."""
-    intsim.load(folder)(some_ids(int(batch), int(tokens)))
-
-
-def quantize(folder: str, out: str, recipe: str = "intsim") -> None:
-    """Quantize a checkpoint and save the model."""
-    intsim.quantize(folder, recipe=recipe).save(out)
-
-
-def read_prompt(folder: str) -> None:
-    """Read a prompt of 512 tokens with a decoder."""
-    model = intsim.load(folder)
-    model(some_ids(1, 512), cache=model.start(), last=True)
-
-
-def some_ids(batch: int, tokens: int) -> np.ndarray:
-    """Return ids of words without a generator of numbers, which is 6 MB of memory."""
-    return (7919 * np.arange(batch * tokens) % 20_000).reshape(batch, tokens)
-
-
-TASKS = {"run": run, "quantize": quantize, "read_prompt": read_prompt}
 BENCHMARKS = {
     "matmul": benchmark_matmul,
     "proof": benchmark_proof,
@@ -504,10 +480,5 @@ BENCHMARKS = {
 }
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in TASKS:
-        TASKS[sys.argv[1]](*sys.argv[2:])
-        status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage counts the parent's peak too
-        print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
-    else:
-        for name in sys.argv[1:] or BENCHMARKS:
-            BENCHMARKS[name]()
+    for name in sys.argv[1:] or BENCHMARKS:
+        BENCHMARKS[name]()

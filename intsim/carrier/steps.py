@@ -61,10 +61,13 @@ class Codes:
         """
         even = rounding is Rounding.HALF_EVEN
         z = zero_point - to.min
+        least = min(abs(z), max(z, to.max - zero_point)) + 1
+        if rounding not in HALF or least << int(ratio.shift.max()) > EXACT:  # not for an accumulator and bias of 0
+            return None
         (m, unit), b = _in_units(ratio), _exactly(np.abs(bias))
         fits = (_exactly(acc_bound) + b) * m + (abs(z) + 1) * unit <= EXACT
         saturates = b * m + (max(z, to.max - zero_point) + 1) * unit <= EXACT
-        if rounding not in HALF or not np.all(np.logical_or(fits, saturates)):
+        if not np.all(np.logical_or(fits, saturates)):
             return None
         factor: Float64 = np.ldexp(ratio.multiplier.astype(np.float64), -ratio.shift)
         before = 0 if even and z % 2 else z
