@@ -219,7 +219,9 @@ def test_the_command_writes_either_and_refuses_the_rest(tmp_path):
     assert call("intsim", "--spec", tmp_path / "spec.md").exit_code == 0
     assert (tmp_path / "spec.md").read_text() == specification(INTSIM)
     assert call("--spec", tmp_path / "spec.md").exit_code == 2
-    assert "must be a file of .md or .html" in str(call("intsim", "--spec", tmp_path / "spec.pdf").exception)
+    other = call("intsim", "--spec", tmp_path / "spec.pdf")
+    assert other.exit_code == 2
+    assert "must be a file of .md or .html" in other.stderr
     (tmp_path / "notes.md").write_text("mine")
     assert "must be new, empty or a specification" in str(call("intsim", "--spec", tmp_path / "notes.md").exception)
     assert (tmp_path / "notes.md").read_text() == "mine"
