@@ -25,7 +25,6 @@ from intsim.carrier.proof import multiply
 from intsim.fixedpoint import Dyadic, IntRange, Rounding, rounding_divide, rounding_right_shift, saturate
 
 __all__ = [
-    "KEPT",
     "Carrier",
     "Integers",
     "Weight",
