@@ -1066,7 +1066,6 @@ def test_an_option_that_no_file_could_make_right_is_wrong_usage(command: Command
     for arguments, complaint in (
         (("compare", "a", "b", "--slice", "foo"), "slice must be like ':, :3'"),
         (("profiles", "intsim", "--spec", "spec.pdf"), "--spec must be a file of .md or .html, got spec.pdf"),
-        (("inspect", "a", "--plot", "a.gif"), "a plot must be a .png or .html file"),
         (("generate", "--text", "a", "--top-k", "5", "--temperature", "-1"), "temperature must be in [0.01, 100]"),
         (
             ("vectors", "gen", "gelu", "--activations", "uint8"),

@@ -21,6 +21,7 @@ from intsim.carrier import blocks
 from intsim.cli import cli
 
 EMBEDDED = Path(__file__).parent / "data" / "embedded-float"
+MODEL = Path(intsim.__file__).parent / "embedded"
 simulator = importlib.import_module("intsim.verify.simulator")
 
 Capture = pytest.CaptureFixture[str]
@@ -106,7 +107,7 @@ def test_one_long_item_shows_its_time(capsys: Capture, monkeypatch: pytest.Monke
 def test_a_pass_moves_the_bar_around_it_by_its_products(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(_progress, "PATIENCE", 0)
-    model = intsim.load(Path(intsim.__file__).parent / "embedded")
+    model = intsim.load(MODEL)
     for threads in (1, 2):
         monkeypatch.setattr(blocks, "THREADS", threads)
         with bars(True), counting("running", unit="product"):
@@ -159,7 +160,6 @@ def test_commands_leave_bars_out_where_quiet_is_asked_for(
         (["export", model, "--memh", tmp_path / "memh"], "reading checking writing"),
         (["export", model, "--npz", tmp_path / "out.npz"], "reading checking writing"),
         (["export", model, "--c", tmp_path / "c"], "reading checking exporting writing"),
-        (["export", model, "--onnx", tmp_path / "out.onnx"], "reading checking exporting writing"),
         (["vectors", "gen", "isqrt", "--level", "0", "-o", tmp_path / "right.txt"], "generating"),
         (["vectors", "verify", "isqrt", tmp_path / "right.txt"], "judging"),
         (["vectors", "gen", "isqrt", "--level", "0", "--format", "memh", "-o", tmp_path / "right.memh"], "generating"),
@@ -168,13 +168,33 @@ def test_commands_leave_bars_out_where_quiet_is_asked_for(
         (["diagnose", tmp_path / "right.txt", tmp_path / "wrong.txt"], "trying"),
         (["run", model, "--text", "a fine film", "--trace", trace, "--level", "steps"], "running writing"),
         (["generate", "--text", "Once", "--max-new-tokens", "1"], "reading checking"),
-        (["inspect", trace, "--plot", tmp_path / "trace.png"], "reading looking measuring drawing"),
         (["compare", trace, trace], "reading comparing"),
         (["compare", tmp_path / "memh", tmp_path / "out.npz"], "reading comparing"),
         (["vectors", "replay", trace, "--out", tmp_path / "device.npz", "--work", tmp_path / "sim"], "replaying"),
     ):
-        said.clear()
-        outcome = CliRunner().invoke(cli, [*map(str, arguments), *(["--quiet"] if quiet else [])])
-        assert outcome.exit_code == (arguments[0] == "diagnose"), outcome.output
-        assert quiet or said >= {*doing.split()}, (arguments, said)
-        assert not (quiet and said)
+        assert_said(said, arguments, doing, quiet=quiet, status=int(arguments[0] == "diagnose"))
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_exports_to_onnx_have_bars(said: set[str], tmp_path: Path, *, quiet: bool) -> None:
+    pytest.importorskip("onnx", reason="needs onnx")
+    export = ["export", MODEL, "--onnx", tmp_path / "out.onnx"]
+    assert_said(said, export, "reading checking exporting writing", quiet=quiet)
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_pictures_have_bars(said: set[str], tmp_path: Path, *, quiet: bool) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    trace = tmp_path / "trace"
+    assert_said(said, ["run", MODEL, "--text", "a fine film", "--trace", trace], "running writing", quiet=quiet)
+    drawn = ["inspect", trace, "--plot", tmp_path / "trace.png"]
+    assert_said(said, drawn, "reading looking measuring drawing writing", quiet=quiet)
+
+
+def assert_said(said: set[str], arguments: list[Any], doing: str, *, quiet: bool, status: int = 0) -> None:
+    """Run a command, and hold what its bars say against what they should, or against nothing."""
+    said.clear()
+    outcome = CliRunner().invoke(cli, [*map(str, arguments), *(["--quiet"] if quiet else [])])
+    assert outcome.exit_code == status, outcome.output
+    assert quiet or said >= {*doing.split()}, (arguments, said)
+    assert not (quiet and said)

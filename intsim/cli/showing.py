@@ -49,8 +49,9 @@ def inspect(
         msg = "give --plot without --widths"
         raise click.UsageError(msg)
     if plot is not None:
+        drawing = import_module("intsim.report.trace_plot")  # says so where there is no matplotlib
         with options_read():
-            kind = import_module("intsim.report.trace_plot").kind_of(plot)
+            kind = drawing.kind_of(plot)
         check_writable(plot, kind)
     texts = None if observe is None else read_texts(observe)
     summary = summarise_widths(path, texts) if widths else summarise(path)
